@@ -1,0 +1,46 @@
+// The first and the last thing that happens to a memory: it becomes a system, threads join and
+// leave.
+
+import { magazineDrain, rangeInsert } from "./buddy";
+import { layoutInit, header } from "./layout";
+import { RESERVED, wordsChange } from "./page";
+import { threadJoin, threadLeave } from "./thread";
+
+/**
+ * Makes a system of zeroed memory and joins it. `frameCount` frames get a descriptor, the first
+ * `backedFrames` have bytes;
+ * `physPfnBase` is the device-side number of frame 0, a multiple of 1024. 0, or EINVAL, ENOMEM,
+ * ENOSPC, EBUSY.
+ */
+export function coreOpen(
+  frameCount: u32,
+  backedFrames: u32,
+  threadCount: u32,
+  physPfnBase: u32,
+  isShared: u32,
+  canBlock: u32,
+): i32 {
+  const firstFrame = layoutInit(frameCount, backedFrames, threadCount, physPfnBase, isShared);
+  if (firstFrame < 0) return firstFrame;
+  wordsChange(0, firstFrame, 0, RESERVED);
+  wordsChange(backedFrames, frameCount - backedFrames, 0, RESERVED);
+  header().reservedFrames = <u32>firstFrame + frameCount - backedFrames;
+  const joined = threadJoin(canBlock);
+  if (joined < 0) return joined;
+  rangeInsert(firstFrame, backedFrames);
+  return 0;
+}
+
+/**
+ * Joins a system that another instance opened on the same memory. The thread's index, or EINVAL,
+ * ENOSPC, EBUSY.
+ */
+export function coreJoin(canBlock: u32): i32 {
+  return threadJoin(canBlock);
+}
+
+/** Leaves: the magazine's frames go back and the slot is free for another instance. */
+export function coreLeave(): void {
+  magazineDrain();
+  threadLeave();
+}

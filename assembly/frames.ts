@@ -1,0 +1,53 @@
+// Frames for whoever asks for frames: runs and lists of state OWNED, not zeroed.
+//
+// The functions of buddy.ts with the state filled in, so that a caller outside the core cannot free
+// what belongs to a
+// table, a slab or a region.
+
+import { bulkAlloc, bulkFree, runAlloc, runFree } from "./buddy";
+import { EINVAL, ENOENT } from "./errno";
+import { header } from "./layout";
+import { CMA, Frame, OWNED, STATE_MASK, isFrameRange, wordsMatch } from "./page";
+import { rangeClear } from "./storage";
+
+/**
+ * A run of `count` frames, its pfn a multiple of 2^alignOrder, all below `pfnEnd`. The pfn, or
+ * EINVAL, ENOMEM, EAGAIN.
+ */
+export function frameAlloc(count: u32, alignOrder: u32, pfnEnd: u32): i32 {
+  return runAlloc(count, alignOrder, pfnEnd, OWNED);
+}
+
+/**
+ * Frees a run, or a part of one. 0, or EINVAL, ENOENT (not handed out), EBUSY (pinned): then
+ * nothing changed.
+ */
+export function frameFree(pfn: u32, count: u32): i32 {
+  return runFree(pfn, count, OWNED);
+}
+
+/** Lists `count` single frames at `listAt`: all or none. 0, or EINVAL, ENOMEM, EAGAIN. */
+export function bulkFramesAlloc(listAt: usize, count: u32): i32 {
+  return bulkAlloc(listAt, count, OWNED);
+}
+
+/** Frees the listed frames: all or none. 0, or EINVAL, ENOENT (also: one listed twice), EBUSY. */
+export function bulkFramesFree(listAt: usize, count: u32): i32 {
+  return bulkFree(listAt, count, OWNED);
+}
+
+/** The truth word of a frame (page.ts); 0 for a number that is no frame's. */
+export function frameWord(pfn: u32): u32 {
+  return pfn < header().frameCount ? Frame.at(pfn).word : 0;
+}
+
+/**
+ * Clears what earlier owners left in a run that frameAlloc() or cmaAlloc() gave. Frames cleared, or
+ * EINVAL, ENOENT.
+ */
+export function frameClearRun(pfn: u32, count: u32): i32 {
+  if (!isFrameRange(pfn, count) || pfn + count > header().backedFrames) return EINVAL;
+  if (!wordsMatch(pfn, count, STATE_MASK, OWNED) && !wordsMatch(pfn, count, STATE_MASK, CMA))
+    return ENOENT;
+  return rangeClear(pfn, pfn + count);
+}

@@ -1,0 +1,100 @@
+// The export list of the core.
+export {
+  ABI_VERSION,
+  FRAME_BYTES,
+  HEADER_AT,
+  MAX_ORDER,
+  MAX_REGIONS,
+  PAGEBLOCK_ORDER,
+  THREAD_BYTES,
+} from "./layout";
+export { SCRATCH_OFFSET, SCRATCH_WORDS, scratchAt } from "./thread";
+export { ENTRY_BYTES } from "./sg";
+export { coreJoin, coreLeave, coreOpen } from "./boot";
+export {
+  bitmapAlloc,
+  bitmapBytes,
+  bitmapCheck,
+  bitmapFindFrom,
+  bitmapFree,
+  bitmapInit,
+  bitmapIsFree,
+  bitmapIsTaken,
+  bitmapLargestFree,
+  bitmapTake,
+  bitmapTakenCount,
+} from "./bitmap";
+export { magazineDrain } from "./buddy";
+export {
+  bulkFramesAlloc,
+  bulkFramesFree,
+  frameAlloc,
+  frameClearRun,
+  frameFree,
+  frameWord,
+} from "./frames";
+export { pinRange, unpinRange } from "./pin";
+export { cmaAlloc, cmaDeclare, cmaLargestFree, cmaRegionAt, cmaRelease } from "./cma";
+export {
+  sgCopy,
+  sgNentsForLen,
+  sgTableAlloc,
+  sgTableAt,
+  sgTableFree,
+  sgTableFromList,
+  sgTableFromPages,
+  sgTableFromRange,
+} from "./sg";
+export { storageAllocBlocks, storageAllocRegion, storageClear, storageFree } from "./storage";
+export { iovaCheck } from "./iova-check";
+export {
+  iovaAlloc,
+  iovaFind,
+  iovaFini,
+  iovaFree,
+  iovaInit,
+  iovaRangeCount,
+  iovaReserve,
+} from "./iova";
+export {
+  pgtCheck,
+  pgtFini,
+  pgtInit,
+  pgtLookup,
+  pgtMap,
+  pgtMapFrames,
+  pgtMapPages,
+  pgtProt,
+  pgtTableCount,
+  pgtUnmap,
+  pgtUnmapPages,
+} from "./pgtable";
+export {
+  iommuDomainAlloc,
+  iommuDomainFree,
+  iommuIovaAlloc,
+  iommuIovaFree,
+  iommuIovaToPhys,
+  iommuMap,
+  iommuUnmap,
+} from "./iommu";
+export {
+  dmaDeviceAdd,
+  dmaDeviceAt,
+  dmaDeviceRemove,
+  dmaMapTable,
+  dmaMappingAt,
+  dmaSegmentOf,
+  dmaSpans,
+  dmaUnmap,
+} from "./dma";
+export {
+  fenceAlloc,
+  fenceContextAlloc,
+  fenceFree,
+  fenceSignal,
+  fenceStatus,
+  fenceTimestampMs,
+} from "./fence";
+export { check, frameCountIn, pinnedFrameCount } from "./check";
+export { rebuild } from "./rebuild";

@@ -1,0 +1,107 @@
+// The records of one domain's device addresses.
+//
+//   IovaSpace, in the domain's own record        IovaControl, 256 bytes
+//   ├ root ┼ height ┼ control ┼ ranges ┼ found ┤   ├ head: 32 ┼ partial[6] ┼ … ┼ path[12]: node, index ┼ … ┤
+//                                └──────────────────►
+//
+// Both lie under the domain's lock. The control record holds what the domain has no room for: spare tree nodes, the heads
+// of the lists of blocks (iova-block.ts), and the path through the tree of the one operation that runs (iova-tree.ts).
+
+import { TreeNode } from "./iova-node";
+
+export const CACHE_IOVA_RECORDS: u32 = 3; // 256-byte records: IovaControl and IovaBlock
+export const CACHE_IOVA_NODES: u32 = 4; // 512-byte records: TreeNode
+
+export const SIZE_CLASSES: u32 = 6; // ranges of 1, 2, 4 … 32 pages
+export const MAX_HEIGHT: u32 = 12;
+
+const PARTIAL_OFFSET: usize = 32;
+const PATH_OFFSET: usize = 64;
+
+/** A range of device pages, both ends inclusive: so the last of all 2^32 pages needs no case of its own. */
+@unmanaged
+export class IovaRange {
+  low: u32;
+  high: u32;
+
+  static at(address: usize): IovaRange {
+    return changetype<IovaRange>(address);
+  }
+}
+
+@unmanaged
+export class IovaSpace {
+  rootAt: usize; // TreeNode; 0 before iovaInit and after iovaFini
+  height: u32; // levels of the tree, 1 .. MAX_HEIGHT
+  controlAt: usize;
+  rangeCount: u32; // live ranges
+  private found: u64; // an IovaRange: what iovaFind last returned
+
+  static at(address: usize): IovaSpace {
+    return changetype<IovaSpace>(address);
+  }
+
+  get control(): IovaControl {
+    return changetype<IovaControl>(this.controlAt);
+  }
+
+  get foundAt(): usize {
+    return changetype<usize>(this) + offsetof<IovaSpace>("found");
+  }
+}
+
+@unmanaged
+export class IovaControl {
+  truth: u32; // 1: the record is in use (slab.ts)
+  startPfn: u32; // pages below are never given
+  spareAt: usize; // list of spare tree nodes; 0 = none
+  spareCount: u32;
+  tableAt: usize; // frame with the table of blocks; 0 until the first block
+  blockCount: u32;
+  pause: u32; // so many small ranges come from the tree before the next block is made
+
+  /** The first block of class `sizeShift` with a free slot; 0 = none. */
+  partial(sizeShift: u32): usize {
+    return load<usize>(changetype<usize>(this) + (<usize>sizeShift << 2), PARTIAL_OFFSET);
+  }
+
+  setPartial(sizeShift: u32, blockAt: usize): void {
+    store<usize>(changetype<usize>(this) + (<usize>sizeShift << 2), blockAt, PARTIAL_OFFSET);
+  }
+}
+
+/** The control record of a space without blocks and spare nodes. */
+export function controlInit(control: IovaControl, startPfn: u32): void {
+  control.startPfn = startPfn;
+  control.spareAt = 0;
+  control.spareCount = 0;
+  control.tableAt = 0;
+  control.blockCount = 0;
+  control.pause = 0;
+  for (let sizeShift: u32 = 0; sizeShift < SIZE_CLASSES; sizeShift++) control.setPartial(sizeShift, 0);
+}
+
+/** One level of the path: a node, and the index of its entry that the path goes through. Level 0 is the leaf. */
+@unmanaged
+export class PathStep {
+  nodeAt: usize;
+  index: u32;
+
+  static at(control: IovaControl, level: u32): PathStep {
+    return changetype<PathStep>(changetype<usize>(control) + PATH_OFFSET + (<usize>level << 3));
+  }
+
+  get node(): TreeNode {
+    return TreeNode.at(this.nodeAt);
+  }
+
+  set(node: TreeNode, index: u32): void {
+    this.nodeAt = changetype<usize>(node);
+    this.index = index;
+  }
+}
+
+if (offsetof<IovaSpace>() > 32) ERROR("IovaSpace is longer than the domain's room for it");
+if (offsetof<IovaControl>() > PARTIAL_OFFSET) ERROR("the head of IovaControl reaches into the lists");
+if (PARTIAL_OFFSET + <usize>SIZE_CLASSES * 4 > PATH_OFFSET) ERROR("the lists reach into the path");
+if (PATH_OFFSET + <usize>MAX_HEIGHT * 8 > 256) ERROR("the path leaves IovaControl");

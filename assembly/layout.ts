@@ -1,0 +1,138 @@
+// The memory map: where everything that the core owns lies in linear memory.
+//
+//   byte 0        1024      4096          threadsAt   wordsAt    pagesAt    pageblocksAt
+//   directoryAt
+//   ├ never used ─┼ Header ──┼ (frame 1) ──┼ Thread[] ─┼ u32[] ───┼ Page[] ──┼ u8[] ───────┼ u32[] ──┐
+//   ┌──────────────────────────────────────────────────────────────────────────────────────────────┘
+//   ├ frame `firstFrame` … frame `backedFrames` - 1: handed out by buddy.ts and cma.ts ───────────┤ end
+//   ├ frames `backedFrames` … `frameCount` - 1 have a descriptor but no bytes (see L4)
+//
+// L1  The parts are disjoint, 64-aligned and rise from left to right; `firstFrame` is the first
+//     whole frame behind them.
+// L2  word[pfn] and page[pfn] describe frame pfn and no other; pageblock[pfn >> PAGEBLOCK_ORDER]
+//     its migrate type.
+// L3  Only this file and the `at()` of a struct turn an index into an address.
+// L4  Frames without bytes exist for maps larger than any Wasm memory; only a CMA region may own
+//     them.
+// L5  The header is written by one thread, once, before any other joins; bases never change
+//     afterwards.
+//
+// A frame number (pfn) is an offset: frame pfn holds bytes [pfn * 4096, pfn * 4096 + 4096). A
+// device sees
+// `physPfnBase` added to it. Sizes are chosen when the system is opened, and the header lies at a
+// constant address, so that
+// a base costs one load.
+
+import { EINVAL, ENOMEM } from "./errno";
+
+export const FRAME_SHIFT: u32 = 12;
+export const FRAME_BYTES: u32 = 1 << FRAME_SHIFT;
+export const FRAME_MASK: u32 = FRAME_BYTES - 1;
+
+export const MAX_ORDER: u32 = 10; // the largest buddy block, inclusive: 1024 frames
+export const PAGEBLOCK_ORDER: u32 = 10; // the unit that carries one migrate type
+export const MIGRATE_TYPES: u32 = 5;
+
+export const HEADER_AT: usize = 1024;
+export const HEADER_BYTES: usize = 1024;
+export const THREAD_BYTES: usize = 8192;
+export const WORD_BYTES: usize = 4;
+export const PAGE_BYTES: usize = 8;
+export const MAX_THREADS: u32 = 64;
+export const MAX_REGIONS: u32 = 16;
+export const DIRECTORY_ENTRIES: u32 = 4096; // slabs of objects, see object.ts
+export const MAX_PHYS_PFN: u32 = 0xffffffff; // 44-bit physical addresses
+
+export const MAGIC: u32 = 0x66754264; // "dBuf"
+export const ABI_VERSION: u32 = 1;
+
+@unmanaged
+export class Header {
+  magic: u32; // MAGIC once the rest is valid
+  abiVersion: u32;
+  frameCount: u32; // frames with a descriptor
+  backedFrames: u32; // frames with bytes; <= frameCount
+  firstFrame: u32; // the frames below hold this map
+  threadCount: u32; // thread slots
+  threadsAt: usize;
+  wordsAt: usize;
+  pagesAt: usize;
+  pageblocksAt: usize;
+  directoryAt: usize;
+  physPfnBase: u32; // what a device sees as the number of frame 0
+  isShared: u32; // 1: several threads may run; 0: locks need no atomics
+  freeFrames: u32; // frames in the buddy's lists; under framesLock
+  objectCount: u32; // live objects; under slabLock
+  generation: u32; // of the youngest object; under slabLock
+  regionCount: u32;
+  fenceContexts: u32; // fence contexts given out; context 0 belongs to nobody
+  reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes
+}
+
+/** Offsets inside the header for what is an array or needs a cache line of its own. */
+export const FRAMES_LOCK_AT: usize = HEADER_AT + 128;
+export const SLAB_LOCK_AT: usize = HEADER_AT + 192;
+export const SLAB_CACHES_AT: usize = HEADER_AT + 256; // partial slabs by cache: u32 pfn each
+export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions: u32 each
+export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by migrate type: bit n = list of order n is not empty
+export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first frame, 0 = empty
+
+const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
+
+if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");
+if (FREE_HEADS_END > HEADER_AT + HEADER_BYTES) ERROR("the free lists leave the header");
+if (MAX_REGIONS * 4 > 64) ERROR("the regions leave their line");
+
+export function header(): Header {
+  return changetype<Header>(HEADER_AT);
+}
+
+function lineUp(at: usize): usize {
+  return (at + 63) & ~63;
+}
+
+/**
+ * Writes the header for `frameCount` frames of which the first `backedFrames` have bytes.
+ * Returns the first frame behind the map, or EINVAL / ENOMEM with nothing written.
+ */
+export function layoutInit(
+  frameCount: u32,
+  backedFrames: u32,
+  threadCount: u32,
+  physPfnBase: u32,
+  isShared: u32,
+): i32 {
+  if (threadCount == 0 || threadCount > MAX_THREADS || backedFrames > frameCount) return EINVAL;
+  if (frameCount > 1 << 21 || physPfnBase % (1 << PAGEBLOCK_ORDER) != 0) return EINVAL;
+  if (physPfnBase > MAX_PHYS_PFN - frameCount) return EINVAL;
+
+  const threadsAt: usize = 2 * FRAME_BYTES;
+  const wordsAt = threadsAt + <usize>threadCount * THREAD_BYTES;
+  const pagesAt = lineUp(wordsAt + <usize>frameCount * WORD_BYTES);
+  const pageblocksAt = lineUp(pagesAt + <usize>frameCount * PAGE_BYTES);
+  const directoryAt = lineUp(pageblocksAt + (<usize>frameCount >> PAGEBLOCK_ORDER) + 1);
+  const end = directoryAt + <usize>DIRECTORY_ENTRIES * 4;
+  const firstFrame = <u32>((end + FRAME_MASK) >> FRAME_SHIFT);
+  if (firstFrame >= backedFrames || <u64>backedFrames > (<u64>memory.size()) << 4) return ENOMEM;
+
+  const h = header();
+  h.abiVersion = ABI_VERSION;
+  h.frameCount = frameCount;
+  h.backedFrames = backedFrames;
+  h.firstFrame = firstFrame;
+  h.threadCount = threadCount;
+  h.threadsAt = threadsAt;
+  h.wordsAt = wordsAt;
+  h.pagesAt = pagesAt;
+  h.pageblocksAt = pageblocksAt;
+  h.directoryAt = directoryAt;
+  h.physPfnBase = physPfnBase;
+  h.isShared = isShared;
+  h.magic = MAGIC; // L5: the rest is valid from here on
+  return firstFrame;
+}
+
+/** The byte address of frame `pfn`; wraps above 4 GiB, where no frame has bytes. */
+export function frameAt(pfn: u32): usize {
+  return (<usize>pfn) << FRAME_SHIFT;
+}

@@ -1,0 +1,73 @@
+// The futex mutex.
+//
+//   word  0 free ──cmpxchg──► owner + 1 ──► (owner + 1) | WAITERS ──unlock: store 0, wake one──► 0
+//
+// K1  A lock word is 0 or names the thread that holds it (index + 1), so that a dead holder can be
+//     found.
+// K2  WAITERS is set before anyone sleeps on the word, and a thread that slept takes the lock with
+//     WAITERS set: it cannot
+//     know whether others sleep too.
+// K3  Order: device, then domain or region, then slab, then frames. Nobody takes a lock to the left
+//     of one it holds.
+//
+// A thread that may not block (a browser's main thread) spins for a bounded time and is then
+// refused: the caller returns
+// EAGAIN and changes nothing; what gives something back spins on instead (lockHard), so that
+// nothing is lost. On memory that is not shared there is one thread, and plain stores do.
+
+import { header } from "./layout";
+import { must } from "./panic";
+import { mayBlock, threadIndex } from "./thread";
+
+const K1: u32 = 7501;
+const SPINS: u32 = 200;
+const WAITERS: u32 = 1 << 31;
+
+@unmanaged
+class Lock {
+  word: u32;
+}
+
+/** Takes the lock at `at`; false when this thread may not block and somebody else holds it. */
+export function lock(at: usize): bool {
+  const mine = threadIndex() + 1;
+  if (header().isShared == 0) {
+    const l = changetype<Lock>(at);
+    must(l.word == 0, K1); // nobody else runs
+    l.word = mine;
+    return true;
+  }
+  if (atomic.cmpxchg<u32>(at, 0, mine) == 0) return true;
+  return lockSlow(at, mine);
+}
+
+/** Takes the lock at `at`, however long it takes: for giving back, which must not fail. */
+export function lockHard(at: usize): void {
+  while (!lock(at)) continue;
+}
+
+export function unlock(at: usize): void {
+  if (header().isShared == 0) {
+    changetype<Lock>(at).word = 0;
+    return;
+  }
+  const was = atomic.xchg<u32>(at, 0);
+  must((was & ~WAITERS) == threadIndex() + 1, K1, was);
+  if (was & WAITERS) atomic.notify(at, 1);
+}
+
+function lockSlow(at: usize, mine: u32): bool {
+  for (let i: u32 = 0; i < SPINS; i++) {
+    if (atomic.load<u32>(at) == 0 && atomic.cmpxchg<u32>(at, 0, mine) == 0) return true;
+  }
+  if (!mayBlock()) return false;
+  while (true) {
+    const seen = atomic.load<u32>(at);
+    if (seen == 0) {
+      if (atomic.cmpxchg<u32>(at, 0, mine | WAITERS) == 0) return true; // K2
+    } else if (seen & WAITERS || atomic.cmpxchg<u32>(at, seen, seen | WAITERS) == seen) {
+      atomic.wait<u32>(at, seen | WAITERS, -1);
+    }
+  }
+  return false;
+}

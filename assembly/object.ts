@@ -1,0 +1,92 @@
+// Counted records with generations: what a number given to JavaScript, or to another thread, names.
+//
+//   handle   31  30          18 17            0          record, 64 bytes: ├ kind ┼ generation ┼ refs ┼ owner ┼ payload: 48 ┤
+//            ├ 0 ┼ generation ──┼ record index ─┤
+//
+//   kind 0 ──objectAlloc──► kind ──refs reach 0──► kind 0
+//
+// O1  A record's kind is 0 (free) or one of the kinds below; it is the record's truth word
+//     (slab.ts, R1).
+// O2  A handle is valid exactly while the record at its index has its generation: a stale or forged
+//     one finds nothing.
+// O3  objectCount is the number of records with kind != 0.
+// O4  `owner` is the index of the thread that made the object.
+
+import { ENOMEM } from "./errno";
+import { Header, header } from "./layout";
+import { CACHE_OBJECTS, recordAt, recordIndex, slabAlloc, slabFree } from "./slab";
+import { threadIndex } from "./thread";
+
+export const KIND_REGION: u32 = 1;
+export const KIND_TABLE: u32 = 2;
+export const KIND_DOMAIN: u32 = 3;
+export const KIND_DEVICE: u32 = 4;
+export const KIND_MAPPING: u32 = 5;
+export const KIND_FENCE: u32 = 6;
+export const KINDS: u32 = 7;
+
+export const PAYLOAD_OFFSET: usize = 16;
+export const PAYLOAD_BYTES: usize = 48;
+
+const INDEX_BITS: u32 = 18;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+const GENERATION_MASK: u32 = (1 << 13) - 1;
+
+@unmanaged
+export class ObjectRecord {
+  kind: u32; // 0 = free
+  generation: u32;
+  refs: u32; // > 0 while live
+  owner: u32; // thread index
+
+  static at(address: usize): ObjectRecord {
+    return changetype<ObjectRecord>(address);
+  }
+}
+
+if (offsetof<ObjectRecord>() != PAYLOAD_OFFSET)
+  ERROR("the payload does not follow the record's head");
+
+/** A new object of `kind` with one reference and a payload of zeros. Its handle, or ENOMEM. */
+export function objectAlloc(kind: u32): i32 {
+  const at = slabAlloc(CACHE_OBJECTS, kind);
+  if (at == 0) return ENOMEM;
+  const record = ObjectRecord.at(at);
+  record.generation = atomic.add<u32>(generationAt(), 1) & GENERATION_MASK;
+  record.refs = 1;
+  record.owner = threadIndex();
+  atomic.add<u32>(countAt(), 1);
+  return handleOf(at);
+}
+
+/** Frees the object at `at`: its handle finds nothing from now on. */
+export function objectFree(at: usize): void {
+  slabFree(at);
+  atomic.sub<u32>(countAt(), 1);
+}
+
+/** The payload of the live object of `kind` that `handle` names, or 0. */
+export function objectFind(handle: u32, kind: u32): usize {
+  const at = recordAt(handle & INDEX_MASK);
+  if (at == 0) return 0;
+  const record = ObjectRecord.at(at);
+  return record.kind == kind && record.generation == handle >> INDEX_BITS ? at + PAYLOAD_OFFSET : 0;
+}
+
+/** The handle of the object whose record lies at `at`. */
+export function handleOf(at: usize): i32 {
+  return <i32>((ObjectRecord.at(at).generation << INDEX_BITS) | recordIndex(at));
+}
+
+/** The record around a payload. */
+export function recordOf(payload: usize): usize {
+  return payload - PAYLOAD_OFFSET;
+}
+
+function generationAt(): usize {
+  return changetype<usize>(header()) + offsetof<Header>("generation");
+}
+
+function countAt(): usize {
+  return changetype<usize>(header()) + offsetof<Header>("objectCount");
+}

@@ -1,0 +1,186 @@
+// One descriptor per frame: the word that is the truth about it, and two links.
+//
+//   word   31              14 13         8 7       6    5      4       3        0
+//          ├── pins: 18 ──────┼ thread: 6 ──┼ head ──┼ … ┼ ─ ─ ─ ┼ dirty ┼ state: 4 ┤
+//          FREE:  ├ order: 4 in bits 8..11 ┤ head = 1: first frame of a buddy block
+//
+//   FREE ─► CACHED ─► OWNED ─► CACHED ─► FREE     single frames, through a thread's magazine
+//   FREE ─► OWNED | CMA | TABLE | SLAB | OBJECT ─► FREE
+//
+// P1  The word is the truth: lists, bitmaps and counters are derived from all words (rebuild() does
+//     it).
+// P2  A frame is handed out exactly when its state is neither FREE, CACHED nor RESERVED.
+// P3  pins > 0 only while the frame is handed out; a pinned frame is neither freed nor moved.
+// P4  A FREE or CACHED frame without `dirty` holds zeros. On a frame that is handed out, `dirty`
+//     means that it still holds
+//     what the owner before left; clearing the frame resets it.
+// P5  `thread` is who took the frame, for the day on which that thread dies.
+//
+// Ranges of words are changed 16 bytes at a time: taking 64 frames costs 16 stores.
+
+import { header, PAGE_BYTES, PAGEBLOCK_ORDER, WORD_BYTES } from "./layout";
+
+export const STATE_MASK: u32 = 15;
+export const DIRTY: u32 = 1 << 4;
+export const HEAD: u32 = 1 << 7;
+const THREAD_SHIFT: u32 = 8;
+const ORDER_SHIFT: u32 = 8;
+const ORDER_MASK: u32 = 15;
+export const PIN_SHIFT: u32 = 14;
+export const PIN: u32 = 1 << PIN_SHIFT;
+export const PINS_MASK: u32 = ~(PIN - 1);
+
+export const FREE: u32 = 0; // in the buddy, or free in its CMA region
+export const CACHED: u32 = 1; // in a thread's magazine
+export const RESERVED: u32 = 2; // nobody can get it
+export const OWNED: u32 = 3; // handed out by frameAlloc
+export const MOVABLE: u32 = 4; // handed out, and may be moved while it is not pinned
+export const CMA: u32 = 5; // handed out by a CMA region
+export const TABLE: u32 = 6; // an IO page table
+export const SLAB: u32 = 7; // cut into records
+export const OBJECT: u32 = 8; // belongs to an object: entries of a table or mapping, a bitmap, a domain
+export const STATES: u32 = 9;
+
+export const MIGRATE_UNMOVABLE: u8 = 0;
+export const MIGRATE_MOVABLE: u8 = 1;
+export const MIGRATE_RECLAIMABLE: u8 = 2;
+export const MIGRATE_CMA: u8 = 3;
+export const MIGRATE_ISOLATE: u8 = 4;
+
+@unmanaged
+export class Frame {
+  word: u32;
+
+  static at(pfn: u32): Frame {
+    return changetype<Frame>(header().wordsAt + <usize>pfn * WORD_BYTES);
+  }
+
+  get state(): u32 {
+    return this.word & STATE_MASK;
+  }
+
+  get isDirty(): bool {
+    return (this.word & DIRTY) != 0;
+  }
+
+  get pins(): u32 {
+    return this.word >> PIN_SHIFT;
+  }
+
+  get thread(): u32 {
+    return (this.word >> THREAD_SHIFT) & 63;
+  }
+
+  /** The first frame of a free buddy block of order `order`. */
+  get isFreeHead(): bool {
+    return (this.word & (STATE_MASK | HEAD)) == (FREE | HEAD);
+  }
+
+  /** Only while isFreeHead. */
+  get order(): u32 {
+    return (this.word >> ORDER_SHIFT) & ORDER_MASK;
+  }
+
+  markHead(order: u32): void {
+    this.word = (this.word & DIRTY) | FREE | HEAD | (order << ORDER_SHIFT);
+  }
+
+  unmarkHead(): void {
+    this.word = (this.word & DIRTY) | FREE;
+  }
+
+  /** Hands the frame to `state`; keeps the dirty bit. */
+  take(state: u32, thread: u32): void {
+    this.word = (this.word & DIRTY) | state | (thread << THREAD_SHIFT);
+  }
+}
+
+/** Links of a frame: what they mean depends on who has the frame. */
+@unmanaged
+export class Page {
+  next: u32; // in a buddy list or a list of slabs; 0 = end
+  prev: u32; // 0 = first
+
+  static at(pfn: u32): Page {
+    return changetype<Page>(header().pagesAt + <usize>pfn * PAGE_BYTES);
+  }
+}
+
+if (offsetof<Frame>() != WORD_BYTES) ERROR("Frame is not WORD_BYTES long");
+if (offsetof<Page>() != PAGE_BYTES) ERROR("Page is not PAGE_BYTES long");
+
+/** One frame number of a list that a caller keeps in linear memory. */
+@unmanaged
+export class PfnCell {
+  pfn: u32;
+
+  static at(listAt: usize, i: u32): PfnCell {
+    return changetype<PfnCell>(listAt + ((<usize>i) << 2));
+  }
+}
+
+@unmanaged
+class Pageblock {
+  type: u8;
+
+  static at(pfn: u32): Pageblock {
+    return changetype<Pageblock>(header().pageblocksAt + (<usize>pfn >> PAGEBLOCK_ORDER));
+  }
+}
+
+export function pageblockType(pfn: u32): u8 {
+  return Pageblock.at(pfn).type;
+}
+
+export function setPageblockType(pfn: u32, type: u8): void {
+  Pageblock.at(pfn).type = type;
+}
+
+/** word = (word & keep) | set, for the frames [pfn, pfn + count). */
+export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
+  let at = changetype<usize>(Frame.at(pfn));
+  const end = at + ((<usize>count) << 2);
+  const keeps = i32x4.splat(keep);
+  const sets = i32x4.splat(set);
+  for (; at + 16 <= end; at += 16) v128.store(at, v128.or(v128.and(v128.load(at), keeps), sets));
+  for (; at < end; at += 4) store<u32>(at, (load<u32>(at) & keep) | set);
+}
+
+/** Hands [pfn, pfn + count) to `state`; keeps the dirty bits. */
+export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
+  wordsChange(pfn, count, DIRTY, state | (thread << THREAD_SHIFT));
+}
+
+/** Marks [pfn, pfn + count) free and dirty: somebody may have written there. */
+export function wordsFree(pfn: u32, count: u32): void {
+  wordsChange(pfn, count, 0, FREE | DIRTY);
+}
+
+/** Whether (word & mask) == value for every frame of [pfn, pfn + count). */
+export function wordsMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
+  let at = changetype<usize>(Frame.at(pfn));
+  const end = at + ((<usize>count) << 2);
+  const masks = i32x4.splat(mask);
+  const values = i32x4.splat(value);
+  let differs = i32x4.splat(0);
+  for (; at + 16 <= end; at += 16)
+    differs = v128.or(differs, v128.xor(v128.and(v128.load(at), masks), values));
+  let rest: u32 = 0;
+  for (; at < end; at += 4) rest |= (load<u32>(at) & mask) ^ value;
+  return rest == 0 && !v128.any_true(differs);
+}
+
+/** Adds `delta` to every word of [pfn, pfn + count): how pins are counted. */
+export function wordsAdd(pfn: u32, count: u32, delta: u32): void {
+  let at = changetype<usize>(Frame.at(pfn));
+  const end = at + ((<usize>count) << 2);
+  const deltas = i32x4.splat(delta);
+  for (; at + 16 <= end; at += 16) v128.store(at, i32x4.add(v128.load(at), deltas));
+  for (; at < end; at += 4) store<u32>(at, load<u32>(at) + delta);
+}
+
+/** Whether [pfn, pfn + count) are frames of this system. */
+export function isFrameRange(pfn: u32, count: u32): bool {
+  const frameCount = header().frameCount;
+  return count > 0 && count <= frameCount && pfn <= frameCount - count;
+}

@@ -1,0 +1,55 @@
+// Pins: a pinned frame is neither freed nor moved.
+//
+// N1  A range is pinned and unpinned as a whole; a frame counts the pins of all ranges that cover
+//     it.
+// N2  Only frames that are handed out are pinned (page.ts, P3), and a count never wraps.
+//
+// The count is the upper part of the frame's word, so that freeing checks state and pins in one
+// comparison, and four
+// frames are counted by one addition. Counts change under framesLock.
+//
+// Compare pin_user_pages() and unpin_user_pages() in the kernel's mm/gup.c.
+
+import { EAGAIN, EINVAL, ENOENT, EOVERFLOW } from "./errno";
+import { FRAMES_LOCK_AT } from "./layout";
+import { lock, unlock } from "./lock";
+import { CACHED, FREE, Frame, PIN, PINS_MASK, RESERVED, isFrameRange, wordsAdd } from "./page";
+
+const PINS_MAX: u32 = PINS_MASK / PIN;
+
+/**
+ * Pins the frames [pfn, pfn + count). 0, or EINVAL, ENOENT (a free frame), EOVERFLOW, EAGAIN: then
+ * none is pinned.
+ */
+export function pinRange(pfn: u32, count: u32): i32 {
+  if (!isFrameRange(pfn, count)) return EINVAL;
+  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
+  const error = rangeError(pfn, count, PINS_MAX, EOVERFLOW);
+  if (error == 0) wordsAdd(pfn, count, PIN);
+  unlock(FRAMES_LOCK_AT);
+  return error;
+}
+
+/**
+ * Takes one pin off [pfn, pfn + count). 0, or EINVAL (also: a frame without a pin), ENOENT, EAGAIN:
+ * then nothing changed.
+ */
+export function unpinRange(pfn: u32, count: u32): i32 {
+  if (!isFrameRange(pfn, count)) return EINVAL;
+  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
+  const error = rangeError(pfn, count, 0, EINVAL);
+  if (error == 0) wordsAdd(pfn, count, 0 - PIN);
+  unlock(FRAMES_LOCK_AT);
+  return error;
+}
+
+/** ENOENT when a frame is not handed out, `error` when one has exactly `forbidden` pins, else 0. */
+function rangeError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
+  for (let i: u32 = 0; i < count; i++) {
+    const frame = Frame.at(pfn + i);
+    const state = frame.state;
+    if (state == FREE || state == CACHED || state == RESERVED) return ENOENT;
+    if (frame.pins == forbidden) return error;
+  }
+  return 0;
+}

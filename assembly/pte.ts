@@ -1,0 +1,200 @@
+// Entries of an IO page table: the ARM LPAE stage 1 descriptor as io-pgtable-arm writes it, and runs of them.
+//
+//   63      55 54  53 52     44 43                  12 11   10   9    8  7    6  5   4     2 1    0
+//   ├─ 0 ─────┼─ XN ──┼─ 0 ────┼─ physical frame ────┼ nG ┼ AF ┼─ SH ──┼─ AP ──┼ 0 ┼─ attr ─┼ kind ┤
+//
+//   kind  0  nothing; the whole entry is 0     AP    bit 7: not writable, bit 6: unprivileged access
+//         1  block: 2 MiB or 1 GiB             SH    2 outer, 3 inner shareable
+//         3  page, in a table of order 0       attr  index into MAIR: 0 uncached, 1 cached, 2 device
+//            table, in a table above           XN    both bits: not executable
+//
+// D1  A leaf has AF, nG and one of the two SH values; its frame is a multiple of the size it maps. A table has no
+//     bits but its frame and its kind.
+// D2  The bits are a function of the IOMMU_* protection. WRITE alone reads back as READ | WRITE: stage 1 cannot
+//     forbid reading.
+//
+// Compare arm_lpae_prot_to_pte() in drivers/iommu/io-pgtable-arm.c in the kernel.
+
+import { FRAME_BYTES, FRAME_MASK, frameAt, header } from "./layout";
+
+export const IOMMU_READ: u32 = 1 << 0;
+export const IOMMU_WRITE: u32 = 1 << 1;
+export const IOMMU_CACHE: u32 = 1 << 2;
+export const IOMMU_NOEXEC: u32 = 1 << 3;
+export const IOMMU_MMIO: u32 = 1 << 4;
+export const IOMMU_PRIV: u32 = 1 << 5;
+
+export const INDEX_BITS: u32 = 9; // of a device page number, per table
+export const ENTRIES: u32 = 1 << INDEX_BITS;
+
+const PFN_SHIFT: u64 = 12;
+const PFN_MASK: u64 = 0x00000fff_fffff000; // 44-bit addresses
+const KIND_MASK: u64 = 3;
+const BLOCK: u64 = 1;
+const PAGE_OR_TABLE: u64 = 3;
+const NOT_BLOCK: u64 = 2; // the bit that a table has and a block has not
+
+const ATTR_CACHED: u64 = 1 << 2;
+const ATTR_DEVICE: u64 = 2 << 2;
+const ATTR_MASK: u64 = 7 << 2;
+const AP_UNPRIVILEGED: u64 = 1 << 6;
+const AP_READ_ONLY: u64 = 1 << 7;
+const SH_OUTER: u64 = 2 << 8;
+const SH_INNER: u64 = 3 << 8;
+const SH_MASK: u64 = 3 << 8;
+const AF: u64 = 1 << 10;
+const NG: u64 = 1 << 11;
+const XN: u64 = 3 << 53;
+
+@unmanaged
+export class Entry {
+  pte: u64;
+
+  /** The entry for `iovaPfn` in the table of order `order` at address `table`. */
+  static at(table: usize, iovaPfn: u32, order: u32): Entry {
+    return changetype<Entry>(table + (<usize>((iovaPfn >> order) & (ENTRIES - 1)) << 3));
+  }
+
+  /** Only while it points to a table: where we see that table. */
+  get table(): usize {
+    return (<usize>this.pte & ~<usize>FRAME_MASK) - frameAt(header().physPfnBase);
+  }
+
+  /** A number that no other entry of any table has. */
+  get place(): u32 {
+    return <u32>(changetype<usize>(this) >> 3);
+  }
+}
+
+if (offsetof<Entry>() * ENTRIES != FRAME_BYTES) ERROR("a table is not a frame");
+
+// ---- one descriptor
+
+/** Whether `prot` lets a device do anything at all. */
+export function isAccess(prot: u32): bool {
+  return (prot & (IOMMU_READ | IOMMU_WRITE)) != 0;
+}
+
+/** The bits of a leaf that do not depend on where it lies. */
+export function pteAttributes(prot: u32): u64 {
+  let bits = NG | AF;
+  bits |= prot & IOMMU_WRITE ? 0 : AP_READ_ONLY;
+  bits |= prot & IOMMU_PRIV ? 0 : AP_UNPRIVILEGED;
+  bits |= prot & IOMMU_MMIO ? ATTR_DEVICE : prot & IOMMU_CACHE ? ATTR_CACHED : 0;
+  bits |= prot & IOMMU_CACHE ? SH_INNER : SH_OUTER;
+  bits |= prot & IOMMU_NOEXEC ? XN : 0;
+  return bits;
+}
+
+/** What a leaf permits: IOMMU_READ, with or without IOMMU_WRITE. */
+export function pteProt(pte: u64): u32 {
+  return (pte & AP_READ_ONLY) != 0 ? IOMMU_READ : IOMMU_READ | IOMMU_WRITE;
+}
+
+/** The kind of a leaf that maps 2^order pages. */
+export function leafKind(order: u32): u64 {
+  return order == 0 ? PAGE_OR_TABLE : BLOCK;
+}
+
+/** A leaf for 2^order pages from physical frame `physPfn`. */
+export function pteLeaf(physPfn: u32, order: u32, attributes: u64): u64 {
+  return (<u64>physPfn << PFN_SHIFT) | attributes | leafKind(order);
+}
+
+/** The same leaf as the first of the smaller ones, of 2^order pages each, that cover what it maps. */
+export function ptePart(block: u64, order: u32): u64 {
+  return (block & ~KIND_MASK) | leafKind(order);
+}
+
+/** The distance between two neighbouring leaves of 2^order pages. */
+export function pteStep(order: u32): u64 {
+  return (<u64>1 << PFN_SHIFT) << <u64>order;
+}
+
+export function pteTable(physPfn: u32): u64 {
+  return (<u64>physPfn << PFN_SHIFT) | PAGE_OR_TABLE;
+}
+
+/** Whether the entry of a table above the last level points to a table. */
+export function isTable(pte: u64): bool {
+  return (pte & NOT_BLOCK) != 0;
+}
+
+export function ptePfn(pte: u64): u32 {
+  return <u32>(pte >> PFN_SHIFT);
+}
+
+/** D1 for the entry of a table that points to tables. */
+export function isSoundTable(pte: u64): bool {
+  return (pte & ~PFN_MASK) == PAGE_OR_TABLE;
+}
+
+/** D1 for a leaf of 2^order pages. */
+export function isSoundLeaf(pte: u64, order: u32): bool {
+  const free = PFN_MASK | ATTR_MASK | AP_UNPRIVILEGED | AP_READ_ONLY | SH_MASK | XN;
+  if ((pte & ~free) != (leafKind(order) | AF | NG)) return false;
+  if ((ptePfn(pte) & ((1 << order) - 1)) != 0) return false;
+  if ((pte & SH_OUTER) == 0) return false; // both SH values have that bit
+  return (pte & XN) == 0 || (pte & XN) == XN;
+}
+
+// ---- runs of entries in one table
+
+/** Whether `count` entries from `at` on say that nothing is there. */
+export function areEmpty(at: usize, count: u32): bool {
+  const end = at + (<usize>count << 3);
+  let seen = i64x2.splat(0);
+  for (; at + 64 <= end; at += 64) {
+    const front = v128.or(v128.load(at), v128.load(at, 16));
+    seen = v128.or(seen, v128.or(front, v128.or(v128.load(at, 32), v128.load(at, 48))));
+  }
+  let rest: u64 = 0;
+  for (; at < end; at += 8) rest |= changetype<Entry>(at).pte;
+  return rest == 0 && !v128.any_true(seen);
+}
+
+/** Writes `count` entries: `first`, then each `step` more than the one before. */
+export function entriesFill(at: usize, count: u32, first: u64, step: u64): void {
+  const end = at + (<usize>count << 3);
+  if (at + 16 <= end) {
+    const steps = i64x2.splat(step << 1);
+    let pair = i64x2.replace_lane(i64x2.splat(first), 1, first + step);
+    first += step * (count & ~1);
+    for (; at + 64 <= end; at += 64) {
+      const second = i64x2.add(pair, steps);
+      const third = i64x2.add(second, steps);
+      const fourth = i64x2.add(third, steps);
+      v128.store(at, pair);
+      v128.store(at, second, 16);
+      v128.store(at, third, 32);
+      v128.store(at, fourth, 48);
+      pair = i64x2.add(fourth, steps);
+    }
+    for (; at + 16 <= end; at += 16) {
+      v128.store(at, pair);
+      pair = i64x2.add(pair, steps);
+    }
+  }
+  if (at < end) changetype<Entry>(at).pte = first;
+}
+
+/** Empties [at, end) up to the first entry that is no leaf of that kind; returns where it is. */
+export function leavesClear(at: usize, end: usize, kind: u64): usize {
+  const zeros = i64x2.splat(0);
+  const kinds = i64x2.splat(kind);
+  const mask = i64x2.splat(KIND_MASK);
+  for (; at + 64 <= end; at += 64) {
+    const front = v128.or(v128.xor(v128.load(at), kinds), v128.xor(v128.load(at, 16), kinds));
+    const back = v128.or(v128.xor(v128.load(at, 32), kinds), v128.xor(v128.load(at, 48), kinds));
+    if (v128.any_true(v128.and(v128.or(front, back), mask))) break;
+    v128.store(at, zeros);
+    v128.store(at, zeros, 16);
+    v128.store(at, zeros, 32);
+    v128.store(at, zeros, 48);
+  }
+  for (; at < end; at += 8) {
+    if ((changetype<Entry>(at).pte & KIND_MASK) != kind) break;
+    changetype<Entry>(at).pte = 0;
+  }
+  return at;
+}

@@ -1,0 +1,150 @@
+// Restores what is derived from the truth words: free lists, magazines, bitmaps, slabs, counters,
+// mapping lists.
+//
+// U1  Afterwards check() finds nothing, whatever state the derived data was in; no truth word has
+//     changed but CACHED to FREE.
+//
+// For the day on which a thread died inside the core: who held its locks may have left lists and
+// counters half-changed, but
+// never a truth word. Call it while nobody else is inside the core. Cost: O(frames + records +
+// table entries).
+
+import { bitmapFree, bitmapInit } from "./bitmap";
+import { FreeList, FreeOrders, rangeInsert } from "./buddy";
+import { Region, RegionSlot } from "./cma";
+import { objectNext, objectPayload } from "./check";
+import { Device, Mapping } from "./dma";
+import { Domain } from "./iommu";
+import { DIRECTORY_ENTRIES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
+import {
+  KIND_DEVICE,
+  KIND_DOMAIN,
+  KIND_MAPPING,
+  KIND_REGION,
+  KIND_TABLE,
+  handleOf,
+  objectFind,
+  recordOf,
+} from "./object";
+import { CACHED, FREE, Frame, MIGRATE_CMA, SLAB, pageblockType } from "./page";
+import { SgTable } from "./sg";
+import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, listInsert } from "./slab";
+import { Thread } from "./thread";
+
+/** Restores everything derived (U1). */
+export function rebuild(): void {
+  rebuildFrames();
+  rebuildSlabs();
+  rebuildRegions();
+  rebuildMappings();
+}
+
+function rebuildFrames(): void {
+  const h = header();
+  for (let index: u32 = 0; index < h.threadCount; index++) Thread.at(index).cachedCount = 0;
+  for (let type: u32 = 0; type < MIGRATE_TYPES; type++) {
+    FreeOrders.at(type).mask = 0;
+    for (let order: u32 = 0; order <= MAX_ORDER; order++) FreeList.at(type, order).first = 0;
+  }
+  h.freeFrames = 0;
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    const state = Frame.at(pfn).state;
+    if (state == FREE || state == CACHED) Frame.at(pfn).unmarkHead();
+  }
+  let pfn = h.firstFrame;
+  while (pfn < h.backedFrames) {
+    const end = listableEnd(pfn);
+    if (end > pfn) rangeInsert(pfn, end);
+    pfn = end + 1;
+  }
+}
+
+/** The end of the run of free frames outside CMA regions that begins at `pfn`. */
+function listableEnd(pfn: u32): u32 {
+  const end = header().backedFrames;
+  while (pfn < end && Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA) pfn += 1;
+  return pfn;
+}
+
+function rebuildSlabs(): void {
+  const h = header();
+  for (let cache: u32 = 0; cache < CACHES; cache++) SlabCache.at(cache).firstPfn = 0;
+  for (let number: u32 = 0; number < DIRECTORY_ENTRIES; number++) DirectoryEntry.at(number).pfn = 0;
+  h.objectCount = 0;
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    if (Frame.at(pfn).state == SLAB) rebuildSlab(pfn);
+  }
+}
+
+function rebuildSlab(pfn: u32): void {
+  const slab = Slab.of(pfn);
+  slab.used = 0;
+  slab.freeAt = 0;
+  for (let i: u32 = 1; i < slab.bump; i++) {
+    const at = frameAt(pfn) + ((<usize>i) << slab.recordShift);
+    const record = SlabRecord.at(at);
+    if (record.truth != 0) {
+      slab.used += 1;
+    } else {
+      record.nextFreeAt = slab.freeAt;
+      slab.freeAt = at;
+    }
+  }
+  if (slab.used < slab.capacity) listInsert(slab.cache, pfn);
+  if (slab.isNumbered) {
+    DirectoryEntry.at(slab.number).pfn = pfn;
+    header().objectCount += slab.used;
+  }
+}
+
+function rebuildRegions(): void {
+  header().regionCount = 0;
+  for (let index = objectNext(0, KIND_REGION); index != 0; index = objectNext(index, KIND_REGION)) {
+    const payload = objectPayload(index);
+    const region = Region.at(payload);
+    bitmapInit(
+      region.bitmapAt,
+      region.bitCount,
+      (header().physPfnBase + region.basePfn) >> region.orderPerBit,
+    );
+    region.usedBits = region.bitCount;
+    for (let bit: u32 = 0; bit < region.bitCount; bit++) {
+      if (Frame.at(region.basePfn + (bit << region.orderPerBit)).state != FREE) continue;
+      bitmapFree(region.bitmapAt, bit, 1);
+      region.usedBits -= 1;
+    }
+    RegionSlot.at(header().regionCount).handle = handleOf(recordOf(payload));
+    header().regionCount += 1;
+  }
+}
+
+function rebuildMappings(): void {
+  for (let index = objectNext(0, KIND_TABLE); index != 0; index = objectNext(index, KIND_TABLE)) {
+    SgTable.at(objectPayload(index)).mapCount = 0;
+  }
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
+    Domain.at(objectPayload(index)).deviceCount = 0;
+  }
+  for (let index = objectNext(0, KIND_DEVICE); index != 0; index = objectNext(index, KIND_DEVICE)) {
+    const device = Device.at(objectPayload(index));
+    device.firstMapping = 0;
+    device.mappingCount = 0;
+    if (device.domain != 0) Domain.at(objectFind(device.domain, KIND_DOMAIN)).deviceCount += 1;
+  }
+  for (
+    let index = objectNext(0, KIND_MAPPING);
+    index != 0;
+    index = objectNext(index, KIND_MAPPING)
+  ) {
+    const payload = objectPayload(index);
+    const mapping = Mapping.at(payload);
+    const device = Device.at(objectFind(mapping.device, KIND_DEVICE));
+    mapping.prev = 0;
+    mapping.next = device.firstMapping;
+    const handle = handleOf(recordOf(payload));
+    if (mapping.next != 0) Mapping.at(objectFind(mapping.next, KIND_MAPPING)).prev = handle;
+    device.firstMapping = handle;
+    device.mappingCount += 1;
+    SgTable.at(objectFind(mapping.table, KIND_TABLE)).mapCount += 1;
+  }
+}

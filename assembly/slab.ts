@@ -1,0 +1,213 @@
+// Fixed-size records cut from single frames.
+//
+//   a slab = one frame of state SLAB:  ├ Slab header ┼ record 1 ┼ record 2 ┼ … ┤     record size 32 to 512 bytes
+//   cache ─► slab ─Page.next─► slab ─► 0      the slabs of one record size that have room
+//
+// R1  The first word of a record is its truth: 0 = free. Free records that were used before are
+//     chained through the second.
+// R2  A slab is in its cache's list exactly when it has a free record; a slab without records goes
+//     back to the buddy.
+// R3  used = records that are handed out; `bump` = records that were ever handed out since the slab
+//     was made.
+//
+// R4  directory[number] is the frame of the object slab with that number, 0 for none: a record of
+//     CACHE_OBJECTS has the
+//     index number << 6 | place in its slab, which stays below 2^18 however large the memory is.
+//
+// Records behind `bump` were never touched, so a new slab costs no loop. All functions take
+// slabLock themselves.
+
+import { frameDrop, frameTake } from "./buddy";
+import {
+  DIRECTORY_ENTRIES,
+  FRAME_BYTES,
+  FRAME_MASK,
+  FRAME_SHIFT,
+  SLAB_CACHES_AT,
+  SLAB_LOCK_AT,
+  frameAt,
+  header,
+} from "./layout";
+import { lock, lockHard, unlock } from "./lock";
+import { Page, SLAB } from "./page";
+import { must } from "./panic";
+
+const R1: u32 = 8201;
+const R3: u32 = 8203;
+
+// A cache's records are 32 << cache bytes long.
+export const CACHE_NODES: u32 = 0; // single sg entries
+export const CACHE_OBJECTS: u32 = 1;
+export const CACHES: u32 = 5; // the larger ones belong to iova-space.ts
+
+@unmanaged
+export class Slab {
+  cache: u32;
+  used: u32;
+  bump: u32; // 1 + records ever handed out: record 0 is this header
+  freeAt: usize; // first of the free records below bump; 0 = none
+  number: u32; // the directory entry, for slabs of CACHE_OBJECTS
+
+  static of(pfn: u32): Slab {
+    return changetype<Slab>(frameAt(pfn));
+  }
+
+  get recordShift(): u32 {
+    return 5 + this.cache;
+  }
+
+  get isNumbered(): bool {
+    return this.cache == CACHE_OBJECTS;
+  }
+
+  get capacity(): u32 {
+    return (FRAME_BYTES >> this.recordShift) - 1;
+  }
+}
+
+@unmanaged
+export class DirectoryEntry {
+  pfn: u32; // 0 = no slab has this number
+
+  static at(number: u32): DirectoryEntry {
+    return changetype<DirectoryEntry>(header().directoryAt + ((<usize>number) << 2));
+  }
+}
+
+@unmanaged
+export class SlabRecord {
+  truth: u32; // 0 = free
+  nextFreeAt: usize; // only while free
+
+  static at(address: usize): SlabRecord {
+    return changetype<SlabRecord>(address);
+  }
+}
+
+@unmanaged
+export class SlabCache {
+  firstPfn: u32; // first slab with room; 0 = none
+
+  static at(cache: u32): SlabCache {
+    return changetype<SlabCache>(SLAB_CACHES_AT + ((<usize>cache) << 2));
+  }
+}
+
+/**
+ * A record of `cache` with `truth` in its first word and zeros behind, up to byte 32 (an object:
+ * 64); 0 when memory is out or the lock refused.
+ */
+export function slabAlloc(cache: u32, truth: u32): usize {
+  must(truth != 0, R1);
+  if (!lock(SLAB_LOCK_AT)) return 0;
+  const at = recordTake(cache);
+  if (at != 0) {
+    recordClear(at, cache);
+    SlabRecord.at(at).truth = truth;
+  }
+  unlock(SLAB_LOCK_AT);
+  return at;
+}
+
+/** memory.fill of so few bytes would cost more than the rest of the allocation. */
+function recordClear(at: usize, cache: u32): void {
+  const zero = i64x2.splat(0);
+  v128.store(at, zero, 0);
+  v128.store(at, zero, 16);
+  if (cache == CACHE_OBJECTS) {
+    v128.store(at, zero, 32);
+    v128.store(at, zero, 48);
+  }
+}
+
+function recordTake(cache: u32): usize {
+  const list = SlabCache.at(cache);
+  if (list.firstPfn == 0 && !slabCreate(cache)) return 0;
+  const pfn = list.firstPfn;
+  const slab = Slab.of(pfn);
+  let at = slab.freeAt;
+  if (at != 0) {
+    slab.freeAt = SlabRecord.at(at).nextFreeAt;
+  } else {
+    at = frameAt(pfn) + ((<usize>slab.bump) << slab.recordShift);
+    slab.bump += 1;
+  }
+  slab.used += 1;
+  if (slab.used == slab.capacity) listRemove(cache, pfn); // R2
+  return at;
+}
+
+function slabCreate(cache: u32): bool {
+  const number = cache == CACHE_OBJECTS ? directoryFind() : 0;
+  if (number == DIRECTORY_ENTRIES) return false;
+  const pfn = frameTake(SLAB);
+  if (pfn < 0) return false;
+  const slab = Slab.of(pfn);
+  slab.cache = cache;
+  slab.used = 0;
+  slab.bump = 1;
+  slab.freeAt = 0;
+  slab.number = number;
+  if (cache == CACHE_OBJECTS) DirectoryEntry.at(number).pfn = pfn;
+  listInsert(cache, pfn);
+  return true;
+}
+
+/**
+ * The lowest number that no slab has; DIRECTORY_ENTRIES when all are in use. Once in 63 objects.
+ */
+function directoryFind(): u32 {
+  let number: u32 = 0;
+  while (number < DIRECTORY_ENTRIES && DirectoryEntry.at(number).pfn != 0) number += 1;
+  return number;
+}
+
+/** The index of the object record at `at` (R4). */
+export function recordIndex(at: usize): u32 {
+  return (Slab.of(<u32>(at >> FRAME_SHIFT)).number << 6) | <u32>((at & FRAME_MASK) >> 6);
+}
+
+/** The object record of `index`, or 0 when no slab has it. */
+export function recordAt(index: u32): usize {
+  const number = index >> 6;
+  if (number >= DIRECTORY_ENTRIES || (index & 63) == 0) return 0;
+  const pfn = DirectoryEntry.at(number).pfn;
+  return pfn == 0 ? 0 : frameAt(pfn) + ((<usize>(index & 63)) << 6);
+}
+
+/** Frees the record at `at`. */
+export function slabFree(at: usize): void {
+  lockHard(SLAB_LOCK_AT);
+  const pfn = <u32>(at >> FRAME_SHIFT);
+  const slab = Slab.of(pfn);
+  const record = SlabRecord.at(at);
+  must(record.truth != 0, R1);
+  must(slab.used > 0, R3);
+  if (slab.used == slab.capacity) listInsert(slab.cache, pfn);
+  record.truth = 0;
+  record.nextFreeAt = slab.freeAt;
+  slab.freeAt = at;
+  slab.used -= 1;
+  if (slab.used == 0) {
+    listRemove(slab.cache, pfn);
+    if (slab.isNumbered) DirectoryEntry.at(slab.number).pfn = 0;
+    frameDrop(pfn);
+  }
+  unlock(SLAB_LOCK_AT);
+}
+
+export function listInsert(cache: u32, pfn: u32): void {
+  const list = SlabCache.at(cache);
+  const page = Page.at(pfn);
+  page.next = list.firstPfn;
+  page.prev = 0;
+  if (list.firstPfn != 0) Page.at(list.firstPfn).prev = pfn;
+  list.firstPfn = pfn;
+}
+
+function listRemove(cache: u32, pfn: u32): void {
+  const page = Page.at(pfn);
+  if (page.next != 0) Page.at(page.next).prev = page.prev;
+  if (page.prev != 0) Page.at(page.prev).next = page.next;
+  else SlabCache.at(cache).firstPfn = page.next;
+}

@@ -1,0 +1,162 @@
+// Tables that own their frames: what a buffer is made of.
+//
+//   blocks   the system heap's way: blocks of order 8, then 4, then 0, one entry each, never larger
+//   again once one failed
+//   region   one run of a CMA region
+//
+// E1  All frames of such a table were handed out together and go back together; a pinned or mapped
+//     table stays whole.
+// E2  Bytes that an earlier owner left are cleared by storageClear(), and only in frames that may
+//     hold some (page.ts, P4).
+//
+// Compare drivers/dma-buf/heaps/system_heap.c and cma_heap.c in the kernel.
+
+import { runAlloc, runFree } from "./buddy";
+import { cmaAlloc, cmaRelease } from "./cma";
+import { EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
+import { FRAME_SHIFT, frameAt, header } from "./layout";
+import { KIND_TABLE, objectFind } from "./object";
+import { CMA, DIRTY, Frame, OWNED, PINS_MASK, STATE_MASK, wordsChange, wordsMatch } from "./page";
+import {
+  SgEntry,
+  SgTable,
+  entriesAlloc,
+  entriesFree,
+  sgTableFromRange,
+  tableCreate,
+  tableDestroy,
+} from "./sg";
+import { WORKSPACE_BYTES, workspaceAt } from "./thread";
+
+const ALL: u32 = 0xffffffff;
+const WORKSPACE_ENTRIES: u32 = <u32>(WORKSPACE_BYTES / 16);
+
+/** The next smaller order that the system heap tries. */
+function orderBelow(order: u32): u32 {
+  return order == 8 ? 4 : 0;
+}
+
+/**
+ * A table that owns `frameCount` frames below `pfnEnd`, one entry a block. Not zeroed.
+ * Its handle, or EINVAL, ENOMEM, EAGAIN: then no frame is held.
+ */
+export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
+  if (frameCount == 0 || frameCount >= header().frameCount)
+    return frameCount == 0 ? EINVAL : ENOMEM;
+  const inWorkspace = frameCount <= WORKSPACE_ENTRIES;
+  const builtAt = inWorkspace ? workspaceAt() : entriesAlloc(frameCount);
+  if (builtAt == 0) return ENOMEM;
+  const count = blocksTake(builtAt, frameCount, pfnEnd);
+  const at = count > 0 ? entriesAlloc(count) : 0;
+  if (at != 0) memory.copy(at, builtAt, (<usize>count) << 4);
+  else if (count > 0) blocksGive(builtAt, count);
+  if (!inWorkspace) entriesFree(builtAt, frameCount);
+  if (at == 0) return count < 0 ? count : ENOMEM;
+  const handle = tableCreate(at, count, OWNED);
+  if (handle < 0) blocksGive(builtAt, count);
+  return handle;
+}
+
+/**
+ * Fills the list at `at` with blocks of `frameCount` frames in all. How many, or a negative error
+ * with none held.
+ */
+function blocksTake(at: usize, frameCount: u32, pfnEnd: u32): i32 {
+  let order: u32 = 8;
+  let count: u32 = 0;
+  let taken: u32 = 0;
+  while (taken < frameCount) {
+    while ((<u32>1) << order > frameCount - taken) order = orderBelow(order);
+    const pfn = runAlloc((<u32>1) << order, order, pfnEnd, OWNED);
+    if (pfn < 0) {
+      if (pfn == ENOMEM && order > 0) {
+        order = orderBelow(order);
+        continue;
+      }
+      blocksGive(at, count);
+      return pfn;
+    }
+    const entry = SgEntry.at(at, count++);
+    entry.pfn = pfn;
+    entry.offset = 0;
+    entry.length = (<u32>1) << (order + FRAME_SHIFT);
+    entry.before = taken << FRAME_SHIFT;
+    taken += (<u32>1) << order;
+  }
+  return count;
+}
+
+function blocksGive(at: usize, count: u32): void {
+  for (let i: u32 = 0; i < count; i++)
+    runFree(SgEntry.at(at, i).pfn, SgEntry.at(at, i).pageCount, OWNED);
+}
+
+/**
+ * A table that owns a run of `frameCount` frames of the region `region`. Not zeroed. Its handle, or
+ * cmaAlloc's errors.
+ */
+export function storageAllocRegion(region: u32, frameCount: u32, alignOrder: u32): i32 {
+  const pfn = cmaAlloc(region, frameCount, alignOrder);
+  if (pfn < 0) return pfn;
+  const handle = sgTableFromRange(pfn, frameCount, ALL);
+  if (handle < 0) cmaRelease(region, pfn, frameCount);
+  else SgTable.at(objectFind(handle, KIND_TABLE)).source = region;
+  return handle;
+}
+
+/**
+ * Frees the table and its frames. 0, or ESTALE, EINVAL (it owns none), EBUSY (mapped or pinned):
+ * then nothing changed.
+ */
+export function storageFree(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_TABLE);
+  if (payload == 0) return ESTALE;
+  const table = SgTable.at(payload);
+  if (table.source == 0) return EINVAL;
+  if (table.mapCount != 0) return EBUSY;
+  const state = table.source == OWNED ? OWNED : CMA;
+  for (let i: u32 = 0; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    if (!wordsMatch(entry.pfn, entry.pageCount, STATE_MASK | PINS_MASK, state)) return EBUSY;
+  }
+  for (let i: u32 = 0; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    if (state == OWNED) runFree(entry.pfn, entry.pageCount, OWNED);
+    else cmaRelease(table.source, entry.pfn, entry.pageCount);
+  }
+  tableDestroy(payload);
+  return 0;
+}
+
+/** Clears what earlier owners left in the table's frames. Frames cleared, or ESTALE. */
+export function storageClear(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_TABLE);
+  if (payload == 0) return ESTALE;
+  const table = SgTable.at(payload);
+  let cleared: u32 = 0;
+  for (let i: u32 = 0; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    cleared += rangeClear(entry.pfn, entry.pfn + entry.pageCount);
+  }
+  return cleared;
+}
+
+/**
+ * Fills runs of dirty frames in [pfn, pfnEnd) with zeros, one memory.fill a run. Frames cleared.
+ */
+export function rangeClear(pfn: u32, pfnEnd: u32): u32 {
+  let cleared: u32 = 0;
+  while (pfn < pfnEnd) {
+    if (!Frame.at(pfn).isDirty) {
+      pfn += 1;
+      continue;
+    }
+    let end = pfn + 1;
+    while (end < pfnEnd && Frame.at(end).isDirty) end += 1;
+    memory.fill(frameAt(pfn), 0, (<usize>(end - pfn)) << FRAME_SHIFT);
+    wordsChange(pfn, end - pfn, ~DIRTY, 0);
+    cleared += end - pfn;
+    pfn = end;
+  }
+  return cleared;
+}

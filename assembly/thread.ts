@@ -1,0 +1,101 @@
+// Thread slots: who runs on this memory, and each one's magazine and scratch words.
+//
+//   byte 0      4         8             12     64                 1024                4096
+//       8192
+//        ├ state ┼ mayBlock ┼ cachedCount ┼ … ──┼ cached[128]: u32 ─┼ scratch: u32[768] ─┼ workspace: 4 KiB ─┤
+//
+//   state  FREE ──threadJoin──► RUNNING ──threadLeave──► FREE
+//
+// T1  A slot belongs to the instance whose imported index it is; nobody else writes its magazine or
+//     scratch words.
+// T2  cached[0 .. cachedCount) are frames of state CACHED that carry this thread's index.
+//
+// JavaScript and the core pass lists through the scratch words; the workspace is the core's alone,
+// within one call.
+//
+// The index is an imported immutable global: it costs nothing to read, and the module keeps no
+// state of its own.
+
+import { EBUSY, EINVAL, ENOSPC } from "./errno";
+import { header, MAGIC, THREAD_BYTES } from "./layout";
+
+@external("env", "thread")
+declare const thread: u32;
+
+export const MAGAZINE_FRAMES: u32 = 128;
+export const SCRATCH_OFFSET: usize = 1024;
+export const SCRATCH_WORDS: u32 = 768;
+export const WORKSPACE_BYTES: usize = 4096;
+
+const FREE: u32 = 0;
+const RUNNING: u32 = 1;
+const CACHED_OFFSET: usize = 64;
+
+@unmanaged
+export class Thread {
+  state: u32; // FREE or RUNNING
+  mayBlock: u32; // 0 on a thread whose host forbids Atomics.wait
+  cachedCount: u32; // frames in the magazine, <= MAGAZINE_FRAMES
+
+  static at(index: u32): Thread {
+    return changetype<Thread>(header().threadsAt + <usize>index * THREAD_BYTES);
+  }
+
+  /** The `i`-th frame of the magazine. */
+  cached(i: u32): u32 {
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), CACHED_OFFSET);
+  }
+
+  setCached(i: u32, pfn: u32): void {
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), pfn, CACHED_OFFSET);
+  }
+}
+
+if (CACHED_OFFSET + <usize>MAGAZINE_FRAMES * 4 > SCRATCH_OFFSET)
+  ERROR("the magazine reaches into the scratch words");
+if (SCRATCH_OFFSET + <usize>SCRATCH_WORDS * 4 + WORKSPACE_BYTES != THREAD_BYTES)
+  ERROR("the workspace does not end the slot");
+
+export function threadIndex(): u32 {
+  return thread;
+}
+
+/** The calling thread's slot. */
+export function self(): Thread {
+  return Thread.at(thread);
+}
+
+export function mayBlock(): bool {
+  return self().mayBlock != 0;
+}
+
+/** Where lists pass the border: SCRATCH_WORDS words that belong to the calling thread. */
+export function scratchAt(): usize {
+  return changetype<usize>(self()) + SCRATCH_OFFSET;
+}
+
+/** The core's own 4 KiB for what a call builds before it knows how large it is. */
+export function workspaceAt(): usize {
+  return changetype<usize>(self()) + THREAD_BYTES - WORKSPACE_BYTES;
+}
+
+/** Writes word `i` of the calling thread's scratch. */
+export function scratchStore(i: u32, value: u32): void {
+  store<u32>(scratchAt() + ((<usize>i) << 2), value);
+}
+
+/** Claims the slot of the calling instance's index. EBUSY: another instance runs with it. */
+export function threadJoin(canBlock: u32): i32 {
+  const h = header();
+  if (h.magic != MAGIC) return EINVAL;
+  if (thread >= h.threadCount) return ENOSPC;
+  const slot = self();
+  if (atomic.cmpxchg<u32>(changetype<usize>(slot), FREE, RUNNING) != FREE) return EBUSY;
+  slot.mayBlock = canBlock;
+  return thread;
+}
+
+/** Gives the slot back; the caller has emptied the magazine. */
+export function threadLeave(): void {
+  atomic.store<u32>(changetype<usize>(self()), FREE);
+}

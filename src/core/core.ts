@@ -1,0 +1,266 @@
+/**
+ * Core: one WebAssembly instance on one memory, its views, and the results of its calls as numbers
+ * or errors.
+ *
+ *     memory ──┬── instance, thread 0   openCore()
+ *              └── instance, thread 1   joinCore()    the same memory, another index
+ *
+ * - W1  The memory is made whole and never grows, so views stay valid as long as the memory.
+ * - W2  Only `instance.exports` is called: the functions themselves, without the loader's wrappers.
+ *
+ * @module
+ */
+
+import { instantiateSync } from "@assemblyscript/loader";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
+import type { CoreExports } from "./exports.ts";
+import { type CoreSource, inlinedModule, loadModule, moduleOfBytes } from "./module.ts";
+
+const WASM_PAGE_BYTES: number = 64 * KiB;
+
+/**
+ * How much memory: exactly so many bytes, or as much of `preferred` as the host grants, halved down
+ * to `min`.
+ */
+export type MemoryBytes = number | { readonly min: number; readonly preferred: number };
+
+/** What a core is opened with. */
+export interface CoreOptions {
+  /** Size of the memory, a multiple of 64 KiB from 1 MiB to 4 GiB. Default 64 MiB. */
+  readonly memoryBytes?: MemoryBytes;
+  /**
+   * Memory that several threads can use. Browsers need a cross-origin isolated page for it. Default
+   * false.
+   */
+  readonly shared?: boolean;
+  /** How many threads may be joined at once, 1 to 64. Default 8. */
+  readonly threads?: number;
+  /** What a device sees as the address of byte 0: a multiple of 4 MiB below 2^44. Default 0. */
+  readonly physicalBase?: number;
+  /** Frames that have a descriptor but no bytes, for maps larger than any memory. Default 0. */
+  readonly unbackedFrames?: number;
+  /** Whether this thread may sleep. Default: found out. */
+  readonly canBlock?: boolean;
+  /** A core to use instead of the one inside the package. */
+  readonly wasm?: CoreSource;
+}
+
+/** What a thread needs to join: it can be posted to a Worker when the memory is shared. */
+export interface CoreShare {
+  readonly memory: WebAssembly.Memory;
+  readonly module: WebAssembly.Module;
+}
+
+/** An instance of the core that has joined a memory. */
+export class Core implements CoreShare {
+  readonly exports: CoreExports;
+  readonly memory: WebAssembly.Memory;
+  readonly module: WebAssembly.Module;
+  /** The index of this instance's thread slot. */
+  readonly thread: number;
+  /** All bytes (W1). */
+  readonly u8: Uint8Array<ArrayBufferLike>;
+  /** The same bytes as words: word i lies at byte 4 * i. */
+  readonly u32: Uint32Array<ArrayBufferLike>;
+  /** The words that lists are passed in. */
+  readonly scratch: Uint32Array<ArrayBufferLike>;
+  /** Bytes that the library has moved for this instance, a device's own accesses aside. */
+  bytesCopied = 0;
+
+  /** @internal `exports` has opened or joined the memory already. */
+  constructor(share: CoreShare, exports: CoreExports, thread: number) {
+    this.exports = exports;
+    this.memory = share.memory;
+    this.module = share.module;
+    this.thread = thread;
+    this.u8 = new Uint8Array(share.memory.buffer);
+    this.u32 = new Uint32Array(share.memory.buffer);
+    this.scratch = new Uint32Array(
+      share.memory.buffer,
+      exports.scratchAt() >>> 0,
+      exports.SCRATCH_WORDS.value,
+    );
+  }
+
+  /** A view of `lengthBytes` bytes at byte `at`. */
+  view(at: number, lengthBytes: number): Uint8Array<ArrayBufferLike> {
+    return new Uint8Array(this.memory.buffer, at, lengthBytes);
+  }
+
+  /** Word `index` of what lies at byte `at`. */
+  word(at: number, index: number): number {
+    return this.u32[at / 4 + index] ?? 0;
+  }
+
+  /**
+   * Null, or the id of the first invariant that the memory breaks, as "B3". `isDeep` also reads
+   * free frames' bytes.
+   */
+  check(isDeep = false): string | null {
+    const broken = this.exports.check(isDeep ? 1 : 0) >>> 0;
+    return broken === 0 ? null : invariantName(broken);
+  }
+}
+
+/** An invariant's number as the id in its file's head: 6602 is "B2". */
+export function invariantName(number: number): string {
+  return `${String.fromCharCode(Math.floor(number / 100))}${number % 100}`;
+}
+
+function panic(invariant: number, detail: number): void {
+  throw new Error(
+    `The core broke its invariant ${invariantName(invariant >>> 0)} (detail ${detail >>> 0})`,
+  );
+}
+
+function instantiate(share: CoreShare, thread: number): CoreExports {
+  const env = { memory: share.memory, thread, panic };
+  try {
+    return instantiateSync(share.module, { env }).instance.exports as CoreExports;
+  } catch (cause) {
+    if (!(cause instanceof WebAssembly.LinkError)) throw cause;
+    const isShared = !(share.memory.buffer instanceof ArrayBuffer);
+    const file = isShared ? "core-shared.wasm" : "core.wasm";
+    return fail(
+      "EINVAL",
+      "load the core",
+      `this memory needs the module dmabuf/${file} (${cause.message})`,
+    );
+  }
+}
+
+function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
+  const pages = bytes / WASM_PAGE_BYTES;
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+}
+
+/** Tries the sizes that the options allow, largest first. */
+function reserveMemory(size: MemoryBytes, shared: boolean): WebAssembly.Memory {
+  const { min, preferred } = typeof size === "number" ? { min: size, preferred: size } : size;
+  for (const [name, value] of [
+    ["memoryBytes", preferred],
+    ["memoryBytes.min", min],
+  ] as const) {
+    requireInteger(value, name, MiB, 4 * GiB, "open a system");
+    if (value % WASM_PAGE_BYTES !== 0) {
+      fail("EINVAL", "open a system", `${name} must be a multiple of 64 KiB, and is ${value}`);
+    }
+  }
+  if (min > preferred)
+    fail(
+      "EINVAL",
+      "open a system",
+      `memoryBytes.min (${min}) is above memoryBytes.preferred (${preferred})`,
+    );
+  for (
+    let bytes = preferred;
+    ;
+    bytes = Math.max(min, Math.floor(bytes / 2 / WASM_PAGE_BYTES) * WASM_PAGE_BYTES)
+  ) {
+    try {
+      return createMemory(bytes, shared);
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause;
+      if (bytes === min) {
+        const kind = shared ? "shared" : "unshared";
+        fail(
+          "ENOMEM",
+          "open a system",
+          `the host refuses ${formatBytes(bytes)} of ${kind} memory; ask for less, or for a range { min, preferred }`,
+        );
+      }
+    }
+  }
+}
+
+/** Atomics.wait throws where a thread must not sleep, as on a page's main thread. */
+function findCanBlock(): boolean {
+  if (typeof SharedArrayBuffer === "undefined") return false;
+  try {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1, 0); // the value differs: returns at once
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function checkOptions(options: CoreOptions): void {
+  const { threads = 8, physicalBase = 0, unbackedFrames = 0 } = options;
+  requireInteger(threads, "threads", 1, 64, "open a system");
+  requireInteger(physicalBase, "physicalBase", 0, 2 ** 44 - 4 * GiB, "open a system");
+  requireInteger(unbackedFrames, "unbackedFrames", 0, 2 ** 20 + 2 ** 19, "open a system");
+  if (physicalBase % PAGEBLOCK_BYTES !== 0) {
+    fail(
+      "EINVAL",
+      "open a system",
+      `physicalBase must be a multiple of 4 MiB, and is ${physicalBase}`,
+    );
+  }
+}
+
+function start(module: WebAssembly.Module, options: CoreOptions): Core {
+  checkOptions(options);
+  const {
+    memoryBytes = 64 * MiB,
+    shared = false,
+    threads = 8,
+    physicalBase = 0,
+    unbackedFrames = 0,
+  } = options;
+  const memory = reserveMemory(memoryBytes, shared);
+  const exports = instantiate({ memory, module }, 0);
+  const frames = memory.buffer.byteLength / FRAME_BYTES;
+  const canBlock = options.canBlock ?? findCanBlock();
+  const opened = exports.coreOpen(
+    frames + unbackedFrames,
+    frames,
+    threads,
+    pfnOf(physicalBase),
+    shared ? 1 : 0,
+    canBlock ? 1 : 0,
+  );
+  checked(opened, "open a system", (code) => openReason(code, memory.buffer.byteLength));
+  return new Core({ memory, module }, exports, 0);
+}
+
+function openReason(code: ErrnoCode, bytes: number): string {
+  if (code === "ENOMEM") return `${formatBytes(bytes)} do not hold even the map of the memory`;
+  return "the core refuses these options";
+}
+
+/** Opens a core on new memory. */
+export async function openCore(options: CoreOptions = {}): Promise<Core> {
+  return start(await loadModule(options.wasm, options.shared ?? false), options);
+}
+
+/** The same without waiting: `wasm` must be compiled or bytes. */
+export function openCoreSync(options: CoreOptions = {}): Core {
+  const { wasm, shared = false } = options;
+  if (wasm === undefined) return start(inlinedModule(shared), options);
+  if (wasm instanceof WebAssembly.Module) return start(wasm, options);
+  if (wasm instanceof Uint8Array) return start(moduleOfBytes(wasm, shared), options);
+  return fail("EINVAL", "open a system", "a Response can only be awaited; use open()");
+}
+
+/**
+ * Joins the memory of another core as thread `thread`: EBUSY when that index runs already, ENOSPC
+ * when there is no slot.
+ */
+export function joinCore(
+  share: CoreShare,
+  thread: number,
+  canBlock: boolean = findCanBlock(),
+): Core {
+  requireInteger(thread, "thread", 0, 63, "join a system");
+  const exports = instantiate(share, thread);
+  checked(exports.coreJoin(canBlock ? 1 : 0), "join a system", (code) => joinReason(code, thread));
+  return new Core(share, exports, thread);
+}
+
+function joinReason(code: ErrnoCode, thread: number): string {
+  if (code === "EBUSY") return `thread ${thread} has joined already; take another index`;
+  if (code === "ENOSPC")
+    return `there is no slot for thread ${thread}; open the system with more threads`;
+  return "nobody opened a system on this memory";
+}

@@ -1,0 +1,144 @@
+/**
+ * The core's exports, typed. Each function is described where it is written, in `assembly/`.
+ *
+ * Preconditions of all: numbers are unsigned 32-bit integers; a result below 0 and above -4096 is a
+ * negative errno, any other
+ * is an unsigned number (`>>> 0`). An address is a byte offset in the memory; pfn are frame numbers
+ * from the memory's start.
+ *
+ * @module
+ */
+
+/** A constant of the core. */
+export interface CoreConstant {
+  readonly value: number;
+}
+
+/** What the compiled core offers. */
+export interface CoreExports extends WebAssembly.Exports {
+  readonly ABI_VERSION: CoreConstant & WebAssembly.Global;
+  readonly FRAME_BYTES: CoreConstant & WebAssembly.Global;
+  readonly HEADER_AT: CoreConstant & WebAssembly.Global;
+  readonly MAX_ORDER: CoreConstant & WebAssembly.Global;
+  readonly MAX_REGIONS: CoreConstant & WebAssembly.Global;
+  readonly PAGEBLOCK_ORDER: CoreConstant & WebAssembly.Global;
+  readonly THREAD_BYTES: CoreConstant & WebAssembly.Global;
+  readonly SCRATCH_OFFSET: CoreConstant & WebAssembly.Global;
+  readonly SCRATCH_WORDS: CoreConstant & WebAssembly.Global;
+  readonly ENTRY_BYTES: CoreConstant & WebAssembly.Global;
+
+  coreOpen(
+    frameCount: number,
+    backedFrames: number,
+    threadCount: number,
+    physPfnBase: number,
+    isShared: number,
+    canBlock: number,
+  ): number;
+  coreJoin(canBlock: number): number;
+  coreLeave(): void;
+  scratchAt(): number;
+  check(isDeep: number): number;
+  rebuild(): void;
+  frameCountIn(state: number): number;
+  pinnedFrameCount(): number;
+
+  bitmapBytes(bitCount: number, base: number): number;
+  bitmapInit(at: number, bitCount: number, base: number): void;
+  bitmapAlloc(at: number, count: number, alignOrder: number): number;
+  bitmapTake(at: number, first: number, count: number): void;
+  bitmapFree(at: number, first: number, count: number): void;
+  bitmapFindFrom(
+    at: number,
+    start: number,
+    count: number,
+    alignMask: number,
+    alignOffset: number,
+  ): number;
+  bitmapIsFree(at: number, first: number, count: number): number;
+  bitmapIsTaken(at: number, first: number, count: number): number;
+  bitmapTakenCount(at: number): number;
+  bitmapLargestFree(at: number): number;
+  bitmapCheck(at: number): number;
+
+  frameAlloc(count: number, alignOrder: number, pfnEnd: number): number;
+  frameFree(pfn: number, count: number): number;
+  bulkFramesAlloc(listAt: number, count: number): number;
+  bulkFramesFree(listAt: number, count: number): number;
+  frameClearRun(pfn: number, count: number): number;
+  frameWord(pfn: number): number;
+  magazineDrain(): void;
+  pinRange(pfn: number, count: number): number;
+  unpinRange(pfn: number, count: number): number;
+
+  cmaDeclare(basePfn: number, frameCount: number, orderPerBit: number): number;
+  cmaAlloc(region: number, frameCount: number, alignOrder: number): number;
+  cmaRelease(region: number, pfn: number, frameCount: number): number;
+  cmaLargestFree(region: number): number;
+  cmaRegionAt(region: number): number;
+
+  sgTableAlloc(count: number): number;
+  sgTableFromPages(
+    listAt: number,
+    count: number,
+    offset: number,
+    size: number,
+    maxSegmentBytes: number,
+  ): number;
+  sgTableFromRange(pfn: number, count: number, maxSegmentBytes: number): number;
+  sgTableFromList(listAt: number, count: number): number;
+  sgNentsForLen(table: number, length: number): number;
+  sgTableAt(table: number): number;
+  sgTableFree(table: number): number;
+  sgCopy(table: number, skip: number, bufferAt: number, length: number, isToBuffer: number): number;
+  storageAllocBlocks(frameCount: number, pfnEnd: number): number;
+  storageAllocRegion(region: number, frameCount: number, alignOrder: number): number;
+  storageClear(table: number): number;
+  storageFree(table: number): number;
+
+  iommuDomainAlloc(): number;
+  iommuDomainFree(domain: number): number;
+  iommuMap(
+    domain: number,
+    iovaPfn: number,
+    physPfn: number,
+    pageCount: number,
+    prot: number,
+  ): number;
+  iommuUnmap(domain: number, iovaPfn: number, pageCount: number): number;
+  iommuIovaToPhys(domain: number, iovaPfn: number): number;
+  iommuIovaAlloc(
+    domain: number,
+    pageCount: number,
+    limitPfn: number,
+    isSizeAligned: number,
+  ): number;
+  iommuIovaFree(domain: number, pfn: number): number;
+
+  dmaDeviceAdd(
+    domain: number,
+    limitPfn: number,
+    maxSegmentBytes: number,
+    maxSegments: number,
+  ): number;
+  dmaDeviceRemove(device: number): number;
+  dmaDeviceAt(device: number): number;
+  dmaMapTable(device: number, table: number, direction: number): number;
+  dmaUnmap(mapping: number): number;
+  dmaMappingAt(mapping: number): number;
+  dmaSegmentOf(mapping: number, offset: number): number;
+  dmaSpans(
+    device: number,
+    devicePfn: number,
+    offset: number,
+    lengthBytes: number,
+    access: number,
+  ): number;
+
+  fenceContextAlloc(count: number): number;
+  fenceAlloc(context: number, seqno: number): number;
+  fenceSignal(fence: number, error: number, nowMs: number): number;
+  fenceStatus(fence: number): number;
+  fenceTimestampMs(fence: number): number;
+  fenceFree(fence: number): number;
+}

@@ -1,0 +1,19 @@
+/**
+ * `dmabuf/core`: the core itself, as numbers. For allocator authors, emulators and benchmarks;
+ * nothing here is checked
+ * beyond what the core checks.
+ *
+ * @module
+ */
+export {
+  Core,
+  type CoreOptions,
+  type CoreShare,
+  invariantName,
+  joinCore,
+  type MemoryBytes,
+  openCore,
+  openCoreSync,
+} from "./core.ts";
+export type { CoreConstant, CoreExports } from "./exports.ts";
+export { type CoreSource, inlinedModule } from "./module.ts";

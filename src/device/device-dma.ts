@@ -1,0 +1,200 @@
+/**
+ * DeviceDma: what a device does with memory, always at its own addresses.
+ *
+ *     write(address, bytes) ─► translate page by page ─► frames        any page not mapped for it: a fault
+ *
+ * - D1  A device reaches exactly what is mapped for it, in the mapping's direction; anything else
+ *       throws EFAULT, is counted,
+ *       and has moved nothing.
+ * - D5  `bytes` counts what read(), write() and copy() moved and what spans() showed; the library's
+ *       own copies are counted
+ *       elsewhere (`system.stats().bytesCopied`).
+ *
+ * Compare the kernel's kernel/dma/mapping.c; the accesses themselves are the hardware's part.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { type Direction, directionNumber } from "../direction.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import type { SgTable } from "../mm/sg-table.ts";
+import { ADDRESS_END, addressOf, formatAddress, offsetOf, pfnOf } from "../units.ts";
+import { DeviceMapping } from "./device-mapping.ts";
+
+/** What a device wants to do with bytes. */
+export type Access = "read" | "write" | "read-write";
+
+const accessBits: Record<Access, number> = { read: 1, write: 2, "read-write": 3 };
+
+/** The last access that was refused. */
+export interface DmaFault {
+  /** Device address of the page. */
+  readonly address: number;
+  readonly access: Access;
+}
+
+const FAULT_COUNT = 7;
+const FAULT_PFN = 8;
+const FAULT_ACCESS = 9;
+
+/** A device's view of memory. Found as `device.dma`. */
+export class DeviceDma {
+  readonly #core: Core;
+  readonly #handle: number;
+  readonly #name: string;
+  #bytes = 0;
+
+  /** @internal */
+  constructor(core: Core, handle: number, name: string) {
+    this.#core = core;
+    this.#handle = handle;
+    this.#name = name;
+  }
+
+  /** Bytes that went through the device's addresses (D5). */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Accesses refused since the device was added. */
+  get faultCount(): number {
+    return this.#field(FAULT_COUNT);
+  }
+
+  /** The last refused access; null if none was. */
+  get lastFault(): DmaFault | null {
+    if (this.faultCount === 0) return null;
+    const bits = this.#field(FAULT_ACCESS);
+    return {
+      address: addressOf(this.#field(FAULT_PFN)),
+      access: bits === 1 ? "read" : bits === 2 ? "write" : "read-write",
+    };
+  }
+
+  #field(index: number): number {
+    const at = checked(
+      this.#core.exports.dmaDeviceAt(this.#handle),
+      `read device ${this.#name}`,
+      () => "it was removed",
+    );
+    return this.#core.word(at, index);
+  }
+
+  /**
+   * Maps a table for this device. EINVAL: more segments than it takes; EIO: it cannot address a
+   * frame (no IOMMU); ENOMEM: no
+   * device addresses or page tables are left.
+   */
+  mapTable(table: SgTable, direction: Direction): DeviceMapping {
+    const operation = `map a table for ${this.#name}`;
+    const number = directionNumber(direction, operation);
+    const result = this.#core.exports.dmaMapTable(this.#handle, table.handle, number);
+    return new DeviceMapping(this.#core, checked(result, operation, mapReason), direction);
+  }
+
+  /** Ends a mapping: from now on the device faults there. ESTALE: it was ended before. */
+  unmapTable(mapping: DeviceMapping): void {
+    checked(
+      this.#core.exports.dmaUnmap(mapping.handle),
+      `unmap a table for ${this.#name}`,
+      () => "it was unmapped before",
+    );
+  }
+
+  /**
+   * The bytes at a device address, for a device that works in place: views in order, one per run of
+   * frames. They are the
+   * device's until its mapping ends; do not keep them longer. EFAULT (D1).
+   */
+  spans(
+    address: number,
+    lengthBytes: number,
+    access: Access = "read-write",
+  ): Uint8Array<ArrayBufferLike>[] {
+    const views = this.#translate(address, lengthBytes, access);
+    this.#bytes += lengthBytes;
+    return views;
+  }
+
+  /** The device writes `bytes` at `address`. EFAULT (D1). */
+  write(address: number, bytes: Uint8Array): void {
+    let done = 0;
+    for (const view of this.#translate(address, bytes.length, "write")) {
+      view.set(bytes.subarray(done, done + view.length));
+      done += view.length;
+    }
+    this.#bytes += done;
+  }
+
+  /** The device reads `into.length` bytes from `address`. EFAULT (D1). */
+  read(address: number, into: Uint8Array): void {
+    let done = 0;
+    for (const view of this.#translate(address, into.length, "read")) {
+      into.set(view, done);
+      done += view.length;
+    }
+    this.#bytes += done;
+  }
+
+  /** The device copies `lengthBytes` bytes between two of its addresses. EFAULT (D1). */
+  copy(to: number, from: number, lengthBytes: number): void {
+    const sources = this.#translate(from, lengthBytes, "read");
+    const targets = this.#translate(to, lengthBytes, "write");
+    copySpans(targets, sources);
+    this.#bytes += lengthBytes;
+  }
+
+  #translate(address: number, lengthBytes: number, access: Access): Uint8Array<ArrayBufferLike>[] {
+    const operation = `${access} ${lengthBytes} bytes at ${formatAddress(address)} as ${this.#name}`;
+    requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
+    requireInteger(lengthBytes, "lengthBytes", 0, this.#core.u8.length, operation);
+    const bits = accessBits[access];
+    if (bits === undefined)
+      fail("EINVAL", operation, "the access must be read, write or read-write");
+    const views: Uint8Array<ArrayBufferLike>[] = [];
+    for (let done = 0; done < lengthBytes; ) {
+      const at = address + done;
+      const result = this.#core.exports.dmaSpans(
+        this.#handle,
+        pfnOf(at),
+        offsetOf(at),
+        lengthBytes - done,
+        bits,
+      );
+      const count = checked(result, operation, (code) => this.#faultReason(code));
+      for (let i = 0; i < count; i++) {
+        const length = this.#core.scratch[2 * i + 1] ?? 0;
+        views.push(this.#core.view(this.#core.scratch[2 * i] ?? 0, length));
+        done += length;
+      }
+    }
+    return views;
+  }
+
+  #faultReason(code: ErrnoCode): string {
+    if (code !== "EFAULT") return "the device was removed";
+    const fault = this.lastFault;
+    return `nothing at ${formatAddress(fault?.address ?? 0)} is mapped for this device to ${fault?.access}`;
+  }
+}
+
+function mapReason(code: ErrnoCode): string {
+  if (code === "EINVAL") return "it needs more segments than the device takes";
+  if (code === "EIO") return "the device has no IOMMU and cannot address all of its frames";
+  if (code === "ESTALE") return "the table was freed or the device removed";
+  return "no device addresses, page tables or records are left";
+}
+
+/** Copies one list of runs to another of the same length. */
+function copySpans(targets: Uint8Array[], sources: Uint8Array[]): void {
+  let target = targets.shift();
+  for (let source of sources) {
+    while (source.length > 0 && target !== undefined) {
+      const length = Math.min(source.length, target.length);
+      target.set(source.subarray(0, length));
+      source = source.subarray(length);
+      target = length === target.length ? targets.shift() : target.subarray(length);
+    }
+  }
+}

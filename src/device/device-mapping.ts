@@ -1,0 +1,94 @@
+/**
+ * DeviceMapping: the DMA side of a scatterlist, the segments at which one device sees a table.
+ *
+ * `nents` segments are what a device walks: neighbours that the IOMMU made adjacent are one
+ * segment, so `nents` may be less
+ * than the table's `origNents`, never more.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import type { Direction } from "../direction.ts";
+import { checked, fail } from "../errors.ts";
+import { addressOf } from "../units.ts";
+
+/** One segment as the device sees it. */
+export interface DmaSegment {
+  /** Device address of the first byte. */
+  readonly address: number;
+  readonly lengthBytes: number;
+}
+
+const NENTS = 3;
+const SEGMENTS_AT = 4;
+
+/**
+ * A table mapped for a device. Made by `device.dma.mapTable()`; ended by `device.dma.unmapTable()`.
+ */
+export class DeviceMapping {
+  /** The core's number for it. */
+  readonly handle: number;
+  readonly direction: Direction;
+  /** Segments that the device walks. */
+  readonly nents: number;
+  readonly lengthBytes: number;
+  readonly #core: Core;
+
+  /** @internal */
+  constructor(core: Core, handle: number, direction: Direction) {
+    this.#core = core;
+    this.handle = handle;
+    this.direction = direction;
+    this.nents = this.#field(NENTS);
+    const { before, length } = this.#segment(this.nents - 1);
+    this.lengthBytes = before + length;
+  }
+
+  #field(index: number): number {
+    const at = checked(
+      this.#core.exports.dmaMappingAt(this.handle),
+      "read a mapping",
+      () => "it was unmapped",
+    );
+    return this.#core.word(at, index);
+  }
+
+  #segment(i: number): { address: number; length: number; before: number } {
+    const at = this.#field(SEGMENTS_AT) + i * this.#core.exports.ENTRY_BYTES.value;
+    const [pfn, offset, length, before] = [0, 1, 2, 3].map((word) => this.#core.word(at, word)) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { address: addressOf(pfn, offset), length, before };
+  }
+
+  /** Segment `i` of `nents`; EINVAL outside, ESTALE once unmapped. */
+  dma(i: number): DmaSegment {
+    if (!(Number.isInteger(i) && i >= 0 && i < this.nents)) {
+      fail("EINVAL", `read segment ${i} of a mapping`, `the device sees ${this.nents} segments`);
+    }
+    const { address, length } = this.#segment(i);
+    return { address, lengthBytes: length };
+  }
+
+  /** All segments, in order. */
+  *segments(): Generator<DmaSegment> {
+    for (let i = 0; i < this.nents; i++) yield this.dma(i);
+  }
+
+  /**
+   * The device address of byte `offset` of the mapped bytes, and how many follow it in the same
+   * segment.
+   */
+  at(offset: number): DmaSegment {
+    const result = this.#core.exports.dmaSegmentOf(this.handle, offset);
+    const i = checked(result, `find byte ${offset} of a mapping`, (code) =>
+      code === "ESTALE" ? "it was unmapped" : `it holds ${this.lengthBytes}`,
+    );
+    const { address, length, before } = this.#segment(i);
+    return { address: address + offset - before, lengthBytes: length - (offset - before) };
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Errors: one class, the kernel's errno names as codes.
+ *
+ * - E1  A call that throws has changed nothing.
+ * - E2  The message reads "Cannot <what was tried>: <why, and what would be right>".
+ *
+ * Numbers as in the kernel's include/uapi/asm-generic/errno.h.
+ *
+ * @module
+ */
+
+/** The errno numbers that this library uses, by name. */
+export const errno = {
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  EBADF: 9,
+  EAGAIN: 11,
+  EWOULDBLOCK: 11,
+  ENOMEM: 12,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EMFILE: 24,
+  ENOSPC: 28,
+  ERANGE: 34,
+  ETIME: 62,
+  EOVERFLOW: 75,
+  ESTALE: 116,
+} as const;
+
+/** The name of an errno. */
+export type ErrnoCode = keyof typeof errno;
+
+const codeByNumber = new Map<number, ErrnoCode>();
+for (const [code, number] of Object.entries(errno)) {
+  if (!codeByNumber.has(number)) codeByNumber.set(number, code as ErrnoCode);
+}
+
+/** Thrown by every call of this library that fails. */
+export class DmaBufError extends Error {
+  override readonly name = "DmaBufError";
+  /** The errno's name: what to compare. */
+  readonly code: ErrnoCode;
+  /** The errno's number, positive. */
+  readonly errno: number;
+  /** What was tried, in the imperative: "attach camera". */
+  readonly operation: string;
+
+  constructor(code: ErrnoCode, operation: string, reason: string) {
+    super(`Cannot ${operation}: ${reason}`);
+    this.code = code;
+    this.errno = errno[code];
+    this.operation = operation;
+  }
+}
+
+/** Throws a {@link DmaBufError}. */
+export function fail(code: ErrnoCode, operation: string, reason: string): never {
+  throw new DmaBufError(code, operation, reason);
+}
+
+/** The name of a number that the core returned, negative. */
+export function codeOf(result: number): ErrnoCode {
+  return codeByNumber.get(-result) ?? "EIO";
+}
+
+/**
+ * Whether a result of the core is an errno: large unsigned numbers come back negative too, but
+ * never this close to 0.
+ */
+export function isErrno(result: number): boolean {
+  return result < 0 && result > -4096;
+}
+
+/**
+ * The result of a core call as an unsigned number; throws when it is an errno. `reason` explains it
+ * for a person.
+ */
+export function checked(
+  result: number,
+  operation: string,
+  reason: (code: ErrnoCode) => string,
+): number {
+  if (!isErrno(result)) return result >>> 0;
+  const code = codeOf(result);
+  return fail(code, operation, reason(code));
+}
+
+/** Throws EINVAL unless `value` is an integer of [min, max]. */
+export function requireInteger(
+  value: number,
+  name: string,
+  min: number,
+  max: number,
+  operation: string,
+): void {
+  if (Number.isInteger(value) && value >= min && value <= max) return;
+  fail(
+    "EINVAL",
+    operation,
+    `${name} must be an integer from ${min} to ${max}, and is ${String(value)}`,
+  );
+}

@@ -1,0 +1,40 @@
+/**
+ * `dmabuf`: buffers that several devices share without copies, as the Linux DMA-BUF stack does it.
+ *
+ * @module
+ */
+export type { CoreOptions, MemoryBytes } from "./core/core.ts";
+export type { CoreSource } from "./core/module.ts";
+export {
+  Device,
+  type DeviceLimits,
+  type DeviceOptions,
+  defaultLimits,
+  describeLimits,
+} from "./device/device.ts";
+export { type Access, DeviceDma, type DmaFault } from "./device/device-dma.ts";
+export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";
+export type { Direction } from "./direction.ts";
+export { Attachment } from "./dma-buf/attachment.ts";
+export { CpuMapping } from "./dma-buf/cpu-mapping.ts";
+export { DmaBuf } from "./dma-buf/dma-buf.ts";
+export {
+  type Conflict,
+  type Negotiation,
+  negotiate,
+  type Participant,
+  type StorageChoice,
+} from "./dma-buf/negotiate.ts";
+export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
+export { Resv, type ResvUsage, usageFor } from "./dma-buf/resv.ts";
+export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
+export { Fence, type FenceCallback, type WaitOptions } from "./fence/fence.ts";
+export { Timeline } from "./fence/timeline.ts";
+export { type CountedFile, FdTable } from "./files/fd-table.ts";
+export { type AllocOptions, Heap } from "./heaps/heap.ts";
+export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
+export { type FrameOptions, FramePool } from "./mm/frame-pool.ts";
+export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
+export { type SgEntry, SgTable } from "./mm/sg-table.ts";
+export { type OpenOptions, open, openSync, System, type SystemStats } from "./system.ts";
+export { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES } from "./units.ts";

@@ -1,0 +1,6 @@
+/**
+ * `dmabuf/inspect`: what a system looks like from outside.
+ *
+ * @module
+ */
+export { type FrameInfo, type FrameUse, pageMap } from "./page-map.ts";

@@ -1,0 +1,93 @@
+/**
+ * CmaRegion: memory kept for buffers in one piece, first-fit, placed exactly where Linux places
+ * them.
+ *
+ * Compare cma_alloc() and cma_release() in the kernel's mm/cma.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
+import { FRAME_BYTES, formatBytes } from "../units.ts";
+import { FrameRange } from "./frame-range.ts";
+
+const BASE_PFN = 1;
+const FRAME_COUNT = 2;
+const ORDER_PER_BIT = 3;
+const USED_BITS = 7;
+const ALLOC_COUNT = 8;
+const FAIL_COUNT = 9;
+
+/** What a region has done and holds. */
+export interface CmaStats {
+  readonly frameCount: number;
+  /** Frames handed out, in whole bits. */
+  readonly usedFrames: number;
+  /** The longest run of free frames. */
+  readonly largestFreeFrames: number;
+  readonly allocCount: number;
+  readonly failCount: number;
+}
+
+/**
+ * A contiguous region. Made by `open({ cma: { name: bytes } })`, found by `system.region(name)`.
+ */
+export class CmaRegion {
+  readonly name: string;
+  /** The core's number for it. */
+  readonly handle: number;
+  /** The first frame. */
+  readonly basePfn: number;
+  readonly frameCount: number;
+  readonly #core: Core;
+
+  /** @internal */
+  constructor(core: Core, name: string, handle: number) {
+    this.#core = core;
+    this.name = name;
+    this.handle = handle;
+    this.basePfn = this.#field(BASE_PFN);
+    this.frameCount = this.#field(FRAME_COUNT);
+  }
+
+  #field(index: number): number {
+    return this.#core.word(this.#core.exports.cmaRegionAt(this.handle) >>> 0, index);
+  }
+
+  /**
+   * The first run of `frameCount` frames whose device address is a multiple of 4096 << alignOrder.
+   * EINVAL: no region could; ENOMEM: the message says what was asked and what there is.
+   */
+  alloc(frameCount: number, { alignOrder = 0 }: { readonly alignOrder?: number } = {}): FrameRange {
+    const operation = `allocate ${frameCount} frames of region ${this.name}`;
+    requireInteger(frameCount, "frameCount", 1, this.frameCount, operation);
+    requireInteger(alignOrder, "alignOrder", 0, 31, operation);
+    const pfn = checked(
+      this.#core.exports.cmaAlloc(this.handle, frameCount, alignOrder),
+      operation,
+      (code) => this.explain(code),
+    );
+    return new FrameRange(this.#core, pfn, frameCount, (first, count) =>
+      this.#core.exports.cmaRelease(this.handle, first, count),
+    );
+  }
+
+  /** Why the region refused, for a message. */
+  explain(code: ErrnoCode): string {
+    if (code !== "ENOMEM") return "another thread holds the region; try again";
+    const { usedFrames, frameCount, largestFreeFrames } = this.stats();
+    return `${usedFrames} of ${frameCount} frames are used, and the largest free run is ${largestFreeFrames} frames (${formatBytes(largestFreeFrames * FRAME_BYTES)})`;
+  }
+
+  /** What the region holds. Cost: a walk over its bitmap. */
+  stats(): CmaStats {
+    return {
+      frameCount: this.frameCount,
+      usedFrames: this.#field(USED_BITS) * 2 ** this.#field(ORDER_PER_BIT),
+      largestFreeFrames: this.#core.exports.cmaLargestFree(this.handle) >>> 0,
+      allocCount: this.#field(ALLOC_COUNT),
+      failCount: this.#field(FAIL_COUNT),
+    };
+  }
+}

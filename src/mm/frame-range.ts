@@ -1,0 +1,118 @@
+/**
+ * FrameRange: frames in one run, and pins on them.
+ *
+ *     alloc ──► FrameRange ──pin()──► PinnedRange (bytes) ──unpin()──► FrameRange ──free()──► gone
+ *
+ * - N1  The token is the pin: it is taken back by its own method, and only once.
+ * - N2  Views come from pins only, because only pinned frames stay where they are.
+ *
+ * Compare pin_user_pages() in the kernel's mm/gup.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { checked, type ErrnoCode, fail } from "../errors.ts";
+import { addressOf, FRAME_BYTES } from "../units.ts";
+
+/** How a range gives its frames back: 0 or a negative errno. */
+export type FreeFrames = (pfn: number, frameCount: number) => number;
+
+/**
+ * A run of frames that the holder owns. Made by `system.frames` or a CMA region. Not zeroed until
+ * it is pinned.
+ */
+export class FrameRange {
+  /** The first frame. */
+  readonly pfn: number;
+  readonly frameCount: number;
+  readonly #core: Core;
+  readonly #freeFrames: FreeFrames;
+  #isFreed = false;
+  #isCleared = false;
+
+  /** @internal */
+  constructor(core: Core, pfn: number, frameCount: number, freeFrames: FreeFrames) {
+    this.#core = core;
+    this.pfn = pfn;
+    this.frameCount = frameCount;
+    this.#freeFrames = freeFrames;
+  }
+
+  get lengthBytes(): number {
+    return this.frameCount * FRAME_BYTES;
+  }
+
+  #requireLive(operation: string): void {
+    if (this.#isFreed) fail("ESTALE", operation, "the range was freed");
+  }
+
+  /** Keeps the frames where they are, and shows their bytes: zeros, the first time. */
+  pin(): PinnedRange {
+    this.#requireLive("pin a range");
+    checked(
+      this.#core.exports.pinRange(this.pfn, this.frameCount),
+      "pin a range",
+      () => "a frame has as many pins as can be counted",
+    );
+    if (!this.#isCleared) {
+      this.#core.exports.frameClearRun(this.pfn, this.frameCount);
+      this.#isCleared = true;
+    }
+    return new PinnedRange(this.#core, this.pfn, this.frameCount);
+  }
+
+  /** Gives the frames back. EBUSY: pinned; ESTALE: freed before. */
+  free(): void {
+    this.#requireLive("free a range");
+    checked(this.#freeFrames(this.pfn, this.frameCount), "free a range", freeReason);
+    this.#isFreed = true;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isFreed) this.free();
+  }
+}
+
+function freeReason(code: ErrnoCode): string {
+  return code === "EBUSY" ? "a frame is pinned; unpin it first" : "a frame was not handed out";
+}
+
+/** A pin on a run of frames, and the bytes it keeps in place. */
+export class PinnedRange {
+  readonly pfn: number;
+  readonly frameCount: number;
+  readonly #core: Core;
+  #bytes: Uint8Array<ArrayBufferLike> | null;
+
+  /** @internal */
+  constructor(core: Core, pfn: number, frameCount: number) {
+    this.#core = core;
+    this.pfn = pfn;
+    this.frameCount = frameCount;
+    this.#bytes = core.view(addressOf(pfn), frameCount * FRAME_BYTES);
+  }
+
+  /**
+   * The bytes. A typed array cannot be revoked: do not keep it beyond unpin(). ESTALE once
+   * unpinned.
+   */
+  get bytes(): Uint8Array<ArrayBufferLike> {
+    return this.#bytes ?? fail("ESTALE", "read a pinned range", "it was unpinned");
+  }
+
+  /** Takes this pin off. ESTALE when it was taken off before. */
+  unpin(): void {
+    if (this.#bytes === null) fail("ESTALE", "unpin a range", "it was unpinned before");
+    this.#bytes = null;
+    checked(
+      this.#core.exports.unpinRange(this.pfn, this.frameCount),
+      "unpin a range",
+      () => "a frame has no pin",
+    );
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#bytes !== null) this.unpin();
+  }
+}

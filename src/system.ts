@@ -1,0 +1,285 @@
+/**
+ * System: one memory with its heaps, devices, buffers and descriptors. Everything hangs off it.
+ *
+ *     open() ─► System ─┬─ heap(name) ─► DmaBuf ─► attach(device) ─► map() ─► device.dma
+ *                       ├─ addDevice() ─► Device
+ *                       ├─ files ─► descriptors           ├─ frames, region(name) ─► FrameRange ─► pin()
+ *                       └─ timeline(), fence() ─► Fence
+ *
+ * - SY1  Two systems share nothing: no module keeps a registry.
+ * - SY2  A closed system refuses every call with ENODEV; closing is refused while buffers live
+ *        (EBUSY).
+ *
+ * @module
+ */
+
+import { type Core, type CoreOptions, openCore, openCoreSync } from "./core/core.ts";
+import { Device, type DeviceOptions } from "./device/device.ts";
+import { DmaBuf } from "./dma-buf/dma-buf.ts";
+import type { ExportInfo } from "./dma-buf/ops.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "./errors.ts";
+import { Fence } from "./fence/fence.ts";
+import { Timeline } from "./fence/timeline.ts";
+import { FdTable } from "./files/fd-table.ts";
+import { createHeaps, type Heap } from "./heaps/heap.ts";
+import { CmaRegion } from "./mm/cma-region.ts";
+import { FramePool } from "./mm/frame-pool.ts";
+import { SgTable } from "./mm/sg-table.ts";
+import { FRAME_BYTES, formatBytes, GiB, PAGEBLOCK_BYTES, pfnOf } from "./units.ts";
+
+/** What a system is opened with. */
+export interface OpenOptions extends CoreOptions {
+  /**
+   * CMA regions by name: bytes each, a multiple of 4 MiB. They are cut from the top of memory, in
+   * order.
+   */
+  readonly cma?: Readonly<Record<string, number>>;
+}
+
+/** What a system holds and has done. */
+export interface SystemStats {
+  readonly frameCount: number;
+  /** Frames that nobody holds, those inside CMA regions included. */
+  readonly freeFrames: number;
+  readonly bufferCount: number;
+  readonly openFds: number;
+  /** Bytes that the library moved for any caller; a device's own accesses are `dmaBytes`. */
+  readonly bytesCopied: number;
+  /** Bytes that went through device addresses. */
+  readonly dmaBytes: number;
+  /** Device accesses that were refused. */
+  readonly faultCount: number;
+  /** Frames that are pinned now. */
+  readonly pinnedFrames: number;
+}
+
+const FRAME_FREE = 0;
+const FRAME_CACHED = 1;
+
+/** A system. Made by {@link open} or {@link openSync}. */
+export class System {
+  /** The core underneath, for `dmabuf/core` users and reports. */
+  readonly core: Core;
+  /** Descriptors. `files.install(buf)` moves the caller's reference into the table. */
+  readonly files: FdTable<DmaBuf> = new FdTable();
+  /** Runs of frames outside the CMA regions. */
+  readonly frames: FramePool;
+  /** What a device sees as the address of byte 0. */
+  readonly physicalBase: number;
+  readonly #regions: ReadonlyMap<string, CmaRegion>;
+  readonly #heaps: ReadonlyMap<string, Heap>;
+  readonly #devices: Set<Device> = new Set();
+  readonly #buffers: Map<number, DmaBuf> = new Map();
+  #lastIno = 0;
+  #isClosed = false;
+
+  /** @internal */
+  constructor(core: Core, options: OpenOptions) {
+    this.core = core;
+    this.physicalBase = options.physicalBase ?? 0;
+    this.frames = new FramePool(core, this.physicalBase);
+    this.#regions = declareRegions(core, options.cma ?? {});
+    this.#heaps = createHeaps({
+      core,
+      physicalBase: this.physicalBase,
+      regions: this.#regions,
+      export: (info) => this.export(info),
+    });
+  }
+
+  #requireOpen(operation: string): void {
+    if (this.#isClosed) fail("ENODEV", operation, "the system is closed");
+  }
+
+  /** Adds a device. EINVAL: a limit is out of range. */
+  addDevice(options: DeviceOptions): Device {
+    this.#requireOpen("add a device");
+    const device = new Device(this.core, options);
+    this.#devices.add(device);
+    return device;
+  }
+
+  /** Devices that are there. */
+  get devices(): readonly Device[] {
+    return [...this.#devices].filter((device) => !device.isRemoved);
+  }
+
+  /**
+   * The heap `system`, `auto`, or one with a region's name. ENOENT: the message lists the names.
+   */
+  heap(name: string): Heap {
+    this.#requireOpen(`find heap ${name}`);
+    return (
+      this.#heaps.get(name) ??
+      fail("ENOENT", `find heap ${name}`, `the heaps are ${[...this.#heaps.keys()].join(", ")}`)
+    );
+  }
+
+  /** The CMA region of a name. ENOENT. */
+  region(name: string): CmaRegion {
+    this.#requireOpen(`find region ${name}`);
+    const names = [...this.#regions.keys()].join(", ") || "none";
+    return (
+      this.#regions.get(name) ?? fail("ENOENT", `find region ${name}`, `the regions are ${names}`)
+    );
+  }
+
+  /** All CMA regions, in the order they were given. */
+  get regions(): readonly CmaRegion[] {
+    return [...this.#regions.values()];
+  }
+
+  /**
+   * Exports memory as a buffer; the caller owns the first reference. EINVAL: an op, the size or the
+   * name is missing.
+   */
+  export(info: ExportInfo): DmaBuf {
+    this.#requireOpen("export a buffer");
+    const buf = new DmaBuf(
+      { core: this.core, onReleased: (released) => this.#buffers.delete(released.ino) },
+      this.#lastIno + 1,
+      info,
+    );
+    this.#lastIno = buf.ino;
+    this.#buffers.set(buf.ino, buf);
+    return buf;
+  }
+
+  /** Live buffers, oldest first. */
+  get buffers(): readonly DmaBuf[] {
+    return [...this.#buffers.values()];
+  }
+
+  /** A queue of work that finishes in order. */
+  timeline(name: string): Timeline {
+    this.#requireOpen("create a timeline");
+    return new Timeline(this.core, name);
+  }
+
+  /** A fence of its own context. */
+  fence(name: string): Fence {
+    this.#requireOpen("create a fence");
+    return new Fence(this.core, this.core.exports.fenceContextAlloc(1) >>> 0, 1, name);
+  }
+
+  /** A table of the frames [pfn, pfn + frameCount), which stay their owner's. */
+  sgTableFromRange(
+    pfn: number,
+    frameCount: number,
+    maxSegmentBytes: number = 4 * GiB - 1,
+  ): SgTable {
+    this.#requireOpen("build an sg table");
+    for (const [name, value] of Object.entries({ pfn, frameCount, maxSegmentBytes })) {
+      requireInteger(value, name, 0, 4 * GiB - 1, "build an sg table");
+    }
+    const result = this.core.exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
+    return new SgTable(this.core, checked(result, "build an sg table", tableReason), false);
+  }
+
+  /** What the system holds and has done. Cost: O(frames). */
+  stats(): SystemStats {
+    this.#requireOpen("read statistics");
+    const { exports, u8, bytesCopied } = this.core;
+    const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
+    const frameCount = u8.length / FRAME_BYTES;
+    return {
+      frameCount,
+      freeFrames: exports.frameCountIn(FRAME_FREE) + exports.frameCountIn(FRAME_CACHED),
+      bufferCount: this.#buffers.size,
+      openFds: this.files.openCount,
+      bytesCopied,
+      dmaBytes: sum(this.devices.map(({ dma }) => dma.bytes)),
+      faultCount: sum(this.devices.map(({ dma }) => dma.faultCount)),
+      pinnedFrames: exports.pinnedFrameCount(),
+    };
+  }
+
+  /**
+   * Null, or the id of the first invariant that the memory breaks. `isDeep` also reads the bytes of
+   * free frames.
+   */
+  check(isDeep = false): string | null {
+    this.#requireOpen("check the system");
+    return this.core.check(isDeep);
+  }
+
+  /**
+   * Closes the system: descriptors first, then devices. EBUSY: buffers are still held, and which.
+   */
+  close(): void {
+    if (this.#isClosed) return;
+    this.files.closeAll();
+    if (this.#buffers.size > 0) {
+      const names = this.buffers
+        .map(({ name, refCount }) => `${name} (${refCount} references)`)
+        .join(", ");
+      fail("EBUSY", "close the system", `buffers are still held: ${names}`);
+    }
+    for (const device of this.devices) device.remove();
+    this.core.exports.coreLeave();
+    this.#isClosed = true;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function tableReason(code: ErrnoCode): string {
+  return code === "ENOMEM"
+    ? "no run of frames is free for its entries"
+    : "the range leaves memory, is empty, or segments are shorter than a frame";
+}
+
+/** Cuts the regions from the top of memory. */
+function declareRegions(core: Core, cma: Readonly<Record<string, number>>): Map<string, CmaRegion> {
+  const regions = new Map<string, CmaRegion>();
+  let end = Math.floor(core.u8.length / PAGEBLOCK_BYTES) * PAGEBLOCK_BYTES;
+  for (const [name, bytes] of Object.entries(cma)) {
+    const operation = `make region ${name}`;
+    if (name === "system" || name === "auto")
+      fail("EINVAL", operation, "a heap has this name already");
+    requireInteger(bytes, "its size", PAGEBLOCK_BYTES, 4 * GiB, operation);
+    if (bytes % PAGEBLOCK_BYTES !== 0)
+      fail(
+        "EINVAL",
+        operation,
+        `its size must be a multiple of 4 MiB, and is ${formatBytes(bytes)}`,
+      );
+    if (bytes >= end)
+      fail(
+        "ENOMEM",
+        operation,
+        `${formatBytes(bytes)} do not fit into ${formatBytes(core.u8.length)} of memory`,
+      );
+    end -= bytes;
+    const result = core.exports.cmaDeclare(pfnOf(end), pfnOf(bytes), 0);
+    regions.set(
+      name,
+      new CmaRegion(
+        core,
+        name,
+        checked(result, operation, (code) => regionReason(code, bytes, core)),
+      ),
+    );
+  }
+  return regions;
+}
+
+function regionReason(code: ErrnoCode, bytes: number, core: Core): string {
+  if (code === "ENOSPC") return `a system has at most ${core.exports.MAX_REGIONS.value} regions`;
+  return `${formatBytes(bytes)} do not fit beside the map of ${formatBytes(core.u8.length)} of memory`;
+}
+
+/**
+ * Opens a system on new memory. EINVAL: an option; ENOMEM: the host refuses the memory, or regions
+ * do not fit into it.
+ */
+export async function open(options: OpenOptions = {}): Promise<System> {
+  return new System(await openCore(options), options);
+}
+
+/** The same without waiting: `wasm`, if given, must be compiled or bytes. */
+export function openSync(options: OpenOptions = {}): System {
+  return new System(openCoreSync(options), options);
+}
