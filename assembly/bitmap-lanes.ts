@@ -28,7 +28,7 @@
 // for at most the three words before its own. Longer runs are measured by the search in bitmap.ts.
 // A function is @inline where the call was measured to cost 2 % of an operation or more.
 
-import { NONE } from "./bits";
+import { NONE, longestRun } from "./bits";
 
 export const LANE_CAP: u32 = 192; // three words: lanes are exact below, and mean "or more" here
 export const LANE_ORDER_MAX: u32 = 6; // the last order with a lane of its own
@@ -359,44 +359,6 @@ function exactLanes(bitmap: Bitmap, wordIndex: u32): u64 {
     (withSuffix(run5, suffix, behind, 5) << 40) |
     ((<u64>run6) << 48) // a run at the first bit ends in this word, which is not full
   );
-}
-
-/** The longest run that begins at a bit of `starts`: its binary digits, the highest first. */
-@inline function longestRun(
-  starts: u64,
-  of1: u64,
-  of2: u64,
-  of4: u64,
-  of8: u64,
-  of16: u64,
-  of32: u64,
-): u32 {
-  let hits = starts & of32;
-  let isHit = hits != 0;
-  let count = (<u64>isHit) << 5;
-  starts = isHit ? hits : starts;
-
-  hits = starts & (of16 >> count);
-  isHit = hits != 0;
-  count += (<u64>isHit) << 4;
-  starts = isHit ? hits : starts;
-
-  hits = starts & (of8 >> count);
-  isHit = hits != 0;
-  count += (<u64>isHit) << 3;
-  starts = isHit ? hits : starts;
-
-  hits = starts & (of4 >> count);
-  isHit = hits != 0;
-  count += (<u64>isHit) << 2;
-  starts = isHit ? hits : starts;
-
-  hits = starts & (of2 >> count);
-  isHit = hits != 0;
-  count += (<u64>isHit) << 1;
-  starts = isHit ? hits : starts;
-
-  return <u32>(count + <u64>((starts & (of1 >> count)) != 0));
 }
 
 /** `run`, or the aligned part of the word's `suffix` free end with the `behind` bits after it. */

@@ -25,3 +25,41 @@ export function runStarts(word: u64, count: u32): u64 {
   }
   return word;
 }
+
+/** The longest run that begins at a bit of `starts`: its binary digits, the highest first. */
+@inline export function longestRun(
+  starts: u64,
+  of1: u64,
+  of2: u64,
+  of4: u64,
+  of8: u64,
+  of16: u64,
+  of32: u64,
+): u32 {
+  let hits = starts & of32;
+  let isHit = hits != 0;
+  let count = (<u64>isHit) << 5;
+  starts = isHit ? hits : starts;
+
+  hits = starts & (of16 >> count);
+  isHit = hits != 0;
+  count += (<u64>isHit) << 4;
+  starts = isHit ? hits : starts;
+
+  hits = starts & (of8 >> count);
+  isHit = hits != 0;
+  count += (<u64>isHit) << 3;
+  starts = isHit ? hits : starts;
+
+  hits = starts & (of4 >> count);
+  isHit = hits != 0;
+  count += (<u64>isHit) << 2;
+  starts = isHit ? hits : starts;
+
+  hits = starts & (of2 >> count);
+  isHit = hits != 0;
+  count += (<u64>isHit) << 1;
+  starts = isHit ? hits : starts;
+
+  return <u32>(count + <u64>((starts & (of1 >> count)) != 0));
+}

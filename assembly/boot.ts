@@ -1,16 +1,16 @@
 // The first and the last thing that happens to a memory: it becomes a system, threads join and
 // leave.
 
-import { magazineDrain, rangeInsert } from "./buddy";
-import { layoutInit, header } from "./layout";
+import { rangeInsert } from "./buddy";
+import { PAGEBLOCK_ORDER, header, layoutInit } from "./layout";
+import { magazineDrain } from "./magazine";
 import { RESERVED, wordsChange } from "./page";
 import { threadJoin, threadLeave } from "./thread";
 
 /**
  * Makes a system of zeroed memory and joins it. `frameCount` frames get a descriptor, the first
- * `backedFrames` have bytes;
- * `physPfnBase` is the device-side number of frame 0, a multiple of 1024. 0, or EINVAL, ENOMEM,
- * ENOSPC, EBUSY.
+ * `backedFrames` have bytes; `physPfnBase` is the device-side number of frame 0, a multiple of
+ * 1024. 0, or EINVAL, ENOMEM, ENOSPC, EBUSY.
  */
 export function coreOpen(
   frameCount: u32,
@@ -27,8 +27,17 @@ export function coreOpen(
   header().reservedFrames = <u32>firstFrame + frameCount - backedFrames;
   const joined = threadJoin(canBlock);
   if (joined < 0) return joined;
-  rangeInsert(firstFrame, backedFrames);
+  framesInsert(firstFrame, backedFrames);
   return 0;
+}
+
+/** Gives all frames to the buddy, the lowest last: lists are stacks, so allocations start low. */
+function framesInsert(pfn: u32, pfnEnd: u32): void {
+  while (pfnEnd > pfn) {
+    const start = max(pfn, (pfnEnd - 1) & (~(<u32>0) << PAGEBLOCK_ORDER));
+    rangeInsert(start, pfnEnd);
+    pfnEnd = start;
+  }
 }
 
 /**

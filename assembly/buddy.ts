@@ -12,40 +12,29 @@
 // B4  No function changes anything before all its checks have passed.
 //
 // A run that is no power of two is cut from the next larger block, and the tail goes back at once:
-// nothing is wasted.
-// Every operation costs O(MAX_ORDER); a pfn limit below the top of memory may walk a list.
+// nothing is wasted. Every operation costs O(MAX_ORDER); a pfn limit below the top of memory may
+// walk a list.
 //
 // Compare mm/page_alloc.c in the kernel.
 
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
-import {
-  FRAMES_LOCK_AT,
-  FREE_HEADS_AT,
-  FREE_ORDERS_AT,
-  FRAME_BYTES,
-  MAX_ORDER,
-  frameAt,
-  header,
-} from "./layout";
+import { FRAMES_LOCK_AT, FREE_HEADS_AT, FREE_ORDERS_AT, MAX_ORDER, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import {
   CACHED,
-  DIRTY,
   Frame,
   MIGRATE_UNMOVABLE,
   PINS_MASK,
   Page,
   PfnCell,
   STATE_MASK,
-  isFrameRange,
   pageblockType,
   wordsFree,
-  wordsMatch,
   wordsTake,
 } from "./page";
 import { must } from "./panic";
-import { MAGAZINE_FRAMES, self, threadIndex } from "./thread";
+import { MAGAZINE_FRAMES, threadIndex } from "./thread";
 
 const B1: u32 = 6601;
 const REFILL_FRAMES: u32 = MAGAZINE_FRAMES / 2;
@@ -198,7 +187,7 @@ function blockOf(pfn: u32): u32 {
  * The exact run of `count` frames aligned to 2^alignOrder, its words untouched; 0 when there is
  * none.
  */
-function runTake(count: u32, alignOrder: u32, pfnEnd: u32): u32 {
+export function runTake(count: u32, alignOrder: u32, pfnEnd: u32): u32 {
   const order = max(count == 1 ? 0 : 32 - <u32>clz(count - 1), alignOrder);
   const pfn = blockTake(order, pfnEnd);
   if (pfn != 0) {
@@ -206,125 +195,6 @@ function runTake(count: u32, alignOrder: u32, pfnEnd: u32): u32 {
     if (pfn + count < blockEnd) rangeInsert(pfn + count, blockEnd);
   }
   return pfn;
-}
-
-// ---- the magazine of the calling thread
-
-function magazineRefill(): i32 {
-  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const me = self();
-  let count: u32 = 0;
-  let order: u32 = 31 - <u32>clz(REFILL_FRAMES);
-  while (count < REFILL_FRAMES) {
-    const pfn = blockTake(order, NONE);
-    if (pfn == 0) {
-      if (order == 0) break;
-      order -= 1;
-      continue;
-    }
-    const size = (<u32>1) << order;
-    wordsTake(pfn, size, CACHED, threadIndex());
-    for (let i = size; i > 0; i--) me.setCached(count++, pfn + i - 1); // the lowest frame is popped first
-    while (order > 0 && count + ((<u32>1) << order) > REFILL_FRAMES) order -= 1;
-  }
-  me.cachedCount = count;
-  unlock(FRAMES_LOCK_AT);
-  return count == 0 ? ENOMEM : <i32>count;
-}
-
-/** Gives the oldest frames of the magazine back until `keep` are left. */
-function magazineSpill(keep: u32): void {
-  const me = self();
-  const count = me.cachedCount;
-  if (count <= keep) return;
-  lockHard(FRAMES_LOCK_AT);
-  const spilled = count - keep;
-  for (let i: u32 = 0; i < spilled; i++) frameInsert(me.cached(i));
-  for (let i: u32 = 0; i < keep; i++) me.setCached(i, me.cached(spilled + i));
-  me.cachedCount = keep;
-  unlock(FRAMES_LOCK_AT);
-}
-
-/** Empties the calling thread's magazine into the lists. */
-export function magazineDrain(): void {
-  magazineSpill(0);
-}
-
-/** One frame for `state`, from the magazine. The pfn, ENOMEM or EAGAIN. */
-export function frameTake(state: u32): i32 {
-  const me = self();
-  if (me.cachedCount == 0) {
-    const refilled = magazineRefill();
-    if (refilled < 0) return refilled;
-  }
-  const count = me.cachedCount - 1;
-  const pfn = me.cached(count);
-  me.cachedCount = count;
-  Frame.at(pfn).take(state, threadIndex());
-  return pfn;
-}
-
-/** Gives one frame, whatever it was, to the magazine. The caller has checked it. */
-export function frameDrop(pfn: u32): void {
-  const me = self();
-  if (me.cachedCount == MAGAZINE_FRAMES) magazineSpill(REFILL_FRAMES);
-  const frame = Frame.at(pfn);
-  frame.word |= DIRTY;
-  frame.take(CACHED, threadIndex());
-  me.setCached(me.cachedCount, pfn);
-  me.cachedCount += 1;
-}
-
-/** A frame of zeros for `state`. The pfn, ENOMEM or EAGAIN. */
-export function frameTakeZeroed(state: u32): i32 {
-  const pfn = frameTake(state);
-  if (pfn >= 0) frameClear(pfn);
-  return pfn;
-}
-
-/** Clears a frame that is handed out, unless it holds zeros already (P4). */
-export function frameClear(pfn: u32): void {
-  const frame = Frame.at(pfn);
-  if (!frame.isDirty) return;
-  memory.fill(frameAt(pfn), 0, FRAME_BYTES);
-  frame.word &= ~DIRTY;
-}
-
-// ---- runs
-
-/**
- * An exact run of `count` frames for `state`, its first pfn a multiple of 2^alignOrder, all below
- * `pfnEnd`.
- * Not zeroed. The pfn, or EINVAL, ENOMEM, EAGAIN.
- */
-export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
-  if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
-  if (count == 1 && alignOrder == 0 && pfnEnd == NONE) return frameTake(state);
-  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const pfn = runTake(count, alignOrder, pfnEnd);
-  if (pfn != 0) wordsTake(pfn, count, state, threadIndex());
-  unlock(FRAMES_LOCK_AT);
-  return pfn == 0 ? ENOMEM : <i32>pfn;
-}
-
-/**
- * Frees [pfn, pfn + count), all of which must be unpinned and handed out as `state`: else EINVAL,
- * EBUSY or ENOENT.
- */
-export function runFree(pfn: u32, count: u32, state: u32): i32 {
-  if (!isFrameRange(pfn, count)) return EINVAL;
-  if (!wordsMatch(pfn, count, STATE_MASK | PINS_MASK, state)) {
-    return wordsMatch(pfn, count, STATE_MASK, state) ? EBUSY : ENOENT;
-  }
-  if (count == 1) {
-    frameDrop(pfn);
-    return 0;
-  }
-  lockHard(FRAMES_LOCK_AT);
-  wordsFree(pfn, count);
-  rangeInsert(pfn, pfn + count);
-  unlock(FRAMES_LOCK_AT);
-  return 0;
 }
 
 // ---- many single frames at once
@@ -404,7 +274,7 @@ function bulkError(pfn: u32, state: u32): i32 {
   return Frame.at(pfn).state == state && Frame.at(pfn).pins > 0 ? EBUSY : ENOENT;
 }
 
-function frameInsert(pfn: u32): void {
+export function frameInsert(pfn: u32): void {
   Frame.at(pfn).unmarkHead();
   rangeInsert(pfn, pfn + 1);
 }

@@ -2,16 +2,19 @@
 // invariant is broken.
 //
 // A result is 0 or the number of an invariant (panic.ts). rebuild.ts goes over the same truth words
-// to restore what is
-// derived. Nothing imports this file but the export list.
+// to restore what is derived. Nothing imports this file but the export list.
 //
 // It reads without locks: call it while no other thread is inside the core. Cost: O(frames +
 // records + table entries).
 
-import { bitmapCheck, bitmapIsFree, bitmapTakenCount } from "./bitmap";
+import { bitmapCheck } from "./bitmap-check";
+import { bitmapIsFree, bitmapTakenCount } from "./bitmap";
 import { FreeList } from "./buddy";
-import { Region, RegionSlot } from "./cma";
-import { Device, Mapping } from "./dma";
+import { Region } from "./cma";
+import { Device, Mapping } from "./dma-device";
+import { Domain } from "./iommu";
+import { iovaCheck } from "./iova-check";
+import { IovaSpace } from "./iova-space";
 import {
   DIRECTORY_ENTRIES,
   FRAME_BYTES,
@@ -20,16 +23,13 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { Domain } from "./iommu";
-import { iovaCheck } from "./iova-check";
-import { IovaSpace } from "./iova-space";
 import {
+  KINDS,
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_MAPPING,
   KIND_REGION,
   KIND_TABLE,
-  KINDS,
   ObjectRecord,
   PAYLOAD_OFFSET,
   objectFind,
@@ -50,8 +50,9 @@ import {
   pageblockType,
 } from "./page";
 import { pgtCheck, pgtTableCount } from "./pgtable";
-import { SgEntry, SgTable, entriesFrames } from "./sg";
-import { DirectoryEntry, Slab, SlabCache, SlabRecord, CACHES, recordAt } from "./slab";
+import { SgEntry, entriesFrames } from "./sg-entries";
+import { SgTable } from "./sg";
+import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, recordAt } from "./slab";
 import { Thread } from "./thread";
 
 const B: u32 = 6600,

@@ -10,15 +10,13 @@
 // C3  The frames of a region carry MIGRATE_CMA and are in no buddy list; regions are
 //     pageblock-aligned and disjoint.
 // C4  The answer is the lowest position that fits: alignment counts from the number that a device
-//     sees, not from the
-//     region's start, and what a request does not fill of its last bit is released only with that
-//     bit.
+//     sees, not from the region's start, and what a request does not fill of its last bit is
+//     released only with that bit.
 //
 // Cost: bitmap.ts, plus one store per four frames.
 //
 // Compare cma_alloc() and cma_release() in the kernel's mm/cma.c.
 
-import { NONE } from "./bits";
 import {
   bitmapAlloc,
   bitmapBytes,
@@ -27,7 +25,8 @@ import {
   bitmapIsTaken,
   bitmapLargestFree,
 } from "./bitmap";
-import { rangeInsert, rangeTake, runAlloc, runFree } from "./buddy";
+import { NONE } from "./bits";
+import { rangeInsert, rangeTake } from "./buddy";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
 import {
   FRAMES_LOCK_AT,
@@ -41,13 +40,14 @@ import {
   header,
 } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
+import { runAlloc } from "./magazine";
 import { KIND_REGION, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import {
   CMA,
   FREE,
-  OBJECT,
   MIGRATE_CMA,
   MIGRATE_UNMOVABLE,
+  OBJECT,
   PINS_MASK,
   RESERVED,
   STATE_MASK,
@@ -92,8 +92,7 @@ export class RegionSlot {
 
 /**
  * Makes a region of the free frames [basePfn, basePfn + frameCount). Its handle, or EINVAL (not
- * pageblock-aligned), EBUSY
- * (a frame is not free), ENOSPC (MAX_REGIONS), ENOMEM, EAGAIN.
+ * pageblock-aligned), EBUSY (a frame is not free), ENOSPC (MAX_REGIONS), ENOMEM, EAGAIN.
  */
 export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32 {
   const h = header();
@@ -174,8 +173,7 @@ function pageblocksMark(basePfn: u32, frameCount: u32, type: u8): void {
 
 /**
  * The first run of `frameCount` frames whose device-side number is a multiple of 2^alignOrder. Not
- * zeroed.
- * The pfn, or EINVAL, ENOMEM, ESTALE (no such region), EAGAIN.
+ * zeroed. The pfn, or EINVAL, ENOMEM, ESTALE (no such region), EAGAIN.
  */
 export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   const payload = objectFind(handle, KIND_REGION);
@@ -204,8 +202,8 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
 
 /**
  * Releases [pfn, pfn + frameCount), all of it handed out by this region; a part of an allocation
- * may go.
- * 0, or EINVAL (outside), ENOENT (not handed out: also a second release), EBUSY (pinned), ESTALE.
+ * may go. 0, or EINVAL (outside), ENOENT (not handed out: also a second release), EBUSY (pinned),
+ * ESTALE.
  */
 export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   const payload = objectFind(handle, KIND_REGION);

@@ -1,12 +1,12 @@
 // Frames for whoever asks for frames: runs and lists of state OWNED, not zeroed.
 //
 // The functions of buddy.ts with the state filled in, so that a caller outside the core cannot free
-// what belongs to a
-// table, a slab or a region.
+// what belongs to a table, a slab or a region.
 
-import { bulkAlloc, bulkFree, runAlloc, runFree } from "./buddy";
-import { EINVAL, ENOENT } from "./errno";
+import { bulkAlloc, bulkFree } from "./buddy";
+import { EINVAL, ENOENT, ENOMEM } from "./errno";
 import { header } from "./layout";
+import { magazineDrain, runAlloc, runFree } from "./magazine";
 import { CMA, Frame, OWNED, STATE_MASK, isFrameRange, wordsMatch } from "./page";
 import { rangeClear } from "./storage";
 
@@ -28,6 +28,9 @@ export function frameFree(pfn: u32, count: u32): i32 {
 
 /** Lists `count` single frames at `listAt`: all or none. 0, or EINVAL, ENOMEM, EAGAIN. */
 export function bulkFramesAlloc(listAt: usize, count: u32): i32 {
+  const result = bulkAlloc(listAt, count, OWNED);
+  if (result != ENOMEM) return result;
+  magazineDrain(); // its frames may be what is lacking
   return bulkAlloc(listAt, count, OWNED);
 }
 

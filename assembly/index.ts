@@ -9,7 +9,7 @@ export {
   THREAD_BYTES,
 } from "./layout";
 export { SCRATCH_OFFSET, SCRATCH_WORDS, scratchAt } from "./thread";
-export { ENTRY_BYTES } from "./sg";
+export { ENTRY_BYTES } from "./sg-entries";
 export { coreJoin, coreLeave, coreOpen } from "./boot";
 export {
   bitmapAlloc,
@@ -24,7 +24,7 @@ export {
   bitmapTake,
   bitmapTakenCount,
 } from "./bitmap";
-export { magazineDrain } from "./buddy";
+export { magazineDrain } from "./magazine";
 export {
   bulkFramesAlloc,
   bulkFramesFree,
@@ -82,12 +82,10 @@ export {
   dmaDeviceAdd,
   dmaDeviceAt,
   dmaDeviceRemove,
-  dmaMapTable,
   dmaMappingAt,
-  dmaSegmentOf,
-  dmaSpans,
-  dmaUnmap,
-} from "./dma";
+} from "./dma-device";
+export { dmaMapTable, dmaSegmentOf, dmaUnmap } from "./dma";
+export { dmaSpans } from "./dma-access";
 export {
   fenceAlloc,
   fenceContextAlloc,

@@ -14,11 +14,11 @@
 // Compare drivers/iommu/iommu.c and dma-iommu.c in the kernel.
 
 import { NONE } from "./bits";
-import { frameDrop, frameTake } from "./buddy";
-import { EAGAIN, EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
-import { FRAME_BYTES, frameAt } from "./layout";
+import { EAGAIN, EBUSY, ESTALE } from "./errno";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit } from "./iova";
+import { FRAME_BYTES, frameAt } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
+import { frameDrop, frameTake } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { OBJECT } from "./page";
 import { pgtFini, pgtInit, pgtLookup, pgtMap, pgtMapFrames, pgtProt, pgtUnmap } from "./pgtable";

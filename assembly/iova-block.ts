@@ -1,28 +1,37 @@
-// Small ranges of one size, cut from aligned blocks of 1024 pages: a slot is taken and given back by one bit.
+// Small ranges of one size, cut from aligned blocks of 1024 pages: a slot is taken and given back
+// by one bit.
 //
 //   tree (iova-tree.ts)   … ┼ range ┼──── entry of a block: 1024 pages ────┼ range …
-//                                   ├ slot 0 ┼ slot 1 ┼ … ┼ slot end - 1 ┤       1, 2, 4 … or 32 pages each
-//   free[16]: u64         1 = the slot is free     table[base >> 10 & 1023] ─► block     partial[size] ─► block ─► block ─► 0
+//                                   ├ slot 0 ┼ slot 1 ┼ … ┼ slot end - 1 ┤   1, 2, … 32 pages each
+//   free[16]: u64              1 = the slot is free
+//   table[base >> 10 & 1023]   ─► block
+//   partial[size]              ─► block ─► block ─► 0     those with a free slot
 //
 //   OPEN ──────── the last slot in use is freed ──────► gone
 //     └──► CLOSED ── slots become entries of the tree ──► gone
 //
-// V5  The table's blocks are those whose base is an entry's `low` and that cover no more than it: [base, base + end slots).
-// V6  Slot s is a live range exactly if s < end and its bit is 0; `live` counts them; wordMask tells the words that have a 1.
+// V5  The table's blocks are those whose base is an entry's `low` and that cover no more than it:
+//     [base, base + end slots).
+// V6  Slot s is a live range exactly if s < end and its bit is 0; `live` counts them; wordMask
+//     tells the words that have a 1.
 // V7  A block is in the list of its size exactly while it is OPEN and has a free slot.
 //
-// The tree alone would do: blocks are its cache for what drivers map most. They never make a request fail: when the tree has
-// no fit, the blocks below the limit are dissolved into entries from their upper end down, and the search runs again.
-// Blocks are bounded by the table (one frame); a page's block is found with two loads. While `pause` counts down, none is
-// made, so that a full space does not make and dissolve them in turns. Known limit: only powers of two up to 32 pages.
+// The tree alone would do: blocks are its cache for what drivers map most. They never make a
+// request fail: when the tree has no fit, the blocks below the limit are dissolved into entries
+// from their upper end down, and the search runs again. Blocks are bounded by the table (one
+// frame); a page's block is found with two loads. While `pause` counts down, none is made, so that
+// a full space does not make and dissolve them in turns. Known limit: only powers of two up to 32
+// pages.
 //
-// Compare the magazines ("rcaches") of drivers/iommu/iova.c in the kernel, which keep freed ranges by size.
+// Compare the magazines ("rcaches") of drivers/iommu/iova.c in the kernel, which keep freed ranges
+// by size.
 
 import { lowBits } from "./bits";
-import { frameDrop, frameTakeZeroed } from "./buddy";
+import { frameDrop, frameTakeZeroed } from "./magazine";
 import { ENOMEM } from "./errno";
+import { pathSeek } from "./iova-path";
 import { CACHE_IOVA_RECORDS, IovaControl, IovaRange, IovaSpace } from "./iova-space";
-import { sparesFill, treeFit, treeInsert, treeReady, treeRemove, treeSeek, treeShrink } from "./iova-tree";
+import { sparesFill, treeFit, treeInsert, treeReady, treeRemove, treeShrink } from "./iova-tree";
 import { FRAME_SHIFT, frameAt } from "./layout";
 import { TABLE } from "./page";
 import { must } from "./panic";
@@ -77,11 +86,11 @@ export class IovaBlock {
   }
 
   free(w: u32): u64 {
-    return load<u64>(changetype<usize>(this) + (<usize>w << 3), WORDS_OFFSET);
+    return load<u64>(changetype<usize>(this) + ((<usize>w) << 3), WORDS_OFFSET);
   }
 
   setFree(w: u32, word: u64): void {
-    store<u64>(changetype<usize>(this) + (<usize>w << 3), word, WORDS_OFFSET);
+    store<u64>(changetype<usize>(this) + ((<usize>w) << 3), word, WORDS_OFFSET);
   }
 }
 
@@ -94,7 +103,9 @@ export class TableEntry {
   blockAt: usize; // 0 = none
 
   static at(tableAt: usize, pfn: u32): TableEntry {
-    return changetype<TableEntry>(tableAt + (<usize>((pfn >> BLOCK_SHIFT) & (TABLE_ENTRIES - 1)) << 2));
+    return changetype<TableEntry>(
+      tableAt + ((<usize>((pfn >> BLOCK_SHIFT) & (TABLE_ENTRIES - 1))) << 2),
+    );
   }
 }
 
@@ -112,7 +123,10 @@ export function isBlockEntry(control: IovaControl, low: u32): bool {
 
 // ---- ranges
 
-/** A range of 1 << sizeShift pages at or below `limit`; 0 when no block has one and none can be made now. */
+/**
+ * A range of 1 << sizeShift pages at or below `limit`; 0 when no block has one and none can be made
+ * now.
+ */
 export function blockTake(space: IovaSpace, sizeShift: u32, limit: u32): u32 {
   let at = space.control.partial(sizeShift);
   for (let i: u32 = 0; at != 0 && i < TRIES; i++) {
@@ -129,13 +143,13 @@ function slotTake(space: IovaSpace, block: IovaBlock): u32 {
   const w = 31 - <u32>clz(block.wordMask);
   const word = block.free(w);
   const bit = 63 - <u32>clz<u64>(word);
-  const rest = word ^ (<u64>1 << <u64>bit);
+  const rest = word ^ ((<u64>1) << (<u64>bit));
   block.setFree(w, rest);
   block.live += 1;
   space.rangeCount += 1;
   if (rest == 0) {
-    if (block.wordMask == <u32>1 << w) listRemove(space.control, block); // V7
-    block.wordMask ^= <u32>1 << w;
+    if (block.wordMask == (<u32>1) << w) listRemove(space.control, block); // V7
+    block.wordMask ^= (<u32>1) << w;
   }
   return block.slotPfn((w << 6) | bit);
 }
@@ -150,9 +164,9 @@ export function blockGive(space: IovaSpace, pfn: u32): u32 {
   const slot = (pfn & BLOCK_MASK) >> block.sizeShift;
   const w = slot >> 6;
   const pages = block.slotPages;
-  block.setFree(w, block.free(w) | (<u64>1 << <u64>(slot & 63)));
+  block.setFree(w, block.free(w) | ((<u64>1) << (<u64>(slot & 63))));
   const wasListed = block.isListed;
-  block.wordMask |= <u32>1 << w;
+  block.wordMask |= (<u32>1) << w;
   if (!wasListed && block.state == OPEN) listInsert(control, at);
   block.live -= 1;
   space.rangeCount -= 1;
@@ -171,7 +185,10 @@ export function blockFind(control: IovaControl, pfn: u32, range: IovaRange): boo
 
 // ---- blocks
 
-/** A new block for slots of 1 << sizeShift pages, in the list of its size; 0 when there is no place, memory or patience. */
+/**
+ * A new block for slots of 1 << sizeShift pages, in the list of its size; 0 when there is no place,
+ * memory or patience.
+ */
 function blockCreate(space: IovaSpace, sizeShift: u32, limit: u32): usize {
   const control = space.control;
   if (control.pause > 0) {
@@ -212,7 +229,7 @@ function blockInit(block: IovaBlock, base: u32, sizeShift: u32): void {
   for (let w: u32 = 0; w < BLOCK_WORDS; w++) {
     const firstSlot = w << 6;
     block.setFree(w, firstSlot < block.end ? lowBits(min(block.end - firstSlot, 64)) : 0);
-    if (firstSlot < block.end) block.wordMask |= <u32>1 << w;
+    if (firstSlot < block.end) block.wordMask |= (<u32>1) << w;
   }
 }
 
@@ -222,7 +239,7 @@ function blockRetire(space: IovaSpace, block: IovaBlock): void {
   if (block.state == OPEN && block.nextAt == 0 && block.prevAt == 0) return;
   const base = block.base;
   blockDrop(space.control, block);
-  treeSeek(space, base);
+  pathSeek(space, base);
   treeRemove(space);
 }
 
@@ -235,8 +252,8 @@ function blockDrop(control: IovaControl, block: IovaBlock): void {
 }
 
 /**
- * Turns the live slots of all blocks over [low, high] into entries of the tree, and frees what they did not use.
- * How many blocks went, or ENOMEM; the live ranges stay what they are.
+ * Turns the live slots of all blocks over [low, high] into entries of the tree, and frees what they
+ * did not use. How many blocks went, or ENOMEM; the live ranges stay what they are.
  */
 export function blocksDissolve(space: IovaSpace, low: u32, high: u32): i32 {
   const control = space.control;
@@ -269,15 +286,15 @@ function blockDissolve(space: IovaSpace, block: IovaBlock): bool {
       return true;
     }
     if (!sparesFill(space)) return false;
-    treeSeek(space, base);
+    pathSeek(space, base);
     treeShrink(space, low - 1); // V5
     block.end = slot;
     block.live -= 1;
-    treeSeek(space, high);
+    pathSeek(space, high);
     treeInsert(space, low, high);
   }
   blockDrop(space.control, block);
-  treeSeek(space, base);
+  pathSeek(space, base);
   treeRemove(space);
   return true;
 }
@@ -288,7 +305,7 @@ function blockBecome(space: IovaSpace, block: IovaBlock, high: u32): void {
   const isWhole = block.end == 1;
   blockDrop(space.control, block);
   if (isWhole) return;
-  treeSeek(space, low);
+  pathSeek(space, low);
   treeShrink(space, high);
 }
 

@@ -1,6 +1,7 @@
-// The walker of a domain's device addresses: derives every number again, and says which invariant is broken.
+// The walker of a domain's device addresses: derives every number again, and says which invariant
+// is broken.
 //
-//   leaves, left to right     V1 V2 V3 V4: the cursor is where the next gap begins, and counts the entries
+//   leaves, left to right     V1 V2 V3 V4: the cursor is where the next gap begins
 //   table, then lists         V5 V6 V7
 //   all together              V8 V9
 //
@@ -9,9 +10,20 @@
 // Costs O(entries + blocks). The invariants stand at the head of the file that keeps them.
 
 import { BLOCK_PAGES, IovaBlock, OPEN, TABLE_ENTRIES, TableEntry, blockOver } from "./iova-block";
-import { HIGH, LANE_BYTES, LOW, NODE_ENTRIES, PAGES, ROOM, TreeNode, alignedRoom, laneMax } from "./iova-node";
+import {
+  HIGH,
+  LANE_BYTES,
+  LOW,
+  NODE_ENTRIES,
+  PAGES,
+  ROOM,
+  TreeNode,
+  alignedRoom,
+  laneMax,
+} from "./iova-node";
+import { pathSeek } from "./iova-path";
 import { IovaControl, IovaSpace, PathStep, SIZE_CLASSES } from "./iova-space";
-import { MAX_PFN, treeSeek } from "./iova-tree";
+import { MAX_PFN } from "./iova-tree";
 
 const V1: u32 = 8601;
 const V2: u32 = 8602;
@@ -44,19 +56,23 @@ export function iovaCheck(spaceAt: usize): u32 {
   const entries = cursor.entries;
   broken = blocksCheck(space);
   if (broken != 0) return broken;
-  if (entries - 1 - space.control.blockCount + liveSlots(space.control) != space.rangeCount) return V8;
+  if (entries - 1 - space.control.blockCount + liveSlots(space.control) != space.rangeCount)
+    return V8;
   return sparesCheck(space.control);
 }
 
 /** The nodes at and below `node`, which must be of `level`; `isLast` on the way to the anchor. */
 function nodeCheck(node: TreeNode, level: u32, isLast: bool, cursor: Cursor): u32 {
-  if (node.truth != 1 || node.level != level || node.count == 0 || node.count > NODE_ENTRIES) return V4;
+  if (node.truth != 1 || node.level != level || node.count == 0 || node.count > NODE_ENTRIES)
+    return V4;
   for (let i = node.count; i < <u32>LANE_BYTES >> 2; i++) {
-    if ((node.word(HIGH, i) | node.word(LOW, i) | node.word(PAGES, i) | node.word(ROOM, i)) != 0) return V4;
+    if ((node.word(HIGH, i) | node.word(LOW, i) | node.word(PAGES, i) | node.word(ROOM, i)) != 0)
+      return V4;
   }
   for (let i: u32 = 0; i < node.count; i++) {
     const isEnd = isLast && i + 1 == node.count;
-    const broken = level == 0 ? entryCheck(node, i, isEnd, cursor) : childCheck(node, i, isEnd, cursor);
+    const broken =
+      level == 0 ? entryCheck(node, i, isEnd, cursor) : childCheck(node, i, isEnd, cursor);
     if (broken != 0) return broken;
   }
   return 0;
@@ -82,7 +98,9 @@ function childCheck(node: TreeNode, i: u32, isLast: bool, cursor: Cursor): u32 {
   const broken = nodeCheck(child, node.level - 1, isLast, cursor);
   if (broken != 0) return broken;
   if (node.word(HIGH, i) != child.word(HIGH, child.count - 1)) return V3;
-  return node.word(PAGES, i) == laneMax(child, PAGES) && node.word(ROOM, i) == laneMax(child, ROOM) ? 0 : V3;
+  return node.word(PAGES, i) == laneMax(child, PAGES) && node.word(ROOM, i) == laneMax(child, ROOM)
+    ? 0
+    : V3;
 }
 
 // ---- blocks
@@ -96,9 +114,13 @@ function blocksCheck(space: IovaSpace): u32 {
     if (at == 0) continue;
     const block = IovaBlock.at(at);
     if (blockOver(control, block.base) != at) return V5;
-    const leaf = treeSeek(space, block.base);
+    const leaf = pathSeek(space, block.base);
     const entry = PathStep.at(control, 0).index;
-    if (leaf.word(LOW, entry) != block.base || leaf.word(HIGH, entry) != block.slotPfn(block.end) - 1) return V5;
+    if (
+      leaf.word(LOW, entry) != block.base ||
+      leaf.word(HIGH, entry) != block.slotPfn(block.end) - 1
+    )
+      return V5;
     if (!slotsAgree(block)) return V6;
     count += 1;
     if (block.isListed) listed += 1;
@@ -119,10 +141,11 @@ function tableBlock(control: IovaControl, i: u32): usize {
 /** Whether `live` and wordMask say what the bits do. */
 function slotsAgree(block: IovaBlock): bool {
   let live: u32 = 0;
-  for (let slot: u32 = 0; slot < block.end; slot++) if (block.isLive(block.slotPfn(slot))) live += 1;
+  for (let slot: u32 = 0; slot < block.end; slot++)
+    if (block.isLive(block.slotPfn(slot))) live += 1;
   if (live != block.live) return false;
   for (let w: u32 = 0; w < BLOCK_PAGES >> 6; w++) {
-    if ((block.free(w) != 0) != ((block.wordMask >> w & 1) != 0)) return false;
+    if ((block.free(w) != 0) != (((block.wordMask >> w) & 1) != 0)) return false;
   }
   return block.state != OPEN || block.end == BLOCK_PAGES >> block.sizeShift;
 }

@@ -1,17 +1,21 @@
-// One node of the tree of ranges (iova-tree.ts): four lanes of words, searched and shifted by vectors.
+// One node of the tree of ranges (iova-tree.ts): four lanes of words, searched and shifted by
+// vectors.
 //
-//   node, 512 bytes   ├ head: 32 ┼ high[26] ┼ low[26] ┼ pages[26] ┼ room[26] ┤    each lane: 26 words, 4 of padding
-//   leaf entry             high, low: the range, inclusive    pages, room: of the gap right below it
-//   inner entry            high: of the child's last entry    low: the child    pages, room: the largest in the child
+//   node, 512 bytes   ├ head: 32 ┼ high[26] ┼ low[26] ┼ pages[26] ┼ room[26] ┤   + 4 words a lane
+//   leaf entry          the range: high, low (inclusive)   of the gap below it: pages, room
+//   inner entry         high: of the child's last entry    of the child's: the largest pages, room
+//                       low: the child
 //
-// V3  `room` of a leaf entry is alignedRoom() of its gap; an inner entry repeats its child's last `high`, and the largest
-//     `pages` and `room` in it.
-// V4  A node has 1 to 26 entries, and the lanes hold zeros behind the last one: a vector may read past it.
+// V3  `room` of a leaf entry is alignedRoom() of its gap; an inner entry repeats its child's last
+//     `high`, and the largest `pages` and `room` in it.
+// V4  A node has 1 to 26 entries, and the lanes hold zeros behind the last one: a vector may read
+//     past it.
 //
-// A request of n pages at a multiple of P, the next power of two >= n, fits [gap, gapEnd) exactly when n <= alignedRoom().
-// Let c be the most aligned page of [gap, gapEnd]. No other page behind c is a multiple of any P >= n that still leaves n
-// pages, and before c lie whole blocks: the request fits if gapEnd - c >= n, or c - gap >= P. With c - gap rounded down to a
-// power of two, both are one comparison with n. So the largest room below a node says whether to search there.
+// A request of n pages at a multiple of P, the next power of two >= n, fits [gap, gapEnd) exactly
+// when n <= alignedRoom(). Let c be the most aligned page of [gap, gapEnd]. No other page behind c
+// is a multiple of any P >= n that still leaves n pages, and before c lie whole blocks: the request
+// fits if gapEnd - c >= n, or c - gap >= P. With c - gap rounded down to a power of two, both are
+// one comparison with n. So the largest room below a node says whether to search there.
 
 export const NODE_ENTRIES: u32 = 26;
 
@@ -33,11 +37,11 @@ export class TreeNode {
   }
 
   word(lane: usize, i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + lane + (<usize>i << 2));
+    return load<u32>(changetype<usize>(this) + lane + ((<usize>i) << 2));
   }
 
   setWord(lane: usize, i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + lane + (<usize>i << 2), value);
+    store<u32>(changetype<usize>(this) + lane + ((<usize>i) << 2), value);
   }
 
   child(i: u32): TreeNode {
@@ -68,7 +72,8 @@ export class TreeNode {
     const high = child.word(HIGH, child.count - 1);
     const pages = laneMax(child, PAGES);
     const room = laneMax(child, ROOM);
-    const isSame = this.word(HIGH, i) == high && this.word(PAGES, i) == pages && this.word(ROOM, i) == room;
+    const isSame =
+      this.word(HIGH, i) == high && this.word(PAGES, i) == pages && this.word(ROOM, i) == room;
     this.setWord(HIGH, i, high);
     this.setWord(LOW, i, <u32>changetype<usize>(child));
     this.setWord(PAGES, i, pages);
@@ -77,7 +82,8 @@ export class TreeNode {
   }
 }
 
-if (HIGH + 4 * LANE_BYTES != 512 || ROOM + LANE_BYTES != 512) ERROR("the lanes do not fill the node");
+if (HIGH + 4 * LANE_BYTES != 512 || ROOM + LANE_BYTES != 512)
+  ERROR("the lanes do not fill the node");
 if (offsetof<TreeNode>() > HIGH) ERROR("the head of a node reaches into its lanes");
 
 /** The largest n of which an aligned request fits [gap, gapEnd); gapEnd = 0 stands for 2^32. */
@@ -88,7 +94,7 @@ export function alignedRoom(gap: u32, gapEnd: u32): u32 {
   const order = 63 - clz<u64>((start - 1) ^ end);
   const center = (end >> order) << order; // the most aligned page of [gap, gapEnd]
   const before = center - start;
-  const wholeBlock = before == 0 ? 0 : <u64>1 << (63 - clz<u64>(before));
+  const wholeBlock = before == 0 ? 0 : (<u64>1) << (63 - clz<u64>(before));
   return <u32>max(wholeBlock, end - center);
 }
 
@@ -98,12 +104,16 @@ export function alignedRoom(gap: u32, gapEnd: u32): u32 {
 function laneMask(node: TreeNode, lane: usize, value: u32): u32 {
   const at = changetype<usize>(node) + lane;
   const values = i32x4.splat(value);
-  const a = i16x8.narrow_i32x4_s(i32x4.ge_u(v128.load(at), values), i32x4.ge_u(v128.load(at, 16), values));
-  const b = i16x8.narrow_i32x4_s(i32x4.ge_u(v128.load(at, 32), values), i32x4.ge_u(v128.load(at, 48), values));
-  const c = i16x8.narrow_i32x4_s(i32x4.ge_u(v128.load(at, 64), values), i32x4.ge_u(v128.load(at, 80), values));
-  const d = i32x4.ge_u(v128.load(at, 96), values);
-  const low = i8x16.bitmask(i8x16.narrow_i16x8_s(a, b));
-  return <u32>(low | (i8x16.bitmask(i8x16.narrow_i16x8_s(c, i16x8.narrow_i32x4_s(d, d))) << 16)) & 0x0fffffff;
+  const a = i32x4.ge_u(v128.load(at), values);
+  const b = i32x4.ge_u(v128.load(at, 16), values);
+  const c = i32x4.ge_u(v128.load(at, 32), values);
+  const d = i32x4.ge_u(v128.load(at, 48), values);
+  const e = i32x4.ge_u(v128.load(at, 64), values);
+  const f = i32x4.ge_u(v128.load(at, 80), values);
+  const g = i32x4.ge_u(v128.load(at, 96), values);
+  const abcd = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d));
+  const efg = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(e, f), i16x8.narrow_i32x4_s(g, g));
+  return <u32>(i8x16.bitmask(abcd) | (i8x16.bitmask(efg) << 16)) & 0x0fffffff;
 }
 
 /** The index of the first word >= `value` > 0 in a lane that has one. */
@@ -131,8 +141,8 @@ export function laneMax(node: TreeNode, lane: usize): u32 {
 /** Opens a place at entry `i` of a node that is not full. */
 export function entriesOpen(node: TreeNode, i: u32): void {
   const at = changetype<usize>(node);
-  const first = at + (<usize>i << 2);
-  let from = first + ((<usize>(node.count - i) << 2) - 4 & ~15);
+  const first = at + ((<usize>i) << 2);
+  let from = first + ((((<usize>(node.count - i)) << 2) - 4) & ~15);
   node.count += 1;
   for (; from >= first; from -= 16) {
     v128.store(from + 4, v128.load(from, HIGH), HIGH);
@@ -145,9 +155,9 @@ export function entriesOpen(node: TreeNode, i: u32): void {
 /** Takes entry `i` out of its node. */
 export function entriesClose(node: TreeNode, i: u32): void {
   const at = changetype<usize>(node);
-  const end = at + (<usize>node.count << 2);
+  const end = at + ((<usize>node.count) << 2);
   node.count -= 1;
-  for (let to = at + (<usize>i << 2); to < end; to += 16) {
+  for (let to = at + ((<usize>i) << 2); to < end; to += 16) {
     v128.store(to, v128.load(to + 4, HIGH), HIGH);
     v128.store(to, v128.load(to + 4, LOW), LOW);
     v128.store(to, v128.load(to + 4, PAGES), PAGES);
@@ -159,9 +169,13 @@ export function entriesClose(node: TreeNode, i: u32): void {
 export function entriesMove(from: TreeNode, keep: u32, to: TreeNode): void {
   const zero = i64x2.splat(0);
   for (let lane = HIGH; lane <= ROOM; lane += LANE_BYTES) {
-    const end = changetype<usize>(from) + lane + (<usize>from.count << 2);
-    let target = changetype<usize>(to) + lane + (<usize>to.count << 2);
-    for (let source = changetype<usize>(from) + lane + (<usize>keep << 2); source < end; source += 16) {
+    const end = changetype<usize>(from) + lane + ((<usize>from.count) << 2);
+    let target = changetype<usize>(to) + lane + ((<usize>to.count) << 2);
+    for (
+      let source = changetype<usize>(from) + lane + ((<usize>keep) << 2);
+      source < end;
+      source += 16
+    ) {
       v128.store(target, v128.load(source));
       v128.store(source, zero); // V4
       target += 16;

@@ -1,11 +1,12 @@
 // The records of one domain's device addresses.
 //
-//   IovaSpace, in the domain's own record        IovaControl, 256 bytes
-//   ├ root ┼ height ┼ control ┼ ranges ┼ found ┤   ├ head: 32 ┼ partial[6] ┼ … ┼ path[12]: node, index ┼ … ┤
-//                                └──────────────────►
+//   IovaSpace, in the domain      ├ root ┼ height ┼ control ┼ rangeCount ┼ found ┤
+//                                                     └──┐
+//   IovaControl, 256 bytes        ├ head: 32 ┼ partial[6] ┼ … ┼ path[12]: node, index ┼ … ┤
 //
-// Both lie under the domain's lock. The control record holds what the domain has no room for: spare tree nodes, the heads
-// of the lists of blocks (iova-block.ts), and the path through the tree of the one operation that runs (iova-tree.ts).
+// Both lie under the domain's lock. The control record holds what the domain has no room for: spare
+// tree nodes, the heads of the lists of blocks (iova-block.ts), and the path through the tree of
+// the one operation that runs (iova-tree.ts).
 
 import { TreeNode } from "./iova-node";
 
@@ -18,7 +19,10 @@ export const MAX_HEIGHT: u32 = 12;
 const PARTIAL_OFFSET: usize = 32;
 const PATH_OFFSET: usize = 64;
 
-/** A range of device pages, both ends inclusive: so the last of all 2^32 pages needs no case of its own. */
+/**
+ * A range of device pages, both ends inclusive: so the last of all 2^32 pages needs no case of its
+ * own.
+ */
 @unmanaged
 export class IovaRange {
   low: u32;
@@ -62,11 +66,11 @@ export class IovaControl {
 
   /** The first block of class `sizeShift` with a free slot; 0 = none. */
   partial(sizeShift: u32): usize {
-    return load<usize>(changetype<usize>(this) + (<usize>sizeShift << 2), PARTIAL_OFFSET);
+    return load<usize>(changetype<usize>(this) + ((<usize>sizeShift) << 2), PARTIAL_OFFSET);
   }
 
   setPartial(sizeShift: u32, blockAt: usize): void {
-    store<usize>(changetype<usize>(this) + (<usize>sizeShift << 2), blockAt, PARTIAL_OFFSET);
+    store<usize>(changetype<usize>(this) + ((<usize>sizeShift) << 2), blockAt, PARTIAL_OFFSET);
   }
 }
 
@@ -78,17 +82,21 @@ export function controlInit(control: IovaControl, startPfn: u32): void {
   control.tableAt = 0;
   control.blockCount = 0;
   control.pause = 0;
-  for (let sizeShift: u32 = 0; sizeShift < SIZE_CLASSES; sizeShift++) control.setPartial(sizeShift, 0);
+  for (let sizeShift: u32 = 0; sizeShift < SIZE_CLASSES; sizeShift++)
+    control.setPartial(sizeShift, 0);
 }
 
-/** One level of the path: a node, and the index of its entry that the path goes through. Level 0 is the leaf. */
+/**
+ * One level of the path: a node, and the index of its entry that the path goes through. Level 0 is
+ * the leaf.
+ */
 @unmanaged
 export class PathStep {
   nodeAt: usize;
   index: u32;
 
   static at(control: IovaControl, level: u32): PathStep {
-    return changetype<PathStep>(changetype<usize>(control) + PATH_OFFSET + (<usize>level << 3));
+    return changetype<PathStep>(changetype<usize>(control) + PATH_OFFSET + ((<usize>level) << 3));
   }
 
   get node(): TreeNode {
@@ -102,6 +110,7 @@ export class PathStep {
 }
 
 if (offsetof<IovaSpace>() > 32) ERROR("IovaSpace is longer than the domain's room for it");
-if (offsetof<IovaControl>() > PARTIAL_OFFSET) ERROR("the head of IovaControl reaches into the lists");
+if (offsetof<IovaControl>() > PARTIAL_OFFSET)
+  ERROR("the head of IovaControl reaches into the lists");
 if (PARTIAL_OFFSET + <usize>SIZE_CLASSES * 4 > PATH_OFFSET) ERROR("the lists reach into the path");
 if (PATH_OFFSET + <usize>MAX_HEIGHT * 8 > 256) ERROR("the path leaves IovaControl");

@@ -1,27 +1,51 @@
 // The ranges of one domain in address order, and in each entry the gap below its range: a B+ tree.
 //
-//   0    startPfn              low    high                                                  2^32
-//   ├ never ─┼────── gap ───────┼ range ┼ gap ┼ range ┼ range ┼ ───────────── gap ────────────┼ anchor
+//   0    startPfn           low    high                                            2^32
+//   ├ never ─┼───── gap ─────┼ range ┼ gap ┼ range ┼ range ┼ ────────── gap ──────────┼ anchor
 //
-// V1  Entries rise and are disjoint: startPfn <= low <= high, and the `pages` below `low` are exactly the gap.
-// V2  The last entry is the anchor: low = 0 stands for 2^32, high = 0xffffffff. So every page has an entry at or above it.
-//     (V3 and V4 are about single nodes: iova-node.ts.)
+// V1  Entries rise and are disjoint: startPfn <= low <= high, and the `pages` below `low` are
+//     exactly the gap.
+// V2  The last entry is the anchor: low = 0 stands for 2^32, high = 0xffffffff. So every page has
+//     an entry at or above it.
+// V9  spareCount is the length of the list of spare nodes.
 //
-// `low` and `high` in the leaves are the truth: all else is derived from them. An operation leads the path (one step per
-// level) to an entry, changes it there, and renews the nodes above. There are no parent links.
+// V3 and V4 are about single nodes: iova-node.ts.
 //
-// A search is exact, finds the highest fit and costs O(log n): each inner entry tells the largest gap below it, once in
-// pages and once in what aligned requests see; only the gap that the limit cuts is judged by itself. Removing never needs
-// memory, and inserting takes its nodes before it changes anything.
+// `low` and `high` in the leaves are the truth: all else is derived from them. An operation leads
+// the path (one step per level) to an entry, changes it there, and renews the nodes above. There
+// are no parent links.
 //
-// Compare drivers/iommu/iova.c in the kernel: a binary tree with a remembered place, which walks range by range when the
-// gaps near that place are too small. Known limit: small nodes are joined only below one parent, so a tree after many
-// removals may have more nodes than its entries need.
+// A search is exact, finds the highest fit and costs O(log n): each inner entry tells the largest
+// gap below it, once in pages and once in what aligned requests see; only the gap that the limit
+// cuts is judged by itself. Removing never needs memory, and inserting takes its nodes before it
+// changes anything.
+//
+// Compare drivers/iommu/iova.c in the kernel: a binary tree with a remembered place, which walks
+// range by range when the gaps near that place are too small. Known limit: small nodes are joined
+// only below one parent, so a tree after many removals may have more nodes than its entries need.
 
 import {
-  HIGH, LANE_BYTES, LOW, NODE_ENTRIES, PAGES, ROOM, TreeNode, alignedRoom, entriesClose, entriesMove, entriesOpen, laneFirst,
-  laneLast,
+  HIGH,
+  LANE_BYTES,
+  LOW,
+  NODE_ENTRIES,
+  PAGES,
+  ROOM,
+  TreeNode,
+  alignedRoom,
+  entriesClose,
+  entriesMove,
+  entriesOpen,
 } from "./iova-node";
+import {
+  pathBack,
+  pathLimit,
+  pathLower,
+  pathNext,
+  pathRaise,
+  pathRefresh,
+  pathSeek,
+} from "./iova-path";
 import { CACHE_IOVA_NODES, IovaControl, IovaSpace, MAX_HEIGHT, PathStep } from "./iova-space";
 import { must } from "./panic";
 import { slabAlloc, slabFree } from "./slab";
@@ -112,74 +136,34 @@ function nodeFree(node: TreeNode): void {
   slabFree(changetype<usize>(node));
 }
 
-/** Leads the path to the first entry with high >= `pfn`, and returns its leaf (V2: there is one). */
-export function treeSeek(space: IovaSpace, pfn: u32): TreeNode {
-  const control = space.control;
-  pfn = max(pfn, 1); // page 0 lies in no range
-  let node = TreeNode.at(space.rootAt);
-  for (let level = space.height - 1; level > 0; level--) {
-    const i = laneFirst(node, HIGH, pfn);
-    PathStep.at(control, level).set(node, i);
-    node = node.child(i);
-  }
-  PathStep.at(control, 0).set(node, laneFirst(node, HIGH, pfn));
-  return node;
-}
-
-/** Leads the path to the entry after the one it is at, which is not the anchor. */
-function pathNext(control: IovaControl): void {
-  let level: u32 = 0;
-  while (PathStep.at(control, level).index + 1 == PathStep.at(control, level).node.count) level += 1;
-  PathStep.at(control, level).index += 1;
-  for (; level > 0; level--) {
-    const step = PathStep.at(control, level);
-    PathStep.at(control, level - 1).set(step.node.child(step.index), 0);
-  }
-}
-
-/** Leads the path to the last entry before it whose `lane` holds `pages` or more. False: there is none. */
-function pathBack(space: IovaSpace, lane: usize, pages: u32): bool {
-  const control = space.control;
-  let level: u32 = 0;
-  let step = PathStep.at(control, 0);
-  let found = laneLast(step.node, lane, step.index, pages);
-  while (found < 0) {
-    level += 1;
-    if (level == space.height) return false;
-    step = PathStep.at(control, level);
-    found = laneLast(step.node, lane, step.index, pages);
-  }
-  step.index = <u32>found;
-  for (; level > 0; level--) {
-    const node = step.node.child(step.index);
-    step = PathStep.at(control, level - 1);
-    step.set(node, <u32>laneLast(node, lane, node.count, pages)); // V3: the child has what its parent promises
-  }
-  return true;
-}
-
 /**
- * The highest page at or below `limit` where `pageCount` > 0 pages are free, and the path at the entry above; 0 when there
- * is none. `limit` bounds the last page.
+ * The highest page at or below `limit` where `pageCount` > 0 pages are free, and the path at the
+ * entry above; 0 when there is none. `limit` bounds the last page.
  */
 export function treeFit(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool): u32 {
-  const leaf = treeSeek(space, limit);
+  const leaf = pathLimit(space, limit);
   const i = PathStep.at(space.control, 0).index;
   const gap = leaf.gapStart(i);
   let gapEnd = leaf.word(LOW, i);
   if (gapEnd - 1 > limit) gapEnd = limit + 1; // the limit cuts this gap, and no other
-  let isFound = false;
-  if (gap <= limit && gap != gapEnd) isFound = (isAligned ? alignedRoom(gap, gapEnd) : gapEnd - gap) >= pageCount;
-  if (!isFound) {
+  if (gap > limit || !gapFits(gap, gapEnd, pageCount, isAligned)) {
     if (!pathBack(space, isAligned ? ROOM : PAGES, pageCount)) return 0;
     const step = PathStep.at(space.control, 0);
     gapEnd = step.node.word(LOW, step.index);
   }
   if (!isAligned || pageCount == 1) return gapEnd - pageCount;
-  return (gapEnd - pageCount) & (<u32>-1 << (32 - <u32>clz(pageCount - 1)));
+  return (gapEnd - pageCount) & ((<u32>-1) << (32 - <u32>clz(pageCount - 1)));
 }
 
-/** Puts [low, high] into the gap below the path's entry. treeReady() has said true since the path was led there. */
+function gapFits(gap: u32, gapEnd: u32, pageCount: u32, isAligned: bool): bool {
+  if (gapEnd - gap < pageCount) return false;
+  return !isAligned || alignedRoom(gap, gapEnd) >= pageCount;
+}
+
+/**
+ * Puts [low, high] into the gap below the path's entry. treeReady() has said true since the path
+ * was led there.
+ */
 export function treeInsert(space: IovaSpace, low: u32, high: u32): void {
   const control = space.control;
   const step = PathStep.at(control, 0);
@@ -218,7 +202,11 @@ export function treeStretch(space: IovaSpace, low: u32): void {
 export function treeShrink(space: IovaSpace, high: u32): void {
   nextGap(space, high + 1);
   const step = PathStep.at(space.control, 0);
-  must(step.node.word(LOW, step.index) <= high && high < step.node.word(HIGH, step.index), V1, high);
+  must(
+    step.node.word(LOW, step.index) <= high && high < step.node.word(HIGH, step.index),
+    V1,
+    high,
+  );
   step.node.setWord(HIGH, step.index, high);
   if (step.index + 1 == step.node.count) pathRefresh(space, 0);
 }
@@ -236,39 +224,7 @@ function nextGap(space: IovaSpace, gap: u32): void {
   pathNext(space.control);
   step.node.setGap(step.index, gap);
   pathRaise(space, step.node, step.index);
-  treeSeek(space, leaf.word(LOW, i));
-}
-
-/** Renews the nodes above the path's leaf, in which a gap with `pages` and `room` has shrunk (V3). */
-function pathLower(space: IovaSpace, pages: u32, room: u32): void {
-  const control = space.control;
-  for (let level: u32 = 1; level < space.height; level++) {
-    const above = PathStep.at(control, level);
-    if (above.node.word(PAGES, above.index) > pages && above.node.word(ROOM, above.index) > room) return;
-    above.node.setChild(above.index, PathStep.at(control, level - 1).node);
-  }
-}
-
-/** Renews the nodes above the path's leaf, in which the gap of entry `i` has grown (V3). */
-function pathRaise(space: IovaSpace, leaf: TreeNode, i: u32): void {
-  const control = space.control;
-  const pages = leaf.word(PAGES, i);
-  const room = leaf.word(ROOM, i);
-  for (let level: u32 = 1; level < space.height; level++) {
-    const above = PathStep.at(control, level);
-    if (above.node.word(PAGES, above.index) >= pages && above.node.word(ROOM, above.index) >= room) return;
-    above.node.setWord(PAGES, above.index, max(above.node.word(PAGES, above.index), pages));
-    above.node.setWord(ROOM, above.index, max(above.node.word(ROOM, above.index), room));
-  }
-}
-
-/** Renews the nodes above `level` of the path, whatever changed (V3). */
-function pathRefresh(space: IovaSpace, level: u32): void {
-  const control = space.control;
-  for (; level + 1 < space.height; level++) {
-    const above = PathStep.at(control, level + 1);
-    if (!above.node.setChild(above.index, PathStep.at(control, level).node)) return;
-  }
+  pathSeek(space, leaf.word(LOW, i));
 }
 
 /** Splits the path's leaf, which is full, and every full node above it. */
@@ -292,8 +248,9 @@ function rootRaise(space: IovaSpace): void {
 }
 
 /**
- * Splits the path's node of `level`; the one above has room. A place near the low end leaves most entries in the upper
- * node, which nobody will insert into: ranges handed out downwards fill their nodes.
+ * Splits the path's node of `level`; the one above has room. A place near the low end leaves most
+ * entries in the upper node, which nobody will insert into: ranges handed out downwards fill their
+ * nodes.
  */
 function nodeSplit(control: IovaControl, level: u32): void {
   const step = PathStep.at(control, level);
@@ -321,14 +278,18 @@ function entryRemove(space: IovaSpace): void {
     entriesClose(step.node, step.index);
     if (level == top) return rootLower(space);
     if (step.node.count >= LOW_ENTRIES || !nodeJoin(control, level)) {
-      if (level > 0 || step.index == step.node.count) pathRefresh(space, level); // its gap went to another node
+      // The gap of a last entry went to another node.
+      if (level > 0 || step.index == step.node.count) pathRefresh(space, level);
       return;
     }
     level += 1;
   }
 }
 
-/** Empties the path's small node of `level` or its neighbour into the other, and leads the path above to the empty one. */
+/**
+ * Empties the path's small node of `level` or its neighbour into the other, and leads the path
+ * above to the empty one.
+ */
 function nodeJoin(control: IovaControl, level: u32): bool {
   const node = PathStep.at(control, level).node;
   const above = PathStep.at(control, level + 1);

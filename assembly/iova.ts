@@ -4,27 +4,56 @@
 //        └──────► the tree (iova-tree.ts)          any size, any limit: the highest place that fits
 //   iovaFree, iovaFind ──► the same two, by any page of the range
 //
-// V8  rangeCount is the number of entries in the tree without the anchor and the blocks, plus the live slots of all blocks.
+// V8  rangeCount is the number of entries in the tree without the anchor and the blocks, plus the
+//     live slots of all blocks.
 //
-// An allocation returns 0 only if no place for the shape exists at or below the limit, or if no frame is left for the records.
-// The caller holds the domain's lock; a thread that may not block can be refused the slab's lock inside, which counts as no
-// memory. Page 0 is never given: startPfn is at least 1. Device pages are 4 KiB, so addresses have 44 bits.
+// An allocation returns 0 only if no place for the shape exists at or below the limit, or if no
+// frame is left for the records. The caller holds the domain's lock; a thread that may not block
+// can be refused the slab's lock inside, which counts as no memory. Page 0 is never given: startPfn
+// is at least 1. Device pages are 4 KiB, so addresses have 44 bits.
 //
-// Compare drivers/iommu/iova.c in the kernel: alloc_iova, free_iova, find_iova, reserve_iova. What differs is the choice of
-// place: Linux resumes where it last found one, and remembers the last failing size; here the search is exact each time.
+// Compare drivers/iommu/iova.c in the kernel: alloc_iova, free_iova, find_iova, reserve_iova. What
+// differs is the choice of place: Linux resumes where it last found one, and remembers the last
+// failing size; here the search is exact each time.
 
 import { EINVAL, ENOMEM } from "./errno";
-import { blockFind, blockGive, blockTake, blocksDissolve, blocksFini, isBlockEntry } from "./iova-block";
-import { HIGH, LOW, TreeNode } from "./iova-node";
-import { CACHE_IOVA_RECORDS, IovaControl, IovaRange, IovaSpace, PathStep, SIZE_CLASSES, controlInit } from "./iova-space";
 import {
-  sparesFill, treeFini, treeFit, treeInit, treeInsert, treeReady, treeRemove, treeSeek, treeStretch,
+  blockFind,
+  blockGive,
+  blockTake,
+  blocksDissolve,
+  blocksFini,
+  isBlockEntry,
+} from "./iova-block";
+import { HIGH, LOW, TreeNode } from "./iova-node";
+import { pathSeek } from "./iova-path";
+import {
+  CACHE_IOVA_RECORDS,
+  IovaControl,
+  IovaRange,
+  IovaSpace,
+  PathStep,
+  SIZE_CLASSES,
+  controlInit,
+} from "./iova-space";
+import {
+  sparesFill,
+  treeFini,
+  treeFit,
+  treeInit,
+  treeInsert,
+  treeReady,
+  treeRemove,
+  treeStretch,
 } from "./iova-tree";
 import { slabAlloc, slabFree } from "./slab";
 
 export { iovaCheck } from "./iova-check";
 
-/** Makes the zero-filled space at `spaceAt` empty, with `startPfn` > 0 as its first page. 0, EINVAL or ENOMEM. */
+/**
+ * Makes the zero-filled space at `spaceAt` empty, with `startPfn` > 0 as its first page. 0, EINVAL
+ * or ENOMEM.
+ */
 export function iovaInit(spaceAt: usize, startPfn: u32): i32 {
   if (startPfn == 0) return EINVAL;
   const space = IovaSpace.at(spaceAt);
@@ -57,8 +86,8 @@ export function iovaRangeCount(spaceAt: usize): u32 {
 }
 
 /**
- * Takes `pageCount` pages whose last is at or below `limitPfn`, if `isSizeAligned` at a multiple of the next power of two.
- * The first page, or 0.
+ * Takes `pageCount` pages whose last is at or below `limitPfn`, if `isSizeAligned` at a multiple of
+ * the next power of two. The first page, or 0.
  */
 export function iovaAlloc(spaceAt: usize, pageCount: u32, limitPfn: u32, isSizeAligned: bool): u32 {
   const space = IovaSpace.at(spaceAt);
@@ -72,7 +101,8 @@ export function iovaAlloc(spaceAt: usize, pageCount: u32, limitPfn: u32, isSizeA
 function rangeTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool): u32 {
   if (pageCount == 0) return 0;
   let pfn = treeFit(space, pageCount, limit, isAligned);
-  if (pfn == 0 && blocksDissolve(space, 0, limit) != 0) pfn = treeFit(space, pageCount, limit, isAligned);
+  if (pfn == 0 && blocksDissolve(space, 0, limit) != 0)
+    pfn = treeFit(space, pageCount, limit, isAligned);
   if (pfn == 0 || !treeReady(space)) return 0;
   treeInsert(space, pfn, pfn + pageCount - 1);
   space.rangeCount += 1;
@@ -87,7 +117,7 @@ export function iovaFree(spaceAt: usize, pfn: u32): u32 {
 }
 
 function rangeGive(space: IovaSpace, pfn: u32): u32 {
-  const leaf = treeSeek(space, pfn);
+  const leaf = pathSeek(space, pfn);
   const i = PathStep.at(space.control, 0).index;
   if (!holdsRange(space.control, leaf, i, pfn)) return 0;
   const pages = leaf.word(HIGH, i) - leaf.word(LOW, i) + 1;
@@ -102,12 +132,15 @@ function holdsRange(control: IovaControl, leaf: TreeNode, i: u32, pfn: u32): boo
   return low - 1 < pfn && !isBlockEntry(control, low); // the anchor's low is 0 and stands for 2^32
 }
 
-/** The IovaRange (low and high page, inclusive) that holds `pfn`, or 0. What it says is valid until the next call. */
+/**
+ * The IovaRange (low and high page, inclusive) that holds `pfn`, or 0. What it says is valid until
+ * the next call.
+ */
 export function iovaFind(spaceAt: usize, pfn: u32): usize {
   const space = IovaSpace.at(spaceAt);
   const range = IovaRange.at(space.foundAt);
   if (blockFind(space.control, pfn, range)) return space.foundAt;
-  const leaf = treeSeek(space, pfn);
+  const leaf = pathSeek(space, pfn);
   const i = PathStep.at(space.control, 0).index;
   if (!holdsRange(space.control, leaf, i, pfn)) return 0;
   range.low = leaf.word(LOW, i);
@@ -116,9 +149,10 @@ export function iovaFind(spaceAt: usize, pfn: u32): usize {
 }
 
 /**
- * Makes sure that nobody is given a page of [pfn, pfnEnd), where pfnEnd = 0 stands for 2^32. Like Linux: a range that the
- * reservation overlaps is stretched down to it, what lies above the range goes on behind it, and only the rest, if any,
- * becomes a range of its own. Pages below startPfn are never given anyway. 0, EINVAL or ENOMEM.
+ * Makes sure that nobody is given a page of [pfn, pfnEnd), where pfnEnd = 0 stands for 2^32. Like
+ * Linux: a range that the reservation overlaps is stretched down to it, what lies above the range
+ * goes on behind it, and only the rest, if any, becomes a range of its own. Pages below startPfn
+ * are never given anyway. 0, EINVAL or ENOMEM.
  */
 export function iovaReserve(spaceAt: usize, pfn: u32, pfnEnd: u32): i32 {
   const space = IovaSpace.at(spaceAt);
@@ -128,7 +162,7 @@ export function iovaReserve(spaceAt: usize, pfn: u32, pfnEnd: u32): i32 {
   if (high < low) return 0;
   if (blocksDissolve(space, low, high) < 0 || !sparesFill(space)) return ENOMEM;
   while (true) {
-    const leaf = treeSeek(space, low);
+    const leaf = pathSeek(space, low);
     const i = PathStep.at(space.control, 0).index;
     const nextLow = leaf.word(LOW, i);
     if (high <= nextLow - 1) {

@@ -18,10 +18,8 @@
 //     afterwards.
 //
 // A frame number (pfn) is an offset: frame pfn holds bytes [pfn * 4096, pfn * 4096 + 4096). A
-// device sees
-// `physPfnBase` added to it. Sizes are chosen when the system is opened, and the header lies at a
-// constant address, so that
-// a base costs one load.
+// device sees `physPfnBase` added to it. Sizes are chosen when the system is opened, and the header
+// lies at a constant address, so that a base costs one load.
 
 import { EINVAL, ENOMEM } from "./errno";
 
@@ -74,8 +72,8 @@ export const FRAMES_LOCK_AT: usize = HEADER_AT + 128;
 export const SLAB_LOCK_AT: usize = HEADER_AT + 192;
 export const SLAB_CACHES_AT: usize = HEADER_AT + 256; // partial slabs by cache: u32 pfn each
 export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions: u32 each
-export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by migrate type: bit n = list of order n is not empty
-export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first frame, 0 = empty
+export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by type: bit n = order n has a block
+export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first pfn, 0 = none
 
 const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
 

@@ -5,15 +5,14 @@
 // K1  A lock word is 0 or names the thread that holds it (index + 1), so that a dead holder can be
 //     found.
 // K2  WAITERS is set before anyone sleeps on the word, and a thread that slept takes the lock with
-//     WAITERS set: it cannot
-//     know whether others sleep too.
+//     WAITERS set: it cannot know whether others sleep too.
 // K3  Order: device, then domain or region, then slab, then frames. Nobody takes a lock to the left
 //     of one it holds.
 //
 // A thread that may not block (a browser's main thread) spins for a bounded time and is then
-// refused: the caller returns
-// EAGAIN and changes nothing; what gives something back spins on instead (lockHard), so that
-// nothing is lost. On memory that is not shared there is one thread, and plain stores do.
+// refused: the caller returns EAGAIN and changes nothing; what gives something back spins on
+// instead (lockHard), so that nothing is lost. On memory that is not shared there is one thread,
+// and plain stores do.
 
 import { header } from "./layout";
 import { must } from "./panic";

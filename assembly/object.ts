@@ -30,7 +30,7 @@ export const PAYLOAD_BYTES: usize = 48;
 
 const INDEX_BITS: u32 = 18;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
-const GENERATION_MASK: u32 = (1 << 13) - 1;
+const GENERATION_MAX: u32 = (1 << 13) - 1; // generation 0 is nobody's: a small number is no handle
 
 @unmanaged
 export class ObjectRecord {
@@ -52,7 +52,7 @@ export function objectAlloc(kind: u32): i32 {
   const at = slabAlloc(CACHE_OBJECTS, kind);
   if (at == 0) return ENOMEM;
   const record = ObjectRecord.at(at);
-  record.generation = atomic.add<u32>(generationAt(), 1) & GENERATION_MASK;
+  record.generation = 1 + (atomic.add<u32>(generationAt(), 1) % GENERATION_MAX);
   record.refs = 1;
   record.owner = threadIndex();
   atomic.add<u32>(countAt(), 1);

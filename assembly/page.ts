@@ -12,13 +12,12 @@
 // P2  A frame is handed out exactly when its state is neither FREE, CACHED nor RESERVED.
 // P3  pins > 0 only while the frame is handed out; a pinned frame is neither freed nor moved.
 // P4  A FREE or CACHED frame without `dirty` holds zeros. On a frame that is handed out, `dirty`
-//     means that it still holds
-//     what the owner before left; clearing the frame resets it.
+//     means that it still holds what the owner before left; clearing the frame resets it.
 // P5  `thread` is who took the frame, for the day on which that thread dies.
 //
 // Ranges of words are changed 16 bytes at a time: taking 64 frames costs 16 stores.
 
-import { header, PAGE_BYTES, PAGEBLOCK_ORDER, WORD_BYTES } from "./layout";
+import { PAGEBLOCK_ORDER, PAGE_BYTES, WORD_BYTES, header } from "./layout";
 
 export const STATE_MASK: u32 = 15;
 export const DIRTY: u32 = 1 << 4;
@@ -38,7 +37,7 @@ export const MOVABLE: u32 = 4; // handed out, and may be moved while it is not p
 export const CMA: u32 = 5; // handed out by a CMA region
 export const TABLE: u32 = 6; // an IO page table
 export const SLAB: u32 = 7; // cut into records
-export const OBJECT: u32 = 8; // belongs to an object: entries of a table or mapping, a bitmap, a domain
+export const OBJECT: u32 = 8; // belongs to an object: a list of entries, a bitmap, a domain
 export const STATES: u32 = 9;
 
 export const MIGRATE_UNMOVABLE: u8 = 0;

@@ -5,8 +5,7 @@
 // N2  Only frames that are handed out are pinned (page.ts, P3), and a count never wraps.
 //
 // The count is the upper part of the frame's word, so that freeing checks state and pins in one
-// comparison, and four
-// frames are counted by one addition. Counts change under framesLock.
+// comparison, and four frames are counted by one addition. Counts change under framesLock.
 //
 // Compare pin_user_pages() and unpin_user_pages() in the kernel's mm/gup.c.
 

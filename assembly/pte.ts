@@ -1,17 +1,20 @@
-// Entries of an IO page table: the ARM LPAE stage 1 descriptor as io-pgtable-arm writes it, and runs of them.
+// Entries of an IO page table: the ARM LPAE stage 1 descriptor as io-pgtable-arm writes it, and
+// runs of them.
 //
 //   63      55 54  53 52     44 43                  12 11   10   9    8  7    6  5   4     2 1    0
 //   ├─ 0 ─────┼─ XN ──┼─ 0 ────┼─ physical frame ────┼ nG ┼ AF ┼─ SH ──┼─ AP ──┼ 0 ┼─ attr ─┼ kind ┤
 //
-//   kind  0  nothing; the whole entry is 0     AP    bit 7: not writable, bit 6: unprivileged access
+//   kind  0  nothing; the whole entry is 0     AP    bit 7: not writable, bit 6: unprivileged
+//   access
 //         1  block: 2 MiB or 1 GiB             SH    2 outer, 3 inner shareable
-//         3  page, in a table of order 0       attr  index into MAIR: 0 uncached, 1 cached, 2 device
+//         3  page, in a table of order 0       attr  index into MAIR: 0 uncached, 1 cached, 2
+//         device
 //            table, in a table above           XN    both bits: not executable
 //
-// D1  A leaf has AF, nG and one of the two SH values; its frame is a multiple of the size it maps. A table has no
-//     bits but its frame and its kind.
-// D2  The bits are a function of the IOMMU_* protection. WRITE alone reads back as READ | WRITE: stage 1 cannot
-//     forbid reading.
+// D1  A leaf has AF, nG and one of the two SH values; its frame is a multiple of the size it maps.
+//     A table has no bits but its frame and its kind.
+// D2  The bits are a function of the IOMMU_* protection. WRITE alone reads back as READ | WRITE:
+//     stage 1 cannot forbid reading.
 //
 // Compare arm_lpae_prot_to_pte() in drivers/iommu/io-pgtable-arm.c in the kernel.
 
@@ -52,12 +55,12 @@ export class Entry {
 
   /** The entry for `iovaPfn` in the table of order `order` at address `table`. */
   static at(table: usize, iovaPfn: u32, order: u32): Entry {
-    return changetype<Entry>(table + (<usize>((iovaPfn >> order) & (ENTRIES - 1)) << 3));
+    return changetype<Entry>(table + ((<usize>((iovaPfn >> order) & (ENTRIES - 1))) << 3));
   }
 
   /** Only while it points to a table: where we see that table. */
   get table(): usize {
-    return (<usize>this.pte & ~<usize>FRAME_MASK) - frameAt(header().physPfnBase);
+    return pteTableAt(this.pte);
   }
 
   /** A number that no other entry of any table has. */
@@ -98,21 +101,28 @@ export function leafKind(order: u32): u64 {
 
 /** A leaf for 2^order pages from physical frame `physPfn`. */
 export function pteLeaf(physPfn: u32, order: u32, attributes: u64): u64 {
-  return (<u64>physPfn << PFN_SHIFT) | attributes | leafKind(order);
+  return ((<u64>physPfn) << PFN_SHIFT) | attributes | leafKind(order);
 }
 
-/** The same leaf as the first of the smaller ones, of 2^order pages each, that cover what it maps. */
+/**
+ * The same leaf as the first of the smaller ones, of 2^order pages each, that cover what it maps.
+ */
 export function ptePart(block: u64, order: u32): u64 {
   return (block & ~KIND_MASK) | leafKind(order);
 }
 
 /** The distance between two neighbouring leaves of 2^order pages. */
 export function pteStep(order: u32): u64 {
-  return (<u64>1 << PFN_SHIFT) << <u64>order;
+  return ((<u64>1) << PFN_SHIFT) << (<u64>order);
 }
 
 export function pteTable(physPfn: u32): u64 {
-  return (<u64>physPfn << PFN_SHIFT) | PAGE_OR_TABLE;
+  return ((<u64>physPfn) << PFN_SHIFT) | PAGE_OR_TABLE;
+}
+
+/** Where we see the table that an entry points to. */
+export function pteTableAt(pte: u64): usize {
+  return (<usize>pte & ~(<usize>FRAME_MASK)) - frameAt(header().physPfnBase);
 }
 
 /** Whether the entry of a table above the last level points to a table. */
@@ -140,9 +150,25 @@ export function isSoundLeaf(pte: u64, order: u32): bool {
 
 // ---- runs of entries in one table
 
+/**
+ * Writes `count` entries as entriesFill() does; false, with nothing written, unless all of them
+ * were empty.
+ */
+@inline export function entriesMap(at: usize, count: u32, first: u64, step: u64): bool {
+  if (count == 1) {
+    const entry = changetype<Entry>(at);
+    if (entry.pte != 0) return false;
+    entry.pte = first;
+    return true;
+  }
+  if (!areEmpty(at, count)) return false;
+  entriesFill(at, count, first, step);
+  return true;
+}
+
 /** Whether `count` entries from `at` on say that nothing is there. */
-export function areEmpty(at: usize, count: u32): bool {
-  const end = at + (<usize>count << 3);
+@inline function areEmpty(at: usize, count: u32): bool {
+  const end = at + ((<usize>count) << 3);
   let seen = i64x2.splat(0);
   for (; at + 64 <= end; at += 64) {
     const front = v128.or(v128.load(at), v128.load(at, 16));
@@ -154,8 +180,8 @@ export function areEmpty(at: usize, count: u32): bool {
 }
 
 /** Writes `count` entries: `first`, then each `step` more than the one before. */
-export function entriesFill(at: usize, count: u32, first: u64, step: u64): void {
-  const end = at + (<usize>count << 3);
+@inline export function entriesFill(at: usize, count: u32, first: u64, step: u64): void {
+  const end = at + ((<usize>count) << 3);
   if (at + 16 <= end) {
     const steps = i64x2.splat(step << 1);
     let pair = i64x2.replace_lane(i64x2.splat(first), 1, first + step);
@@ -183,14 +209,12 @@ export function leavesClear(at: usize, end: usize, kind: u64): usize {
   const zeros = i64x2.splat(0);
   const kinds = i64x2.splat(kind);
   const mask = i64x2.splat(KIND_MASK);
-  for (; at + 64 <= end; at += 64) {
-    const front = v128.or(v128.xor(v128.load(at), kinds), v128.xor(v128.load(at, 16), kinds));
-    const back = v128.or(v128.xor(v128.load(at, 32), kinds), v128.xor(v128.load(at, 48), kinds));
+  for (; at + 32 <= end; at += 32) {
+    const front = v128.xor(v128.load(at), kinds);
+    const back = v128.xor(v128.load(at, 16), kinds);
     if (v128.any_true(v128.and(v128.or(front, back), mask))) break;
     v128.store(at, zeros);
     v128.store(at, zeros, 16);
-    v128.store(at, zeros, 32);
-    v128.store(at, zeros, 48);
   }
   for (; at < end; at += 8) {
     if ((changetype<Entry>(at).pte & KIND_MASK) != kind) break;

@@ -5,15 +5,14 @@
 //     changed but CACHED to FREE.
 //
 // For the day on which a thread died inside the core: who held its locks may have left lists and
-// counters half-changed, but
-// never a truth word. Call it while nobody else is inside the core. Cost: O(frames + records +
-// table entries).
+// counters half-changed, but never a truth word. Call it while nobody else is inside the core.
+// Cost: O(frames + records + table entries).
 
 import { bitmapFree, bitmapInit } from "./bitmap";
 import { FreeList, FreeOrders, rangeInsert } from "./buddy";
-import { Region, RegionSlot } from "./cma";
 import { objectNext, objectPayload } from "./check";
-import { Device, Mapping } from "./dma";
+import { Region, RegionSlot } from "./cma";
+import { Device, Mapping } from "./dma-device";
 import { Domain } from "./iommu";
 import { DIRECTORY_ENTRIES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
 import {
@@ -28,7 +27,7 @@ import {
 } from "./object";
 import { CACHED, FREE, Frame, MIGRATE_CMA, SLAB, pageblockType } from "./page";
 import { SgTable } from "./sg";
-import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, listInsert } from "./slab";
+import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, slabListInsert } from "./slab";
 import { Thread } from "./thread";
 
 /** Restores everything derived (U1). */
@@ -90,7 +89,7 @@ function rebuildSlab(pfn: u32): void {
       slab.freeAt = at;
     }
   }
-  if (slab.used < slab.capacity) listInsert(slab.cache, pfn);
+  if (slab.used < slab.capacity) slabListInsert(slab.cache, pfn);
   if (slab.isNumbered) {
     DirectoryEntry.at(slab.number).pfn = pfn;
     header().objectCount += slab.used;

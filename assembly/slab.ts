@@ -11,13 +11,12 @@
 //     was made.
 //
 // R4  directory[number] is the frame of the object slab with that number, 0 for none: a record of
-//     CACHE_OBJECTS has the
-//     index number << 6 | place in its slab, which stays below 2^18 however large the memory is.
+//     CACHE_OBJECTS has the index number << 6 | place in its slab, which stays below 2^18 however
+//     large the memory is.
 //
 // Records behind `bump` were never touched, so a new slab costs no loop. All functions take
 // slabLock themselves.
 
-import { frameDrop, frameTake } from "./buddy";
 import {
   DIRECTORY_ENTRIES,
   FRAME_BYTES,
@@ -29,6 +28,7 @@ import {
   header,
 } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
+import { frameDrop, frameTake } from "./magazine";
 import { Page, SLAB } from "./page";
 import { must } from "./panic";
 
@@ -149,7 +149,7 @@ function slabCreate(cache: u32): bool {
   slab.freeAt = 0;
   slab.number = number;
   if (cache == CACHE_OBJECTS) DirectoryEntry.at(number).pfn = pfn;
-  listInsert(cache, pfn);
+  slabListInsert(cache, pfn);
   return true;
 }
 
@@ -183,7 +183,7 @@ export function slabFree(at: usize): void {
   const record = SlabRecord.at(at);
   must(record.truth != 0, R1);
   must(slab.used > 0, R3);
-  if (slab.used == slab.capacity) listInsert(slab.cache, pfn);
+  if (slab.used == slab.capacity) slabListInsert(slab.cache, pfn);
   record.truth = 0;
   record.nextFreeAt = slab.freeAt;
   slab.freeAt = at;
@@ -196,7 +196,7 @@ export function slabFree(at: usize): void {
   unlock(SLAB_LOCK_AT);
 }
 
-export function listInsert(cache: u32, pfn: u32): void {
+export function slabListInsert(cache: u32, pfn: u32): void {
   const list = SlabCache.at(cache);
   const page = Page.at(pfn);
   page.next = list.firstPfn;

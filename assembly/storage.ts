@@ -11,21 +11,14 @@
 //
 // Compare drivers/dma-buf/heaps/system_heap.c and cma_heap.c in the kernel.
 
-import { runAlloc, runFree } from "./buddy";
 import { cmaAlloc, cmaRelease } from "./cma";
 import { EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
 import { FRAME_SHIFT, frameAt, header } from "./layout";
+import { runAlloc, runFree } from "./magazine";
 import { KIND_TABLE, objectFind } from "./object";
 import { CMA, DIRTY, Frame, OWNED, PINS_MASK, STATE_MASK, wordsChange, wordsMatch } from "./page";
-import {
-  SgEntry,
-  SgTable,
-  entriesAlloc,
-  entriesFree,
-  sgTableFromRange,
-  tableCreate,
-  tableDestroy,
-} from "./sg";
+import { SgEntry, entriesAlloc, entriesFree } from "./sg-entries";
+import { SgTable, sgTableFromRange, tableCreate, tableDestroy } from "./sg";
 import { WORKSPACE_BYTES, workspaceAt } from "./thread";
 
 const ALL: u32 = 0xffffffff;
@@ -37,8 +30,8 @@ function orderBelow(order: u32): u32 {
 }
 
 /**
- * A table that owns `frameCount` frames below `pfnEnd`, one entry a block. Not zeroed.
- * Its handle, or EINVAL, ENOMEM, EAGAIN: then no frame is held.
+ * A table that owns `frameCount` frames below `pfnEnd`, one entry a block. Not zeroed. Its handle,
+ * or EINVAL, ENOMEM, EAGAIN: then no frame is held.
  */
 export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
   if (frameCount == 0 || frameCount >= header().frameCount)

@@ -17,7 +17,7 @@
 // state of its own.
 
 import { EBUSY, EINVAL, ENOSPC } from "./errno";
-import { header, MAGIC, THREAD_BYTES } from "./layout";
+import { MAGIC, THREAD_BYTES, header } from "./layout";
 
 @external("env", "thread")
 declare const thread: u32;

@@ -1,4 +1,5 @@
-// Builds everything: the core (debug and release), the module that carries it inlined, the library, and the programs.
+// Builds everything: the core (debug and release), the module that carries it inlined, the library,
+// and the programs.
 //
 //   assembly/ ──asc──► build/core.{debug,release}.wasm ──► src/core/module.generated.ts ──tsc──► dist/
 //                                                          examples/, bench/, test/golden/ ──tsc──► build/
@@ -75,7 +76,12 @@ function generateModule() {
   const text = readFileSync(RELEASE).toString("base64");
   writeFileSync(
     GENERATED,
-    `// Made by scripts/build.mjs from the release core. Not kept in the repository.\nexport const coreModuleBase64 =\n  "${text}";\n`,
+    [
+      "// Made by scripts/build.mjs from the release core. Not kept in the repository.",
+      "/** The release core for shared memory, base64. */",
+      `export const coreModuleBase64 = "${text}";`,
+      "",
+    ].join("\n"),
   );
 }
 

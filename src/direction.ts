@@ -20,7 +20,7 @@ export function directionNumber(direction: Direction, operation: string): number
     fail(
       "EINVAL",
       operation,
-      `the direction must be one of ${Object.keys(numbers).join(", ")}, and is ${String(direction)}`,
+      `the direction must be one of ${Object.keys(numbers).join(", ")}, not ${String(direction)}`,
     );
   }
   return number;

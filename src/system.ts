@@ -268,7 +268,8 @@ function declareRegions(core: Core, cma: Readonly<Record<string, number>>): Map<
 
 function regionReason(code: ErrnoCode, bytes: number, core: Core): string {
   if (code === "ENOSPC") return `a system has at most ${core.exports.MAX_REGIONS.value} regions`;
-  return `${formatBytes(bytes)} do not fit beside the map of ${formatBytes(core.u8.length)} of memory`;
+  const memory = formatBytes(core.u8.length);
+  return `${formatBytes(bytes)} do not fit beside the map of ${memory} of memory`;
 }
 
 /**

@@ -3,8 +3,7 @@
  * core.
  *
  * A byte address below 2^56 is a safe integer, so addresses are plain numbers; the core takes them
- * as a page number and an
- * offset, because a 64-bit argument would become a BigInt.
+ * as a page number and an offset, because a 64-bit argument would become a BigInt.
  *
  * @module
  */
@@ -59,7 +58,7 @@ export function formatBytes(bytes: number): string {
 }
 
 function trimmed(value: number): string {
-  return value.toFixed(value >= 100 ? 0 : 2).replace(/\.?0+$/, "");
+  return String(Number(value.toFixed(2)));
 }
 
 /** A device address for people: hexadecimal. */

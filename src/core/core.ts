@@ -167,7 +167,7 @@ function reserveMemory(size: MemoryBytes, shared: boolean): WebAssembly.Memory {
         fail(
           "ENOMEM",
           "open a system",
-          `the host refuses ${formatBytes(bytes)} of ${kind} memory; ask for less, or for a range { min, preferred }`,
+          `the host refuses ${formatBytes(bytes)} of ${kind} memory; ask for less`,
         );
       }
     }
@@ -178,7 +178,8 @@ function reserveMemory(size: MemoryBytes, shared: boolean): WebAssembly.Memory {
 function findCanBlock(): boolean {
   if (typeof SharedArrayBuffer === "undefined") return false;
   try {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1, 0); // the value differs: returns at once
+    // The value differs from 1, so where waiting is allowed it returns at once.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1, 0);
     return true;
   } catch {
     return false;

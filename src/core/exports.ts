@@ -2,9 +2,8 @@
  * The core's exports, typed. Each function is described where it is written, in `assembly/`.
  *
  * Preconditions of all: numbers are unsigned 32-bit integers; a result below 0 and above -4096 is a
- * negative errno, any other
- * is an unsigned number (`>>> 0`). An address is a byte offset in the memory; pfn are frame numbers
- * from the memory's start.
+ * negative errno, any other is an unsigned number (`>>> 0`). An address is a byte offset in the
+ * memory; pfn are frame numbers from the memory's start.
  *
  * @module
  */

@@ -1,7 +1,6 @@
 /**
  * `dmabuf/core`: the core itself, as numbers. For allocator authors, emulators and benchmarks;
- * nothing here is checked
- * beyond what the core checks.
+ * nothing here is checked beyond what the core checks.
  *
  * @module
  */

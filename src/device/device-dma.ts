@@ -4,11 +4,9 @@
  *     write(address, bytes) ─► translate page by page ─► frames        any page not mapped for it: a fault
  *
  * - D1  A device reaches exactly what is mapped for it, in the mapping's direction; anything else
- *       throws EFAULT, is counted,
- *       and has moved nothing.
+ *       throws EFAULT, is counted, and has moved nothing.
  * - D5  `bytes` counts what read(), write() and copy() moved and what spans() showed; the library's
- *       own copies are counted
- *       elsewhere (`system.stats().bytesCopied`).
+ *       own copies are counted elsewhere (`system.stats().bytesCopied`).
  *
  * Compare the kernel's kernel/dma/mapping.c; the accesses themselves are the hardware's part.
  *
@@ -83,8 +81,7 @@ export class DeviceDma {
 
   /**
    * Maps a table for this device. EINVAL: more segments than it takes; EIO: it cannot address a
-   * frame (no IOMMU); ENOMEM: no
-   * device addresses or page tables are left.
+   * frame (no IOMMU); ENOMEM: no device addresses or page tables are left.
    */
   mapTable(table: SgTable, direction: Direction): DeviceMapping {
     const operation = `map a table for ${this.#name}`;
@@ -104,8 +101,7 @@ export class DeviceDma {
 
   /**
    * The bytes at a device address, for a device that works in place: views in order, one per run of
-   * frames. They are the
-   * device's until its mapping ends; do not keep them longer. EFAULT (D1).
+   * frames. They are the device's until its mapping ends; do not keep them longer. EFAULT (D1).
    */
   spans(
     address: number,
@@ -146,7 +142,8 @@ export class DeviceDma {
   }
 
   #translate(address: number, lengthBytes: number, access: Access): Uint8Array<ArrayBufferLike>[] {
-    const operation = `${access} ${lengthBytes} bytes at ${formatAddress(address)} as ${this.#name}`;
+    const where = `${lengthBytes} bytes at ${formatAddress(address)}`;
+    const operation = `${access} ${where} as ${this.#name}`;
     requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, this.#core.u8.length, operation);
     const bits = accessBits[access];
@@ -175,7 +172,8 @@ export class DeviceDma {
   #faultReason(code: ErrnoCode): string {
     if (code !== "EFAULT") return "the device was removed";
     const fault = this.lastFault;
-    return `nothing at ${formatAddress(fault?.address ?? 0)} is mapped for this device to ${fault?.access}`;
+    const address = formatAddress(fault?.address ?? 0);
+    return `nothing at ${address} is mapped for this device to ${fault?.access}`;
   }
 }
 

@@ -2,8 +2,7 @@
  * DeviceMapping: the DMA side of a scatterlist, the segments at which one device sees a table.
  *
  * `nents` segments are what a device walks: neighbours that the IOMMU made adjacent are one
- * segment, so `nents` may be less
- * than the table's `origNents`, never more.
+ * segment, so `nents` may be less than the table's `origNents`, never more.
  *
  * @module
  */

@@ -104,11 +104,12 @@ function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
   return { iommu: Boolean(iommu), dmaMaskBits, maxSegmentBytes, maxSegments };
 }
 
-/** "no IOMMU, 32 bits, 1 segment": limits for people. */
+/** "no IOMMU, 32 bits, 1 segment of 64 KiB": limits for people. */
 export function describeLimits(limits: DeviceLimits): string {
-  const segments =
-    limits.maxSegments === NO_PFN
-      ? "any number of segments"
-      : `${limits.maxSegments} segment${limits.maxSegments === 1 ? "" : "s"}`;
-  return `${limits.iommu ? "IOMMU" : "no IOMMU"}, ${limits.dmaMaskBits} bits, ${segments} of ${formatBytes(limits.maxSegmentBytes)}`;
+  const { iommu, dmaMaskBits, maxSegments, maxSegmentBytes } = limits;
+  const isAny = maxSegments === NO_PFN;
+  const count = isAny ? "any number of segments" : `${maxSegments} segment`;
+  const segments = isAny || maxSegments === 1 ? count : `${count}s`;
+  const space = `${iommu ? "IOMMU" : "no IOMMU"}, ${dmaMaskBits} bits`;
+  return `${space}, ${segments} of ${formatBytes(maxSegmentBytes)}`;
 }

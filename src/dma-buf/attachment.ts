@@ -50,8 +50,8 @@ export class Attachment {
 
   /**
    * Makes the buffer reachable for the device. The first map of a buffer decides its storage.
-   * EINVAL: detached, or the
-   * direction; EAGAIN: a kernel fence is pending; and what the exporter throws.
+   * EINVAL: detached, or the direction; EAGAIN: a kernel fence is pending; and what the exporter
+   * throws.
    */
   map(direction: Direction): DeviceMapping {
     const operation = `map ${this.buf.name} for ${this.device.name}`;

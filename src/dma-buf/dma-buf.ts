@@ -11,8 +11,7 @@
  * 5. The last put calls the exporter's release.
  *
  * - DB1  refCount counts the holders: the exporter's caller, descriptors, CPU mappings. Attachments
- *        hold none: an importer
- *        holds its own.
+ *        hold none: an importer holds its own.
  * - DB2  The last put is refused while a device is attached (EBUSY): its storage would be freed
  *        under it.
  * - DB3  size, ops and exporter never change.
@@ -123,8 +122,8 @@ export class DmaBuf implements CountedFile {
 
   /**
    * Opens a bracket of CPU access: "from-device" to read, "to-device" to write, "bidirectional" for
-   * both. EAGAIN when a fence
-   * that the access must wait for is pending; `beginCpuAccessAsync` waits.
+   * both. EAGAIN when a fence that the access must wait for is pending; `beginCpuAccessAsync`
+   * waits.
    */
   beginCpuAccess(direction: Direction): void {
     const operation = `begin CPU access to ${this.name}`;

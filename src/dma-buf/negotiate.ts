@@ -2,8 +2,8 @@
  * Which storage suits a set of devices: a pure function over their limits.
  *
  * - NG1  The answer is a storage that every device can use, or the conflicts, each naming the
- *        device, the field, what it
- *        allows and what would be needed. It does not depend on the devices' order.
+ *        device, the field, what it allows and what would be needed. It does not depend on the
+ *        devices' order.
  * - NG2  Scattered frames are preferred: contiguous ones are scarce, and only who needs them gets
  *        them.
  *
@@ -44,7 +44,8 @@ export function negotiate(participants: readonly Participant[], sizeBytes: numbe
   const conflicts = participants.flatMap((participant) => conflictsOf(participant, sizeBytes));
   if (conflicts.length > 0) return { storage: null, conflicts };
   const direct = participants.filter(({ limits }) => !limits.iommu);
-  const isScattered = direct.every(({ limits }) => limits.maxSegments >= framesOf(sizeBytes)); // NG2
+  const frames = framesOf(sizeBytes);
+  const isScattered = direct.every(({ limits }) => limits.maxSegments >= frames); // NG2
   const addressEnd = Math.min(ADDRESS_END, ...direct.map(({ limits }) => 2 ** limits.dmaMaskBits));
   return {
     storage: { kind: isScattered ? "scattered" : "contiguous", addressEnd },

@@ -16,16 +16,16 @@ import type { DmaBuf } from "./dma-buf.ts";
 export interface DmaBufOps {
   /**
    * Optional. A device wants to use the buffer: look at its limits. Called without the attachment
-   * being listed yet.
-   * Throw EBUSY when the storage exists already where this device cannot reach it.
+   * being listed yet. Throw EBUSY when the storage exists already where this device cannot reach
+   * it.
    */
   attach?(buf: DmaBuf, attachment: Attachment): void;
   /** Optional. The opposite of attach; cannot fail. */
   detach?(buf: DmaBuf, attachment: Attachment): void;
   /**
    * Mandatory. Makes the buffer reachable for the attachment's device. The first call is the moment
-   * to choose storage, with
-   * all devices of `buf.attachments` in view. The importer owns the mapping until unmap.
+   * to choose storage, with all devices of `buf.attachments` in view. The importer owns the mapping
+   * until unmap.
    */
   map(attachment: Attachment, direction: Direction): DeviceMapping;
   /** Mandatory. The opposite of map; cannot fail. */

@@ -7,8 +7,7 @@
  * - HB1  Storage is chosen once, from the devices attached at that moment, and shows zeros to its
  *        first user.
  * - HB2  A device that could use no storage of this size is refused at attach (EINVAL); one that
- *        cannot use the storage that
- *        exists gets EBUSY. Both list the conflicts.
+ *        cannot use the storage that exists gets EBUSY. Both list the conflicts.
  *
  * Compare drivers/dma-buf/heaps/system_heap.c in the kernel.
  *

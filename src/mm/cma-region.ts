@@ -77,7 +77,8 @@ export class CmaRegion {
   explain(code: ErrnoCode): string {
     if (code !== "ENOMEM") return "another thread holds the region; try again";
     const { usedFrames, frameCount, largestFreeFrames } = this.stats();
-    return `${usedFrames} of ${frameCount} frames are used, and the largest free run is ${largestFreeFrames} frames (${formatBytes(largestFreeFrames * FRAME_BYTES)})`;
+    const largest = `${largestFreeFrames} frames (${formatBytes(largestFreeFrames * FRAME_BYTES)})`;
+    return `${usedFrames} of ${frameCount} frames are used, the largest free run is ${largest}`;
   }
 
   /** What the region holds. Cost: a walk over its bitmap. */

@@ -2,8 +2,7 @@
  * SgTable: the CPU side of a scatterlist, which frames and which bytes of them.
  *
  * `origNents` entries are what was built and what is freed. What a device sees is another list with
- * another length, and
- * belongs to a mapping (`DeviceMapping.nents`).
+ * another length, and belongs to a mapping (`DeviceMapping.nents`).
  *
  * Compare `struct sg_table` in the kernel's include/linux/scatterlist.h.
  *
@@ -108,8 +107,7 @@ export class SgTable {
 
   /**
    * Copies the table's bytes from `skip` on into `into`. How many: fewer than `into` holds when the
-   * table ends before.
-   * Compare sg_pcopy_to_buffer().
+   * table ends before. Compare sg_pcopy_to_buffer().
    */
   pcopyToBuffer(into: PinnedRange, skip = 0): number {
     return this.#pcopy(into, skip, 1);

@@ -10,7 +10,10 @@ import { withMemoryKind } from "../../src/core/memory-kind.ts";
 import { type OpenOptions, openSync, type System } from "../../src/system.ts";
 import { addressOf, FRAME_BYTES, KiB } from "../../src/units.ts";
 
-/** A core opened for a test. `scratchAt` is the address of `scratchBytes` bytes that belong to the test. */
+/**
+ * A core opened for a test. `scratchAt` is the address of `scratchBytes` bytes that belong to the
+ * test.
+ */
 export interface TestCore {
   readonly core: Core;
   // biome-ignore lint/suspicious/noExplicitAny: tests of the core reach every export, listed or not
@@ -26,6 +29,8 @@ export interface CoreVariant {
   readonly shared: boolean;
   /** A core with `frames` frames of memory, of which at most 4 MiB are the test's own. */
   open(frames: number): TestCore;
+  /** A core of `backed` frames of memory and `unbacked` descriptors more. */
+  openUnbacked(backed: number, unbacked: number): Omit<TestCore, "scratchAt">;
   /** A system on this core. */
   system(options?: OpenOptions): System;
 }
@@ -56,6 +61,11 @@ function variant(build: "debug" | "release", shared: boolean): CoreVariant {
         scratchFrames /= 2;
       }
       return { core, exports: core.exports, memory: core.memory, scratchAt: addressOf(pfn) };
+    },
+    openUnbacked(backed, unbacked) {
+      const memoryBytes = addressOf(backed);
+      const core = openCoreSync({ wasm, shared, memoryBytes, unbackedFrames: unbacked });
+      return { core, exports: core.exports, memory: core.memory };
     },
     system(options = {}) {
       return openSync({ wasm, shared, ...options });

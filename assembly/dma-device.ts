@@ -1,0 +1,136 @@
+// Devices, and the mappings that each of them has.
+//
+//   device ─firstMapping─► mapping ─next─► mapping ─► 0      newest first
+//
+// D2  A table's mapCount is the number of mappings that name it; a device's mappingCount is the
+//     length of its list.
+
+import { EBUSY, EINVAL, ESTALE } from "./errno";
+import { Domain } from "./iommu";
+import { FRAME_BYTES } from "./layout";
+import {
+  KIND_DEVICE,
+  KIND_DOMAIN,
+  KIND_MAPPING,
+  objectAlloc,
+  objectFind,
+  objectFree,
+  recordOf,
+} from "./object";
+
+export const DMA_BIDIRECTIONAL: u32 = 0;
+export const DMA_TO_DEVICE: u32 = 1;
+export const DMA_FROM_DEVICE: u32 = 2;
+
+export const ACCESS_READ: u32 = 1; // the device reads; also the page table's bit
+export const ACCESS_WRITE: u32 = 2;
+const PROT_CACHE: u32 = 4;
+
+@unmanaged
+export class Device {
+  lockWord: u32;
+  domain: u32; // handle; 0 = no IOMMU
+  limitPfn: u32; // the last device page that it can address
+  maxSegmentBytes: u32;
+  maxSegments: u32;
+  firstMapping: u32; // handle; 0 = none
+  mappingCount: u32; // D2
+  faultCount: u32;
+  faultPfn: u32; // of the last fault, while faultCount > 0
+  faultAccess: u32;
+
+  static at(payload: usize): Device {
+    return changetype<Device>(payload);
+  }
+}
+
+@unmanaged
+export class Mapping {
+  device: u32; // handle
+  table: u32; // handle
+  direction: u32;
+  nents: u32; // segments
+  segmentsAt: usize;
+  iovaPfn: u32; // first device page; 0 = direct
+  pageCount: u32; // device pages behind an IOMMU
+  next: u32; // handle in the device's list
+  prev: u32;
+
+  static at(payload: usize): Mapping {
+    return changetype<Mapping>(payload);
+  }
+}
+
+/**
+ * A device that reaches device pages 0 .. limitPfn, through `domain` (a handle) or directly (0).
+ * Its handle or an errno.
+ */
+export function dmaDeviceAdd(
+  domain: u32,
+  limitPfn: u32,
+  maxSegmentBytes: u32,
+  maxSegments: u32,
+): i32 {
+  if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
+  const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
+  if (domain != 0 && domainAt == 0) return ESTALE;
+  const handle = objectAlloc(KIND_DEVICE);
+  if (handle < 0) return handle;
+  const device = Device.at(objectFind(handle, KIND_DEVICE));
+  device.domain = domain;
+  device.limitPfn = limitPfn;
+  device.maxSegmentBytes = maxSegmentBytes;
+  device.maxSegments = maxSegments;
+  if (domainAt != 0) Domain.at(domainAt).deviceCount += 1;
+  return handle;
+}
+
+/** Removes a device. 0, or ESTALE, EBUSY (mappings are left). */
+export function dmaDeviceRemove(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_DEVICE);
+  if (payload == 0) return ESTALE;
+  const device = Device.at(payload);
+  if (device.mappingCount != 0) return EBUSY;
+  if (device.domain != 0) Domain.at(objectFind(device.domain, KIND_DOMAIN)).deviceCount -= 1;
+  objectFree(recordOf(payload));
+  return 0;
+}
+
+/** The address of the device's payload, for reading its fields; ESTALE. */
+export function dmaDeviceAt(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_DEVICE);
+  return payload == 0 ? ESTALE : <i32>payload;
+}
+
+/** The address of the mapping's payload, for reading its fields and segments; ESTALE. */
+export function dmaMappingAt(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_MAPPING);
+  return payload == 0 ? ESTALE : <i32>payload;
+}
+
+export function listInsert(device: Device, mapping: Mapping, handle: u32): void {
+  const next = device.firstMapping;
+  mapping.next = next;
+  mapping.prev = 0;
+  if (next != 0) Mapping.at(objectFind(next, KIND_MAPPING)).prev = handle;
+  device.firstMapping = handle;
+  device.mappingCount += 1;
+}
+
+export function listRemove(device: Device, mapping: Mapping): void {
+  if (mapping.next != 0) Mapping.at(objectFind(mapping.next, KIND_MAPPING)).prev = mapping.prev;
+  if (mapping.prev != 0) Mapping.at(objectFind(mapping.prev, KIND_MAPPING)).next = mapping.next;
+  else device.firstMapping = mapping.next;
+  device.mappingCount -= 1;
+}
+
+/** What a mapping in this direction lets the device do, as bits of the page table. */
+export function protOf(direction: u32): u32 {
+  const access =
+    direction == DMA_TO_DEVICE
+      ? ACCESS_READ
+      : direction == DMA_FROM_DEVICE
+        ? ACCESS_WRITE
+        : ACCESS_READ | ACCESS_WRITE;
+  return access | PROT_CACHE;
+}

@@ -1,0 +1,151 @@
+// Single frames: a stack of them for each thread, in front of the buddy.
+//
+//   buddy ──refill: REFILL_FRAMES──► cached[0 .. cachedCount) ──frameTake──► handed out
+//     ◄──────spill: the oldest───────┘                        ◄──frameDrop──┘
+//
+// A1  No lock to pop or push: the stack belongs to one thread (thread.ts, T1, T2).
+// A2  Every frame that is given back is dirty: its owner may have written there.
+
+import { NONE } from "./bits";
+import { blockTake, frameInsert, rangeInsert, runTake } from "./buddy";
+import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
+import { FRAMES_LOCK_AT, FRAME_BYTES, MAX_ORDER, frameAt } from "./layout";
+import { lock, lockHard, unlock } from "./lock";
+import {
+  CACHED,
+  DIRTY,
+  Frame,
+  PINS_MASK,
+  STATE_MASK,
+  isFrameRange,
+  wordsFree,
+  wordsMatch,
+  wordsTake,
+} from "./page";
+import { MAGAZINE_FRAMES, self, threadIndex } from "./thread";
+
+const REFILL_FRAMES: u32 = MAGAZINE_FRAMES / 2;
+
+function magazineRefill(): i32 {
+  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
+  const me = self();
+  let count: u32 = 0;
+  let order: u32 = 31 - <u32>clz(REFILL_FRAMES);
+  while (count < REFILL_FRAMES) {
+    const pfn = blockTake(order, NONE);
+    if (pfn == 0) {
+      if (order == 0) break;
+      order -= 1;
+      continue;
+    }
+    const size = (<u32>1) << order;
+    wordsTake(pfn, size, CACHED, threadIndex());
+    // The lowest frame is pushed last and popped first.
+    for (let i = size; i > 0; i--) me.setCached(count++, pfn + i - 1);
+    while (order > 0 && count + ((<u32>1) << order) > REFILL_FRAMES) order -= 1;
+  }
+  me.cachedCount = count;
+  unlock(FRAMES_LOCK_AT);
+  return count == 0 ? ENOMEM : <i32>count;
+}
+
+/** Gives the oldest frames of the magazine back until `keep` are left. */
+function magazineSpill(keep: u32): void {
+  const me = self();
+  const count = me.cachedCount;
+  if (count <= keep) return;
+  lockHard(FRAMES_LOCK_AT);
+  const spilled = count - keep;
+  for (let i: u32 = 0; i < spilled; i++) frameInsert(me.cached(i));
+  for (let i: u32 = 0; i < keep; i++) me.setCached(i, me.cached(spilled + i));
+  me.cachedCount = keep;
+  unlock(FRAMES_LOCK_AT);
+}
+
+/** Empties the calling thread's magazine into the lists. */
+export function magazineDrain(): void {
+  magazineSpill(0);
+}
+
+/** One frame for `state`, from the magazine. The pfn, ENOMEM or EAGAIN. */
+export function frameTake(state: u32): i32 {
+  const me = self();
+  if (me.cachedCount == 0) {
+    const refilled = magazineRefill();
+    if (refilled < 0) return refilled;
+  }
+  const count = me.cachedCount - 1;
+  const pfn = me.cached(count);
+  me.cachedCount = count;
+  Frame.at(pfn).take(state, threadIndex());
+  return pfn;
+}
+
+/** Gives one frame, whatever it was, to the magazine. The caller has checked it. */
+export function frameDrop(pfn: u32): void {
+  const me = self();
+  if (me.cachedCount == MAGAZINE_FRAMES) magazineSpill(REFILL_FRAMES);
+  const frame = Frame.at(pfn);
+  frame.word |= DIRTY;
+  frame.take(CACHED, threadIndex());
+  me.setCached(me.cachedCount, pfn);
+  me.cachedCount += 1;
+}
+
+/** A frame of zeros for `state`. The pfn, ENOMEM or EAGAIN. */
+export function frameTakeZeroed(state: u32): i32 {
+  const pfn = frameTake(state);
+  if (pfn >= 0) frameClear(pfn);
+  return pfn;
+}
+
+/** Clears a frame that is handed out, unless it holds zeros already (P4). */
+export function frameClear(pfn: u32): void {
+  const frame = Frame.at(pfn);
+  if (!frame.isDirty) return;
+  memory.fill(frameAt(pfn), 0, FRAME_BYTES);
+  frame.word &= ~DIRTY;
+}
+
+// ---- runs: single frames come from the magazine, all others from the buddy
+
+/**
+ * An exact run of `count` frames for `state`, its first pfn a multiple of 2^alignOrder, all below
+ * `pfnEnd`. Not zeroed. The pfn, or EINVAL, ENOMEM, EAGAIN.
+ */
+export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
+  if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
+  if (count == 1 && alignOrder == 0 && pfnEnd == NONE) return frameTake(state);
+  const pfn = runAllocListed(count, alignOrder, pfnEnd, state);
+  if (pfn != ENOMEM || self().cachedCount == 0) return pfn;
+  magazineDrain(); // its frames may be what the run lacks
+  return runAllocListed(count, alignOrder, pfnEnd, state);
+}
+
+function runAllocListed(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
+  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
+  const pfn = runTake(count, alignOrder, pfnEnd);
+  if (pfn != 0) wordsTake(pfn, count, state, threadIndex());
+  unlock(FRAMES_LOCK_AT);
+  return pfn == 0 ? ENOMEM : <i32>pfn;
+}
+
+/**
+ * Frees [pfn, pfn + count), all of which must be unpinned and handed out as `state`: else EINVAL,
+ * EBUSY or ENOENT.
+ */
+export function runFree(pfn: u32, count: u32, state: u32): i32 {
+  if (!isFrameRange(pfn, count)) return EINVAL;
+  if (!wordsMatch(pfn, count, STATE_MASK | PINS_MASK, state)) {
+    return wordsMatch(pfn, count, STATE_MASK, state) ? EBUSY : ENOENT;
+  }
+  if (count == 1) {
+    frameDrop(pfn);
+    return 0;
+  }
+  lockHard(FRAMES_LOCK_AT);
+  wordsFree(pfn, count);
+  rangeInsert(pfn, pfn + count);
+  unlock(FRAMES_LOCK_AT);
+  return 0;
+}

@@ -1,0 +1,104 @@
+// Lists of segments: the entries of a table, or of a mapping.
+//
+//   entry    byte 0     4        8        12       16
+//                 ├ pfn ─┼ offset ┼ length ┼ before ┤
+//
+// S1  length > 0, offset < FRAME_BYTES, and the bytes [offset, offset + length) lie in consecutive
+//     pages from pfn.
+// S2  before = the sum of all earlier lengths, so that a byte offset is found by bisection, not by
+//     a walk.
+// S3  One entry lives in a record of CACHE_NODES, more in a run of frames of state OBJECT.
+
+import { NONE } from "./bits";
+import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, MAX_ORDER, frameAt } from "./layout";
+import { frameDrop, frameTake, runAlloc, runFree } from "./magazine";
+import { OBJECT } from "./page";
+import { CACHE_NODES, slabAlloc, slabFree } from "./slab";
+import { WORKSPACE_BYTES } from "./thread";
+
+export const ENTRY_BYTES: u32 = 16;
+export const ENTRY_SHIFT: u32 = 4;
+export const ENTRIES_PER_FRAME: u32 = FRAME_BYTES >> ENTRY_SHIFT;
+export const ENTRIES_MAX: u32 = ENTRIES_PER_FRAME << MAX_ORDER;
+const NODE_TRUTH: u32 = 0x53_45_47; // the truth word of a record that holds one entry
+
+@unmanaged
+export class SgEntry {
+  pfn: u32; // first frame, or first device page
+  offset: u32; // bytes into it; less than FRAME_BYTES
+  length: u32; // bytes
+  before: u32; // bytes of all earlier entries
+
+  static at(entriesAt: usize, i: u32): SgEntry {
+    return changetype<SgEntry>(entriesAt + ((<usize>i) << ENTRY_SHIFT));
+  }
+
+  /** Frames, or device pages, that the entry touches. */
+  get pageCount(): u32 {
+    return (this.offset + this.length + FRAME_MASK) >> FRAME_SHIFT;
+  }
+
+  /** Where the entry's bytes lie, for the CPU side. */
+  get byteAt(): usize {
+    return frameAt(this.pfn) + this.offset;
+  }
+}
+
+if (offsetof<SgEntry>() != <usize>ENTRY_BYTES) ERROR("SgEntry is not ENTRY_BYTES long");
+if (<usize>(ENTRIES_PER_FRAME * ENTRY_BYTES) != WORKSPACE_BYTES)
+  ERROR("the workspace does not hold a frame of entries");
+
+/** Room for `count` entries. Its address, or 0 when memory is out. */
+export function entriesAlloc(count: u32): usize {
+  if (count == 1) {
+    const at = slabAlloc(CACHE_NODES, NODE_TRUTH);
+    return at == 0 ? 0 : at + ENTRY_BYTES;
+  }
+  const pfn =
+    count <= ENTRIES_PER_FRAME ? frameTake(OBJECT) : runAlloc(entryFrames(count), 0, NONE, OBJECT);
+  return pfn < 0 ? 0 : frameAt(pfn);
+}
+
+export function entriesFree(at: usize, count: u32): void {
+  if (count == 1) slabFree(at - ENTRY_BYTES);
+  else if (count <= ENTRIES_PER_FRAME) frameDrop(<u32>(at >> FRAME_SHIFT));
+  else runFree(<u32>(at >> FRAME_SHIFT), entryFrames(count), OBJECT);
+}
+
+function entryFrames(count: u32): u32 {
+  return (count + ENTRIES_PER_FRAME - 1) / ENTRIES_PER_FRAME;
+}
+
+/** Frames that a list of `count` entries holds (S3). */
+export function entriesFrames(count: u32): u32 {
+  return count == 1 ? 0 : entryFrames(count);
+}
+
+/**
+ * Cuts a run made for `count` entries down to what `used` of them need (S3). The list's address, or
+ * 0.
+ */
+export function entriesShrink(at: usize, count: u32, used: u32): usize {
+  if (used == 1) {
+    const only = entriesAlloc(1);
+    if (only != 0) memory.copy(only, at, ENTRY_BYTES);
+    entriesFree(at, count);
+    return only;
+  }
+  const frames = entryFrames(used);
+  const rest = entryFrames(count) - frames;
+  if (rest > 0) runFree(<u32>(at >> FRAME_SHIFT) + frames, rest, OBJECT);
+  return at;
+}
+
+/** The entry that holds byte `offset` of a list: offset < the list's length. */
+export function entriesBisect(at: usize, count: u32, offset: u32): u32 {
+  let low: u32 = 0;
+  let high = count;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (SgEntry.at(at, middle).before <= offset) low = middle;
+    else high = middle;
+  }
+  return low;
+}
