@@ -16,7 +16,7 @@
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, ESTALE } from "./errno";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit } from "./iova";
-import { FRAME_BYTES, frameAt } from "./layout";
+import { FRAME_BYTES, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
@@ -107,7 +107,12 @@ export function iommuUnmap(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
 /** The physical page behind a device page; NONE when nothing maps it or the domain is gone. */
 export function iommuIovaToPhys(handle: u32, iovaPfn: u32): u32 {
   const payload = objectFind(handle, KIND_DOMAIN);
-  return payload == 0 ? NONE : pgtLookup(Domain.at(payload).tableAt, iovaPfn);
+  if (payload == 0) return NONE;
+  if (header().isShared == 0) return pgtLookup(Domain.at(payload).tableAt, iovaPfn);
+  lockHard(payload); // another thread may be dropping the table that the walk goes through
+  const phys = pgtLookup(Domain.at(payload).tableAt, iovaPfn);
+  unlock(payload);
+  return phys;
 }
 
 /**
@@ -191,5 +196,9 @@ export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): v
  */
 export function domainTranslate(payload: usize, iovaPfn: u32, access: u32): u32 {
   const tableAt = Domain.at(payload).tableAt;
-  return (pgtProt(tableAt, iovaPfn) & access) == access ? pgtLookup(tableAt, iovaPfn) : NONE;
+  lockHard(payload);
+  const isAllowed = (pgtProt(tableAt, iovaPfn) & access) == access;
+  const phys = isAllowed ? pgtLookup(tableAt, iovaPfn) : NONE;
+  unlock(payload);
+  return phys;
 }

@@ -28,7 +28,7 @@ class Lock {
 }
 
 /** Takes the lock at `at`; false when this thread may not block and somebody else holds it. */
-export function lock(at: usize): bool {
+@inline export function lock(at: usize): bool {
   const mine = threadIndex() + 1;
   if (header().isShared == 0) {
     const l = changetype<Lock>(at);
@@ -45,7 +45,7 @@ export function lockHard(at: usize): void {
   while (!lock(at)) continue;
 }
 
-export function unlock(at: usize): void {
+@inline export function unlock(at: usize): void {
   if (header().isShared == 0) {
     changetype<Lock>(at).word = 0;
     return;

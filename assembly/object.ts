@@ -66,7 +66,7 @@ export function objectFree(at: usize): void {
 }
 
 /** The payload of the live object of `kind` that `handle` names, or 0. */
-export function objectFind(handle: u32, kind: u32): usize {
+@inline export function objectFind(handle: u32, kind: u32): usize {
   const at = recordAt(handle & INDEX_MASK);
   if (at == 0) return 0;
   const record = ObjectRecord.at(at);

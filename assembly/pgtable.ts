@@ -378,11 +378,9 @@ export function pgtMapFrames(
     } else if (pages != 0) {
       error = iova < iovaPfn ? ERANGE : rangeMap(root, iova, physPfn, pages, attributes);
       if (error < 0) break;
-      at =
-        root.lastKey == tableKey(iova + pages, 0)
-          ? changetype<usize>(Entry.at(root.lastAt, iova + pages, 0))
-          : 0;
-      atEnd = at == 0 ? 0 : root.lastAt + FRAME_BYTES;
+      const isKnown = root.lastKey == tableKey(iova + pages, 0);
+      at = isKnown ? changetype<usize>(Entry.at(root.lastAt, iova + pages, 0)) : 0;
+      atEnd = isKnown ? root.lastAt + FRAME_BYTES : 0;
     }
     iova += pages;
   }

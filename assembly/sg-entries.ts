@@ -3,8 +3,8 @@
 //   entry    byte 0     4        8        12       16
 //                 ├ pfn ─┼ offset ┼ length ┼ before ┤
 //
-// S1  length > 0, offset < FRAME_BYTES, and the bytes [offset, offset + length) lie in consecutive
-//     pages from pfn.
+// S1  offset < FRAME_BYTES, and the bytes [offset, offset + length) lie in consecutive pages from
+//     pfn. length > 0; only the last entry of a list may be empty.
 // S2  before = the sum of all earlier lengths, so that a byte offset is found by bisection, not by
 //     a walk.
 // S3  One entry lives in a record of CACHE_NODES, more in a run of frames of state OBJECT.

@@ -71,8 +71,8 @@ export function sgTableAlloc(count: u32): i32 {
 
 /**
  * A table of the `count` frames listed at `listAt`: the bytes [offset, offset + size) of their
- * concatenation, in segments of at most `maxSegmentBytes` (rounded down to frames). Exactly the
- * frames that the bytes need must be listed. Its handle, or EINVAL, ENOMEM.
+ * concatenation, in segments of at most `maxSegmentBytes` (rounded down to frames). The bytes must
+ * reach the last entry. Its handle, or EINVAL, ENOMEM.
  */
 export function sgTableFromPages(
   listAt: usize,
@@ -84,11 +84,7 @@ export function sgTableFromPages(
   const maxPages = maxSegmentBytes >> FRAME_SHIFT;
   if (count == 0 || count > PAGES_MAX || offset >= FRAME_BYTES || size == 0 || maxPages == 0)
     return EINVAL;
-  if (
-    <u64>offset + size > (<u64>count) << FRAME_SHIFT ||
-    offset + size <= (count - 1) << FRAME_SHIFT
-  )
-    return EINVAL;
+  if (<u64>offset + size > (<u64>count) << FRAME_SHIFT) return EINVAL;
 
   const inWorkspace = count <= ENTRIES_PER_FRAME;
   const room = inWorkspace
@@ -99,7 +95,8 @@ export function sgTableFromPages(
   const builtAt = inWorkspace ? workspaceAt() : room <= ENTRIES_MAX ? entriesAlloc(room) : 0;
   if (builtAt == 0) return ENOMEM;
   const used = sgPack(builtAt, listAt, count, maxPages);
-  if (used == 0) {
+  // As in Linux, the bytes may end early, but not before the last entry begins.
+  if (used == 0 || SgEntry.at(builtAt, used - 1).before > offset + size) {
     if (!inWorkspace) entriesFree(builtAt, room);
     return EINVAL;
   }

@@ -79,7 +79,7 @@ function generateModule() {
     [
       "// Made by scripts/build.mjs from the release core. Not kept in the repository.",
       "/** The release core for shared memory, base64. */",
-      `export const coreModuleBase64 = "${text}";`,
+      `export const coreModuleBase64: string = "${text}";`,
       "",
     ].join("\n"),
   );

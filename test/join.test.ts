@@ -26,7 +26,8 @@ describe.each(eachCore)("a second instance on the memory of the $name core", ({ 
     for (const [pfn, thread] of owners)
       expect((first.exports.frameWord(pfn) >>> 8) & 63).toBe(thread);
     expectSound(first);
-    for (const pfn of owners.keys()) expect(first.exports.frameFree(pfn, 1)).toBe(0); // also the other's
+    // Each frees the other's frames too.
+    for (const pfn of owners.keys()) expect(first.exports.frameFree(pfn, 1)).toBe(0);
     expectSound(second);
   });
 

@@ -94,7 +94,7 @@ class Table {
     return this.core.exports.pgtTableCount(this.at);
   }
 
-  /** The entry that ends the walk to `iovaPfn`, as hardware would find it: its level and its 64 bits. */
+  /** The entry that ends a device's walk to `iovaPfn`: its level and its 64 bits. */
   entryAt(iovaPfn: number): { level: number; pte: bigint } {
     const entries = new BigUint64Array(this.core.memory.buffer);
     let tableAt = new Uint32Array(this.core.memory.buffer)[this.at >>> 2] ?? 0;
@@ -246,7 +246,7 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
       expect(table.unmap(0x200, 511)).toBe(511);
       expect(table.unmap(0x3ff, 1)).toBe(1);
       expect(table.tableCount).toBe(4);
-      expect(table.unmap(0x200, 512)).toBe(512); // an empty table counts as mapped, as in the kernel
+      expect(table.unmap(0x200, 512)).toBe(512); // an empty table counts as mapped
       expect(table.tableCount).toBe(3);
       expect(table.unmap(0x200, 512)).toBe(0);
     });
@@ -365,7 +365,7 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
 
 // ---- memory pressure
 
-/** Takes all frames: small tables of one frame each, which can be given back one by one, and one that holds the rest. */
+/** Takes all frames: into tables of one frame, to be given back singly, and one large table. */
 function exhaust(core: Core): { tables: number[]; spare: number } {
   const tables = Array.from({ length: 64 }, (_, i) => core.scratchAt + 4096 + i * 32);
   for (const at of tables) expect(core.exports.pgtInit(at)).toBe(0);
@@ -509,7 +509,7 @@ function difference(dice: Dice, table: Table, model: PgtableModel, iovaPfn: numb
   return null;
 }
 
-/** Runs events on a fresh table and on its twin; every other seed has few frames left for tables. */
+/** Runs events on a fresh table and on its twin; every other seed leaves few frames for tables. */
 function fuzz(core: Core, seed: number, events: number): void {
   const dice = new Dice(seed);
   const table = new Table(core);

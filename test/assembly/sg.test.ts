@@ -109,7 +109,7 @@ describe.each(eachCore)("sg on the $name core", (build) => {
     ["a size of 0", [1000], 0, 0],
     ["an offset of a whole frame", [1000, 1001], PS, PS],
     ["bytes that need one frame more", [1000], 1, PS],
-    ["bytes that need one frame less", [1000, 1001], 0, PS],
+    ["bytes that end before the last entry", [1000, 1002, 1004], 0, PS],
     ["a frame beyond memory", [1000, 5000], 0, 2 * PS],
     [
       "a frame beyond memory in a long list",

@@ -1,0 +1,166 @@
+/**
+ * The judge itself: the repository's records pass, and what must fail does.
+ *
+ * @module
+ */
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { classes, type DifferenceClass } from "./classes.ts";
+import type { GoldenRecord } from "./fields.ts";
+import { type GoldenFile, ownRecords, parseFile, readFolder, repositoryRoot } from "./files.ts";
+import { type JudgeOptions, judge, type Report } from "./judge.ts";
+
+const options: JudgeOptions = { core: { shared: false }, mustUseClasses: false };
+
+const fromPages = {
+  k: "from_pages",
+  runs: [[5, 3]],
+  offset: 0,
+  size: 12288,
+  maxSeg: 8192,
+  ret: 0,
+  nents: 2,
+  origNents: 2,
+  sgl: [
+    [5, 0, 8192],
+    [7, 0, 4096],
+  ],
+};
+
+function judgeRecords(records: readonly GoldenRecord[], area = "C", more = {}): Report {
+  return judge([{ name: "test.json", area, records }], { ...options, ...more });
+}
+
+describe("the repository's records", () => {
+  let files: readonly GoldenFile[];
+  let report: Report;
+
+  beforeAll(() => {
+    const read = readFolder(ownRecords());
+    expect(read.failures).toEqual([]);
+    files = read.files;
+    report = judge(files, { ...options, mustUseClasses: true });
+  });
+
+  test("pass, and every class matches one", () => {
+    expect(report.failures).toEqual([]);
+  });
+
+  test("are counted once each", () => {
+    const total = files
+      .filter(({ area }) => area !== "selftests")
+      .reduce((sum, { records }) => sum + records.length, 0);
+    let counted = 0;
+    for (const tally of report.areas.values()) {
+      const { records, equal, explained, pending, different } = tally;
+      expect(records).toBe(equal + explained + pending + different);
+      counted += records;
+    }
+    expect(counted).toBe(total);
+  });
+});
+
+describe("a record fails", () => {
+  test("control: as recorded, it passes", () => {
+    const report = judgeRecords([fromPages]);
+    expect(report.failures).toEqual([]);
+    expect(report.areas.get("C")).toMatchObject({ records: 1, equal: 1, different: 0 });
+  });
+
+  test.each([
+    ["a changed number", { nents: 3 }],
+    ["a changed list", { sgl: [[5, 0, 12288]] }],
+    ["a changed return value", { ret: -22 }],
+  ])("with %s", (_, change) => {
+    const report = judgeRecords([{ ...fromPages, ...change }]);
+    expect(report.failures).toHaveLength(1);
+    expect(report.failures[0]).toMatch(/test\.json, record 0 \(from_pages\): .*expected/);
+    expect(report.areas.get("C")).toMatchObject({ equal: 0, different: 1 });
+  });
+
+  test.each([
+    ["without a field", { size: undefined }, /the field "size" .* must be a number/],
+    ["with a field of another type", { runs: "none" }, /the field "runs" .* lists of numbers/],
+    ["with a short row", { runs: [[5]] }, /has no element 1/],
+  ])("%s", (_, change, message) => {
+    const { failures } = judgeRecords([{ ...fromPages, ...change }]);
+    expect(failures).toHaveLength(1);
+    expect(failures[0]).toMatch(message);
+  });
+
+  test("of an unknown kind, also one named like a method", () => {
+    const { failures } = judgeRecords([{ k: "teleport" }, { k: "toString" }]);
+    expect(failures).toEqual([
+      "test.json, record 0 (teleport): unknown kind",
+      "test.json, record 1 (toString): unknown kind",
+    ]);
+  });
+
+  test("of an unknown area", () => {
+    expect(judgeRecords([], "Z").failures).toEqual(['test.json: unknown area "Z"']);
+  });
+
+  test.each([
+    ["a placement", [0, 4, 0, 0], [0, 4, 0, 5]],
+    ["a release", [0, 4, 0, 0], [1, 8, 4]],
+    ["the number of used bits", [0, 4, 0, 0], [2, 5]],
+  ])("of a script with another result of %s", (_, ...ops) => {
+    const script = { k: "script", basePfn: 7, count: 64, orderPerBit: 0, ops };
+    const { failures } = judgeRecords([{ ...script, finalWeight: 0, finalFnv: 0 }], "D");
+    expect(failures[0]).toMatch(/op 1 /);
+  });
+
+  test("when a range is found where none was taken", () => {
+    const iova = { k: "plain", startPfn: 1, ops: [[2, 100, 90, 110]] };
+    expect(judgeRecords([iova], "E").failures[0]).toMatch(/contradicts itself/);
+  });
+});
+
+describe("a class", () => {
+  const short = { ...fromPages, k: "odd_size", size: 40960 };
+
+  test("explains a record that it matches, whatever the record says", () => {
+    const report = judgeRecords([short]);
+    expect(report.failures).toEqual([]);
+    expect(report.areas.get("C")).toMatchObject({ explained: 1, equal: 0 });
+    expect(report.matched.get("size-must-fit-pages")).toBe(1);
+  });
+
+  test("fails a record that gives another result than the class says", () => {
+    const wrong = classes.map((one): DifferenceClass => ({ ...one, instead: () => ({ ret: -5 }) }));
+    const { failures } = judgeRecords([short], "C", { classes: wrong });
+    expect(failures[0]).toMatch(/ret is -22, expected -5/);
+  });
+
+  test("that matches nothing fails the run on the repository's records", () => {
+    const { failures } = judgeRecords([fromPages], "C", { mustUseClasses: true });
+    expect(failures).toContain("The class size-must-fit-pages matches no record: remove it.");
+    expect(failures).toHaveLength(classes.length);
+  });
+
+  test("is a row of docs/differences-from-linux.md", () => {
+    const text = readFileSync(join(repositoryRoot(), "docs/differences-from-linux.md"), "utf8");
+    const rows = text.matchAll(/^\| `([a-z0-9-]+)` \|/gm);
+    expect([...rows].map(([, name]) => name).sort()).toEqual(
+      classes.map(({ name }) => name).sort(),
+    );
+  });
+});
+
+describe("a file is refused", () => {
+  test.each([
+    ["that is not JSON", "{", /^x\.json is not JSON: /],
+    ["that holds a list", "[]", /^x\.json must hold an object$/],
+    ["without an area", '{"records":[]}', /"area"/],
+    ["without records", '{"area":"C"}', /"records"/],
+    ["with a record without a kind", '{"area":"C","records":[{}]}', /^x\.json, record 0: /],
+  ])("%s", (_, text, message) => {
+    expect(parseFile("x.json", text)).toMatch(message);
+  });
+
+  test("that lies in no folder", () => {
+    expect(readFolder("/no/such/folder").failures).toEqual(["/no/such/folder is not a folder"]);
+  });
+});

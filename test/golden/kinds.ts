@@ -1,0 +1,93 @@
+/**
+ * Every kind of record, by area: what replays it, or null while nothing does.
+ *
+ * @module
+ */
+
+import * as cma from "./cma.ts";
+import * as odd from "./cma-odd.ts";
+import { dmaMapSgtable } from "./dma-map.ts";
+import * as dmaPage from "./dma-page.ts";
+import * as iova from "./iova.ts";
+import type { Handler } from "./outcome.ts";
+import * as pageTable from "./page-table.ts";
+import * as scatterlist from "./scatterlist.ts";
+
+type Kinds = Readonly<Record<string, Handler | null>>;
+
+const userSpace: Kinds = notReplayedYet(
+  "heaps heap_open heap_alloc heap_multi heap_ioctl udmabuf_create udmabuf_list udmabuf_content",
+  "lseek fdop mmap mmap_facts sync sync_sequence sync_rdonly_fd set_name lifetime stat stat2",
+  "export_sync_file import_sync_file import_sync_file_badfd poll sync_waits import_repeat",
+  "sw_value sw_inc sw_close sw_merge_error sw_names merge_args info_args sw_poll merge_script",
+);
+
+const dmaBuf: Kinds = notReplayedYet("export export_flags null_args refcount scenario");
+
+const scatterlists: Kinds = {
+  from_pages: scatterlist.fromPages,
+  odd_size: scatterlist.fromPages,
+  nents_for_len: scatterlist.nentsForLen,
+  alloc_table: scatterlist.allocTable,
+  pcopy_to: scatterlist.copy,
+  pcopy_from: scatterlist.copy,
+  copy_to: scatterlist.copy,
+  ...notReplayedYet("append split zero iter"),
+};
+
+const placement: Kinds = {
+  zero_area: cma.zeroArea,
+  script: cma.script,
+  real: cma.real,
+  odd_env: odd.oddEnv,
+  odd: odd.odd,
+  odd_env2: odd.oddEnv2,
+  dma_alloc_from_contiguous: odd.dmaAllocFromContiguous,
+  area: odd.area,
+  declare: odd.declare,
+};
+
+const deviceAddresses: Kinds = {
+  plain: iova.iovaScript,
+  fast: iova.iovaScript,
+  init: iova.init,
+};
+
+const iommu: Kinds = {
+  pt: pageTable.pageTable,
+  arm_map_pages: pageTable.armMapPages,
+  arm_unmap_pages: pageTable.armUnmapPages,
+  dma_map_sgtable: dmaMapSgtable,
+  dma_map_page: dmaPage.dmaMapPage,
+  dma_map_small_mask: dmaPage.dmaMapSmallMask,
+  dma_exhaust: dmaPage.dmaExhaust,
+  ...notReplayedYet(
+    "core_map core_unmap core_map_sg domain_error",
+    "set_mask mapping_error limits sgtable_orig_nents_0 default_domain vtd_domain vtd_err",
+  ),
+};
+
+const fences: Kinds = notReplayedYet(
+  "fence_steps wait wait_any is_later later usage_rw resv_wait array chain unwrap resv",
+);
+
+const pinning: Kinds = notReplayedYet("gup");
+
+/** The kinds of each area. */
+export const kindsByArea: ReadonlyMap<string, Kinds> = new Map([
+  ["A", userSpace],
+  ["B", dmaBuf],
+  ["C", scatterlists],
+  ["D", placement],
+  ["E", deviceAddresses],
+  ["F", iommu],
+  ["G", fences],
+  ["H", pinning],
+]);
+
+/** The area whose files list names instead of records. */
+export const NAMES_AREA = "selftests";
+
+function notReplayedYet(...lines: readonly string[]): Kinds {
+  return Object.fromEntries(lines.flatMap((line) => line.split(" ")).map((kind) => [kind, null]));
+}

@@ -1,0 +1,133 @@
+/**
+ * Area F: IO page tables with 4 KiB pages, 2 MiB and 1 GiB blocks.
+ *
+ * @module
+ */
+
+import { type Bed, EINVAL, isErrno, NONE, need, PAGE_BYTES } from "./bed.ts";
+import { cell, type Fields, MalformedRecord } from "./fields.ts";
+import { type Fact, factsOf, notYet, type Outcome } from "./outcome.ts";
+
+/** Device addresses and physical addresses have 44 bits. */
+const ADDRESS_END = 2 ** 44;
+
+const ERANGE = -34;
+const READ_WRITE = 3;
+const GRANULE_4K = /^ARM_(64|32)_LPAE_S[12] 4K$/;
+
+/** `pt`: maps, unmaps and translations in one table, through a domain. */
+export function pageTable(fields: Fields, bed: Bed): Outcome {
+  const backend = fields.text("backend");
+  if (!GRANULE_4K.test(backend)) return notYet(backend);
+  const domain = need(bed.exports.iommuDomainAlloc(), "a domain");
+  const facts = fields.rows("ops").map((row, i): Fact => {
+    const recorded = cell(row, row.length - 1);
+    return { name: `op ${i} [${row.join(", ")}]`, actual: step(bed, domain, row), recorded };
+  });
+  bed.exports.iommuDomainFree(domain);
+  return { facts };
+}
+
+function step(bed: Bed, domain: number, row: readonly number[]): number {
+  const iova = cell(row, 1);
+  switch (cell(row, 0)) {
+    case 0:
+      return map(bed, domain, iova, cell(row, 2), cell(row, 3));
+    case 1:
+      if (!isInRange(iova, cell(row, 2))) return 0;
+      return bed.exports.iommuUnmap(domain, pages(iova), pages(cell(row, 2))) * PAGE_BYTES;
+    case 2:
+      return isInRange(iova, 1)
+        ? address(bed.exports.iommuIovaToPhys(domain, Math.floor(iova / PAGE_BYTES)), iova)
+        : 0;
+    default:
+      throw new MalformedRecord(`the replay does not know the operation [${row.join(", ")}]`);
+  }
+}
+
+function map(bed: Bed, domain: number, iova: number, paddr: number, size: number): number {
+  if (!isInRange(iova, size) || !isInRange(paddr, size)) return ERANGE;
+  return bed.exports.iommuMap(domain, pages(iova), pages(paddr), pages(size), READ_WRITE);
+}
+
+/** `arm_map_pages`: one call of the table itself; all records of a file share the table. */
+export function armMapPages(fields: Fields, bed: Bed): Outcome {
+  const { iova, pgsize, pgcount, order } = pagesArguments(fields);
+  const paddr = fields.number("paddr");
+  const root = sharedTable(bed);
+  const mapped =
+    !isInRange(iova, 1) || !isInRange(paddr, 1)
+      ? ERANGE
+      : order === null
+        ? EINVAL
+        : bed.raw.pgtMapPages(
+            root,
+            pages(iova),
+            pages(paddr),
+            order,
+            pgcount,
+            fields.number("prot"),
+          );
+  const phys = isInRange(iova, 1) ? address(bed.raw.pgtLookup(root, pages(iova)), iova) : 0;
+  return {
+    facts: [
+      ...factsOf(fields, {
+        ret: isErrno(mapped) ? mapped : 0,
+        mapped: isErrno(mapped) ? 0 : mapped * pgsize,
+        phys,
+      }),
+      { name: "pgtCheck", actual: bed.raw.pgtCheck(root), recorded: 0 },
+    ],
+  };
+}
+
+/** `arm_unmap_pages`: bytes unmapped. */
+export function armUnmapPages(fields: Fields, bed: Bed): Outcome {
+  const { iova, pgcount, order } = pagesArguments(fields);
+  const root = sharedTable(bed);
+  const count =
+    isInRange(iova, 1) && order !== null
+      ? bed.raw.pgtUnmapPages(root, pages(iova), order, pgcount)
+      : 0;
+  return {
+    facts: [
+      ...factsOf(fields, { ret: count * PAGE_BYTES }),
+      { name: "pgtCheck", actual: bed.raw.pgtCheck(root), recorded: 0 },
+    ],
+  };
+}
+
+function pagesArguments(fields: Fields) {
+  const pgsize = fields.number("pgsize");
+  const order = Math.log2(pgsize / PAGE_BYTES);
+  return {
+    iova: fields.number("iova"),
+    pgsize,
+    pgcount: fields.number("pgcount"),
+    order: Number.isInteger(order) ? order : null,
+  };
+}
+
+function sharedTable(bed: Bed): number {
+  return bed.memo("shared page table", () => {
+    const root = bed.zeroFrameAt();
+    need(bed.raw.pgtInit(root), "a page table");
+    bed.atEnd(() => bed.raw.pgtFini(root)); // its tables belong to no domain
+    return root;
+  });
+}
+
+function isInRange(start: number, size: number): boolean {
+  return start + size <= ADDRESS_END;
+}
+
+/** A page number of an address that is a multiple of a page. */
+function pages(bytes: number): number {
+  if (bytes % PAGE_BYTES === 0) return bytes / PAGE_BYTES;
+  throw new MalformedRecord(`${bytes} is not a multiple of ${PAGE_BYTES}`);
+}
+
+/** The physical address behind `iova`, as iova_to_phys() gives it: 0 for none. */
+function address(pfn: number, iova: number): number {
+  return pfn >>> 0 === NONE ? 0 : (pfn >>> 0) * PAGE_BYTES + (iova % PAGE_BYTES);
+}
