@@ -1,10 +1,10 @@
 // The first and the last thing that happens to a memory: it becomes a system, threads join and
 // leave.
 
-import { rangeInsert } from "./buddy";
+import { rangeInsert } from "./free-list";
 import { PAGEBLOCK_ORDER, header, layoutInit } from "./layout";
 import { magazineDrain } from "./magazine";
-import { RESERVED, wordsChange } from "./page";
+import { MIGRATE_MOVABLE, MIGRATE_UNMOVABLE, RESERVED, pageblocksMark, setPageblockType, wordsChange } from "./page";
 import { threadJoin, threadLeave } from "./thread";
 
 /**
@@ -27,6 +27,8 @@ export function coreOpen(
   header().reservedFrames = <u32>firstFrame + frameCount - backedFrames;
   const joined = threadJoin(canBlock);
   if (joined < 0) return joined;
+  pageblocksMark(0, backedFrames, MIGRATE_MOVABLE);
+  setPageblockType(firstFrame, MIGRATE_UNMOVABLE); // shared with the map: records go here first
   framesInsert(firstFrame, backedFrames);
   return 0;
 }

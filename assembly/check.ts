@@ -9,9 +9,9 @@
 
 import { bitmapCheck } from "./bitmap-check";
 import { bitmapIsFree, bitmapTakenCount } from "./bitmap";
-import { FreeList } from "./buddy";
 import { Region } from "./cma";
 import { Device, Mapping } from "./dma-device";
+import { FreeList } from "./free-list";
 import { Domain } from "./iommu";
 import { iovaCheck } from "./iova-check";
 import { IovaSpace } from "./iova-space";
@@ -156,7 +156,7 @@ function checkLists(): u32 {
       let prev: u32 = 0;
       for (let pfn = FreeList.at(type, order).first; pfn != 0; pfn = Page.at(pfn).next) {
         const frame = Frame.at(pfn);
-        if (!frame.isFreeHead || frame.order != order || <u32>pageblockType(pfn) != type)
+        if (!frame.isFreeHead || frame.order != order || pageblockType(pfn) != type)
           return B + 1;
         if (Page.at(pfn).prev != prev) return B + 1;
         listed += (<u32>1) << order;

@@ -26,8 +26,8 @@ import {
   bitmapLargestFree,
 } from "./bitmap";
 import { NONE } from "./bits";
-import { rangeInsert, rangeTake } from "./buddy";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
+import { rangeInsert, rangeTake } from "./free-list";
 import {
   FRAMES_LOCK_AT,
   FRAME_MASK,
@@ -46,12 +46,12 @@ import {
   CMA,
   FREE,
   MIGRATE_CMA,
-  MIGRATE_UNMOVABLE,
+  MIGRATE_MOVABLE,
   OBJECT,
   PINS_MASK,
   RESERVED,
   STATE_MASK,
-  setPageblockType,
+  pageblocksMark,
   wordsChange,
   wordsFree,
   wordsMatch,
@@ -156,7 +156,7 @@ function regionTake(basePfn: u32, frameCount: u32): i32 {
 function regionGive(basePfn: u32, frameCount: u32): void {
   const h = header();
   lockHard(FRAMES_LOCK_AT);
-  pageblocksMark(basePfn, frameCount, MIGRATE_UNMOVABLE);
+  pageblocksMark(basePfn, frameCount, MIGRATE_MOVABLE);
   if (basePfn >= h.backedFrames) {
     wordsChange(basePfn, frameCount, 0, RESERVED);
     h.reservedFrames += frameCount;
@@ -164,11 +164,6 @@ function regionGive(basePfn: u32, frameCount: u32): void {
     rangeInsert(basePfn, basePfn + frameCount);
   }
   unlock(FRAMES_LOCK_AT);
-}
-
-function pageblocksMark(basePfn: u32, frameCount: u32, type: u8): void {
-  for (let pfn = basePfn; pfn < basePfn + frameCount; pfn += (<u32>1) << PAGEBLOCK_ORDER)
-    setPageblockType(pfn, type);
 }
 
 /**

@@ -108,7 +108,7 @@ export function dmaMappingAt(handle: u32): i32 {
   return payload == 0 ? ESTALE : <i32>payload;
 }
 
-export function listInsert(device: Device, mapping: Mapping, handle: u32): void {
+export function mappingInsert(device: Device, mapping: Mapping, handle: u32): void {
   const next = device.firstMapping;
   mapping.next = next;
   mapping.prev = 0;
@@ -117,7 +117,7 @@ export function listInsert(device: Device, mapping: Mapping, handle: u32): void 
   device.mappingCount += 1;
 }
 
-export function listRemove(device: Device, mapping: Mapping): void {
+export function mappingRemove(device: Device, mapping: Mapping): void {
   if (mapping.next != 0) Mapping.at(objectFind(mapping.next, KIND_MAPPING)).prev = mapping.prev;
   if (mapping.prev != 0) Mapping.at(objectFind(mapping.prev, KIND_MAPPING)).next = mapping.next;
   else device.firstMapping = mapping.next;

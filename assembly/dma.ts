@@ -11,7 +11,14 @@
 //
 // Compare kernel/dma/mapping.c, direct.c and drivers/iommu/dma-iommu.c in the kernel.
 
-import { DMA_FROM_DEVICE, Device, Mapping, listInsert, listRemove, protOf } from "./dma-device";
+import {
+  DMA_FROM_DEVICE,
+  Device,
+  Mapping,
+  mappingInsert,
+  mappingRemove,
+  protOf,
+} from "./dma-device";
 import { EINVAL, EIO, ENOMEM, ESTALE } from "./errno";
 import { domainMapList, domainUnmapList } from "./iommu";
 import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
@@ -56,7 +63,7 @@ export function dmaMapTable(deviceHandle: u32, tableHandle: u32, direction: u32)
     return error;
   }
   lockHard(deviceAt);
-  listInsert(device, mapping, handle);
+  mappingInsert(device, mapping, handle);
   table.mapCount += 1;
   unlock(deviceAt);
   return handle;
@@ -174,7 +181,7 @@ export function dmaUnmap(handle: u32): i32 {
   const deviceAt = objectFind(mapping.device, KIND_DEVICE);
   const device = Device.at(deviceAt);
   lockHard(deviceAt);
-  listRemove(device, mapping);
+  mappingRemove(device, mapping);
   SgTable.at(objectFind(mapping.table, KIND_TABLE)).mapCount -= 1;
   unlock(deviceAt);
   unmapSegments(device, mapping);

@@ -7,7 +7,7 @@ import { bulkAlloc, bulkFree } from "./buddy";
 import { EINVAL, ENOENT, ENOMEM } from "./errno";
 import { header } from "./layout";
 import { magazineDrain, runAlloc, runFree } from "./magazine";
-import { CMA, Frame, OWNED, STATE_MASK, isFrameRange, wordsMatch } from "./page";
+import { CMA, Frame, MIGRATE_UNMOVABLE, OWNED, STATE_MASK, isFrameRange, wordsMatch } from "./page";
 import { rangeClear } from "./storage";
 
 /**
@@ -28,10 +28,10 @@ export function frameFree(pfn: u32, count: u32): i32 {
 
 /** Lists `count` single frames at `listAt`: all or none. 0, or EINVAL, ENOMEM, EAGAIN. */
 export function bulkFramesAlloc(listAt: usize, count: u32): i32 {
-  const result = bulkAlloc(listAt, count, OWNED);
+  const result = bulkAlloc(listAt, count, OWNED, MIGRATE_UNMOVABLE);
   if (result != ENOMEM) return result;
   magazineDrain(); // its frames may be what is lacking
-  return bulkAlloc(listAt, count, OWNED);
+  return bulkAlloc(listAt, count, OWNED, MIGRATE_UNMOVABLE);
 }
 
 /** Frees the listed frames: all or none. 0, or EINVAL, ENOENT (also: one listed twice), EBUSY. */

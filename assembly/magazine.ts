@@ -7,14 +7,16 @@
 // A2  Every frame that is given back is dirty: its owner may have written there.
 
 import { NONE } from "./bits";
-import { blockTake, frameInsert, rangeInsert, runTake } from "./buddy";
+import { blockTake, runTake } from "./buddy";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
+import { frameInsert, rangeInsert } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, MAX_ORDER, frameAt } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import {
   CACHED,
   DIRTY,
   Frame,
+  MIGRATE_UNMOVABLE,
   PINS_MASK,
   STATE_MASK,
   isFrameRange,
@@ -32,7 +34,7 @@ function magazineRefill(): i32 {
   let count: u32 = 0;
   let order: u32 = 31 - <u32>clz(REFILL_FRAMES);
   while (count < REFILL_FRAMES) {
-    const pfn = blockTake(order, NONE);
+    const pfn = blockTake(order, NONE, MIGRATE_UNMOVABLE);
     if (pfn == 0) {
       if (order == 0) break;
       order -= 1;
@@ -124,7 +126,7 @@ export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): 
 
 function runAllocListed(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const pfn = runTake(count, alignOrder, pfnEnd);
+  const pfn = runTake(count, alignOrder, pfnEnd, MIGRATE_UNMOVABLE);
   if (pfn != 0) wordsTake(pfn, count, state, threadIndex());
   unlock(FRAMES_LOCK_AT);
   return pfn == 0 ? ENOMEM : <i32>pfn;

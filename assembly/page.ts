@@ -40,11 +40,11 @@ export const SLAB: u32 = 7; // cut into records
 export const OBJECT: u32 = 8; // belongs to an object: a list of entries, a bitmap, a domain
 export const STATES: u32 = 9;
 
-export const MIGRATE_UNMOVABLE: u8 = 0;
-export const MIGRATE_MOVABLE: u8 = 1;
-export const MIGRATE_RECLAIMABLE: u8 = 2;
-export const MIGRATE_CMA: u8 = 3;
-export const MIGRATE_ISOLATE: u8 = 4;
+export const MIGRATE_UNMOVABLE: u32 = 0;
+export const MIGRATE_MOVABLE: u32 = 1;
+export const MIGRATE_RECLAIMABLE: u32 = 2;
+export const MIGRATE_CMA: u32 = 3;
+export const MIGRATE_ISOLATE: u32 = 4;
 
 @unmanaged
 export class Frame {
@@ -127,12 +127,18 @@ class Pageblock {
   }
 }
 
-export function pageblockType(pfn: u32): u8 {
+export function pageblockType(pfn: u32): u32 {
   return Pageblock.at(pfn).type;
 }
 
-export function setPageblockType(pfn: u32, type: u8): void {
-  Pageblock.at(pfn).type = type;
+export function setPageblockType(pfn: u32, type: u32): void {
+  Pageblock.at(pfn).type = <u8>type;
+}
+
+/** Gives the pageblocks that [pfn, pfn + count) touches a migrate type. */
+export function pageblocksMark(basePfn: u32, frameCount: u32, type: u32): void {
+  for (let pfn = basePfn; pfn < basePfn + frameCount; pfn += (<u32>1) << PAGEBLOCK_ORDER)
+    setPageblockType(pfn, type);
 }
 
 /** word = (word & keep) | set, for the frames [pfn, pfn + count). */

@@ -9,10 +9,10 @@
 // Cost: O(frames + records + table entries).
 
 import { bitmapFree, bitmapInit } from "./bitmap";
-import { FreeList, FreeOrders, rangeInsert } from "./buddy";
 import { objectNext, objectPayload } from "./check";
 import { Region, RegionSlot } from "./cma";
 import { Device, Mapping } from "./dma-device";
+import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
 import { DIRECTORY_ENTRIES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
 import {

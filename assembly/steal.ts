@@ -1,0 +1,97 @@
+// What a request does when the lists of its own migrate type are empty: it takes from another type.
+//
+//   unmovable    ─► reclaimable, movable          a request of these two claims the whole pageblock if half of it is free or
+//   reclaimable  ─► unmovable, movable            holds frames of its own kind: what follows stays together
+//   movable      ─► reclaimable, unmovable
+//
+// B5  A pageblock changes its type only here and in cma.ts, together with the lists of its free
+//     blocks (B1).
+//
+// The largest block of the other type is taken, so that few pageblocks get mixed; only a movable
+// request that may not claim takes the smallest that fits. CMA and isolated pageblocks are nobody's
+// fallback.
+//
+// Compare __rmqueue_fallback() and steal_suitable_fallback() in the kernel's mm/page_alloc.c.
+
+import { blockCut, blockFind, blockFindIn, listInsert, listRemove } from "./free-list";
+import { MAX_ORDER, PAGEBLOCK_ORDER, header } from "./layout";
+import {
+  FREE,
+  Frame,
+  MIGRATE_MOVABLE,
+  MIGRATE_RECLAIMABLE,
+  MIGRATE_UNMOVABLE,
+  MOVABLE,
+  Page,
+  pageblockType,
+  setPageblockType,
+} from "./page";
+
+const CLAIM_ORDER: u32 = PAGEBLOCK_ORDER / 2;
+const PAGEBLOCK_FRAMES: u32 = (<u32>1) << PAGEBLOCK_ORDER;
+
+/** The types that a request of `type` falls back to, first the one in the lower byte. */
+function fallbacksOf(type: u32): u32 {
+  if (type == MIGRATE_UNMOVABLE) return MIGRATE_RECLAIMABLE | (MIGRATE_MOVABLE << 8);
+  if (type == MIGRATE_RECLAIMABLE) return MIGRATE_UNMOVABLE | (MIGRATE_MOVABLE << 8);
+  return MIGRATE_RECLAIMABLE | (MIGRATE_UNMOVABLE << 8);
+}
+
+/** A block of `order` below `pfnEnd` out of another type's lists; 0 when there is none. */
+export function stealTake(order: u32, pfnEnd: u32, type: u32): u32 {
+  const fallbacks = fallbacksOf(type);
+  for (let from: i32 = MAX_ORDER; from >= <i32>order; from--) {
+    for (let shift: u32 = 0; shift <= 8; shift += 8) {
+      const other = (fallbacks >> shift) & 255;
+      const pfn = blockFindIn(other, from, order, pfnEnd);
+      if (pfn == 0) continue;
+      const mayClaim = <u32>from >= CLAIM_ORDER || type != MIGRATE_MOVABLE;
+      if (mayClaim) {
+        pageblockClaim(pfn, type);
+        return blockCut(pfn, order);
+      }
+      const small = blockFind(other, order, pfnEnd); // the smallest that fits
+      return blockCut(small, order);
+    }
+  }
+  return 0;
+}
+
+/** Turns the pageblock of `pfn` into `type` if half of it is free or holds frames of that kind. */
+function pageblockClaim(pfn: u32, type: u32): void {
+  const first = pfn & ~(PAGEBLOCK_FRAMES - 1);
+  const end = min(first + PAGEBLOCK_FRAMES, header().backedFrames);
+  const wasMovable = pageblockType(pfn) == MIGRATE_MOVABLE;
+  let alike: u32 = 0;
+  for (let at = first; at < end; at++) {
+    const state = Frame.at(at).state;
+    if (state == FREE) alike += 1;
+    else if (state == MOVABLE) alike += <u32>(type == MIGRATE_MOVABLE);
+    else alike += <u32>(type != MIGRATE_MOVABLE && wasMovable);
+  }
+  if (alike >= PAGEBLOCK_FRAMES / 2) pageblockRetype(first, end, type);
+}
+
+/** Gives a pageblock another type, and its free blocks to that type's lists (B5). */
+export function pageblockRetype(first: u32, end: u32, type: u32): void {
+  let heads: u32 = 0; // the blocks taken out so far, chained by Page.next
+  for (let at = first; at < end; ) {
+    const frame = Frame.at(at);
+    if (!frame.isFreeHead) {
+      at += 1;
+      continue;
+    }
+    const order = frame.order;
+    listRemove(at, order);
+    Page.at(at).next = heads;
+    Page.at(at).prev = order;
+    heads = at;
+    at += (<u32>1) << order;
+  }
+  setPageblockType(first, type);
+  while (heads != 0) {
+    const next = Page.at(heads).next;
+    listInsert(heads, Page.at(heads).prev);
+    heads = next;
+  }
+}
