@@ -4,7 +4,14 @@
 import { rangeInsert } from "./free-list";
 import { PAGEBLOCK_ORDER, header, layoutInit } from "./layout";
 import { magazineDrain } from "./magazine";
-import { MIGRATE_MOVABLE, MIGRATE_UNMOVABLE, RESERVED, pageblocksMark, setPageblockType, wordsChange } from "./page";
+import {
+  MIGRATE_MOVABLE,
+  MIGRATE_UNMOVABLE,
+  RESERVED,
+  pageblocksMark,
+  setPageblockType,
+  wordsChange,
+} from "./page";
 import { threadJoin, threadLeave } from "./thread";
 
 /**
@@ -30,6 +37,7 @@ export function coreOpen(
   pageblocksMark(0, backedFrames, MIGRATE_MOVABLE);
   setPageblockType(firstFrame, MIGRATE_UNMOVABLE); // shared with the map: records go here first
   framesInsert(firstFrame, backedFrames);
+  header().reserveFrames = <u32>sqrt<f64>(<f64>(backedFrames * 4)); // as min_free_kbytes: 4 sqrt(KiB)
   return 0;
 }
 

@@ -9,7 +9,6 @@
 
 import { bitmapCheck } from "./bitmap-check";
 import { bitmapIsFree, bitmapTakenCount } from "./bitmap";
-import { Region } from "./cma";
 import { Device, Mapping } from "./dma-device";
 import { FreeList } from "./free-list";
 import { Domain } from "./iommu";
@@ -23,15 +22,18 @@ import {
   frameAt,
   header,
 } from "./layout";
+import { Movable } from "./movable";
 import {
   KINDS,
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_MAPPING,
+  KIND_MOVABLE,
   KIND_REGION,
   KIND_TABLE,
   ObjectRecord,
   PAYLOAD_OFFSET,
+  handleOf,
   objectFind,
 } from "./object";
 import {
@@ -41,6 +43,7 @@ import {
   FREE,
   Frame,
   MIGRATE_CMA,
+  MOVABLE,
   OBJECT,
   Page,
   RESERVED,
@@ -50,6 +53,7 @@ import {
   pageblockType,
 } from "./page";
 import { pgtCheck, pgtTableCount } from "./pgtable";
+import { Region, bitmapBase, bitmapFrames } from "./region";
 import { SgEntry, entriesFrames } from "./sg-entries";
 import { SgTable } from "./sg";
 import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, recordAt } from "./slab";
@@ -65,7 +69,8 @@ const B: u32 = 6600,
 const P: u32 = 8000,
   R: u32 = 8200,
   S: u32 = 8300,
-  T: u32 = 8400;
+  T: u32 = 8400,
+  Y: u32 = 8900;
 
 /**
  * 0, or the number of the first broken invariant. `isDeep` also reads the bytes of frames that
@@ -87,6 +92,17 @@ export function frameCountIn(state: u32): u32 {
   let count: u32 = 0;
   for (let pfn: u32 = 0; pfn < frameCount; pfn++) count += <u32>(Frame.at(pfn).state == state);
   return count;
+}
+
+/** The longest run of free frames outside the CMA regions, whatever blocks it is listed as. */
+export function largestFreeRun(): u32 {
+  let longest: u32 = 0;
+  let run: u32 = 0;
+  for (let pfn = header().firstFrame; pfn < header().backedFrames; pfn++) {
+    run = Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA ? run + 1 : 0;
+    longest = max(longest, run);
+  }
+  return longest;
 }
 
 /** Frames with at least one pin. */
@@ -156,8 +172,7 @@ function checkLists(): u32 {
       let prev: u32 = 0;
       for (let pfn = FreeList.at(type, order).first; pfn != 0; pfn = Page.at(pfn).next) {
         const frame = Frame.at(pfn);
-        if (!frame.isFreeHead || frame.order != order || pageblockType(pfn) != type)
-          return B + 1;
+        if (!frame.isFreeHead || frame.order != order || pageblockType(pfn) != type) return B + 1;
         if (Page.at(pfn).prev != prev) return B + 1;
         listed += (<u32>1) << order;
         if (listed > header().freeFrames) return B + 3;
@@ -259,6 +274,7 @@ function checkObjects(): u32 {
     if (record.kind == KIND_REGION) broken = checkRegion(Region.at(payload));
     if (record.kind == KIND_TABLE) broken = checkTable(payload);
     if (record.kind == KIND_DOMAIN) broken = checkDomain(payload);
+    if (record.kind == KIND_MOVABLE) broken = checkMovable(payload, <u32>handleOf(recordAt(index)));
     if (record.kind == KIND_MAPPING) mappings += 1;
     if (record.kind == KIND_DEVICE) {
       const length = checkDevice(Device.at(payload));
@@ -272,14 +288,19 @@ function checkObjects(): u32 {
 
 function checkRegion(region: Region): u32 {
   if (bitmapCheck(region.bitmapAt) != 0) return M + bitmapCheck(region.bitmapAt);
+  let lent: u32 = 0;
   for (let bit: u32 = 0; bit < region.bitCount; bit++) {
-    const state = bitmapIsFree(region.bitmapAt, bit, 1) ? FREE : CMA;
+    const isFree = bitmapIsFree(region.bitmapAt, bit, 1);
     const first = region.basePfn + (bit << region.orderPerBit);
     for (let i: u32 = 0; i < (<u32>1) << region.orderPerBit; i++) {
-      if (Frame.at(first + i).state != state) return C + 1;
+      const state = Frame.at(first + i).state;
+      if (isFree ? state != FREE && state != MOVABLE : state != CMA) return C + 1;
+      if (state == FREE && first + i >= region.lendPfn) return C + 6;
+      lent += <u32>(state == MOVABLE);
       if (pageblockType(first + i) != MIGRATE_CMA) return C + 3;
     }
   }
+  if (lent != region.lentFrames) return C + 5;
   return bitmapTakenCount(region.bitmapAt) == region.usedBits ? 0 : C + 2;
 }
 
@@ -335,6 +356,23 @@ function checkDevice(device: Device): u32 {
   return length == device.mappingCount ? length : 0xffffffff;
 }
 
+/** Frames of state OBJECT that a region holds. */
+function regionFrames(region: Region): u32 {
+  return bitmapFrames(region.bitCount, bitmapBase(region.basePfn, region.orderPerBit));
+}
+
+/** Every frame of a movable names it, and carries its pins (Y1, Y3). */
+function checkMovable(payload: usize, handle: u32): u32 {
+  const movable = Movable.at(payload);
+  for (let i: u32 = 0; i < movable.frameCount; i++) {
+    const pfn = movable.frame(i).pfn;
+    const page = Page.at(pfn);
+    if (Frame.at(pfn).state != MOVABLE || page.owner != handle || page.index != i) return Y + 1;
+    if (Frame.at(pfn).pins != movable.pinCount) return Y + 3;
+  }
+  return 0;
+}
+
 /** Frames of state TABLE that a domain holds. */
 function domainTables(domain: Domain): u32 {
   return pgtTableCount(domain.tableAt) + <u32>(IovaSpace.at(domain.spaceAt).control.tableAt != 0);
@@ -344,10 +382,15 @@ function domainTables(domain: Domain): u32 {
 function checkUse(): u32 {
   let objectFrames: u32 = 0;
   let tableFrames: u32 = 0;
+  let movableFrames: u32 = 0;
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     const kind = ObjectRecord.at(recordAt(index)).kind;
     const payload = objectPayload(index);
-    if (kind == KIND_REGION) objectFrames += Region.at(payload).bitmapFrames;
+    if (kind == KIND_REGION) objectFrames += regionFrames(Region.at(payload));
+    if (kind == KIND_MOVABLE) {
+      objectFrames += Movable.at(payload).listFrames;
+      movableFrames += Movable.at(payload).frameCount;
+    }
     if (kind == KIND_TABLE) objectFrames += entriesFrames(SgTable.at(payload).origNents);
     if (kind == KIND_MAPPING) objectFrames += entriesFrames(Mapping.at(payload).nents);
     if (kind == KIND_DOMAIN) {
@@ -355,6 +398,7 @@ function checkUse(): u32 {
       tableFrames += domainTables(Domain.at(payload));
     }
   }
+  if (movableFrames != frameCountIn(MOVABLE)) return Y + 1;
   if (objectFrames != frameCountIn(OBJECT)) return S + 3;
   return tableFrames == frameCountIn(TABLE) ? 0 : I + 1;
 }

@@ -1,14 +1,8 @@
 // Contiguous regions: first-fit runs of frames, placed exactly where Linux places them.
 //
-//   region   basePfn                                  basePfn + frameCount
-//            ├── bit 0 ──┼── bit 1 ──┼── bit 2 ──┼ … ──┤     a bit stands for 2^orderPerBit frames
-//   bitmap   1 = free (bitmap.ts)
+//   cmaDeclare ─► free ──cmaAlloc──► handed out ──cmaRelease──► free
+//                   └─ lent frames in the way are moved out first (migrate.ts); a pinned one means the next place
 //
-// C1  A bit is taken exactly when all of its frames have the state CMA; a free bit's frames are
-//     FREE. One decides for all.
-// C2  usedBits is the number of taken bits.
-// C3  The frames of a region carry MIGRATE_CMA and are in no buddy list; regions are
-//     pageblock-aligned and disjoint.
 // C4  The answer is the lowest position that fits: alignment counts from the number that a device
 //     sees, not from the region's start, and what a request does not fill of its last bit is
 //     released only with that bit.
@@ -19,34 +13,36 @@
 
 import {
   bitmapAlloc,
-  bitmapBytes,
+  bitmapFindFrom,
   bitmapFree,
   bitmapInit,
   bitmapIsTaken,
   bitmapLargestFree,
+  bitmapTake,
 } from "./bitmap";
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
 import { rangeInsert, rangeTake } from "./free-list";
 import {
   FRAMES_LOCK_AT,
-  FRAME_MASK,
-  FRAME_SHIFT,
   MAX_ORDER,
   MAX_REGIONS,
+  MOVABLE_LOCK_AT,
   PAGEBLOCK_ORDER,
-  REGIONS_AT,
   frameAt,
   header,
 } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { runAlloc } from "./magazine";
+import { frameEvacuate } from "./migrate";
 import { KIND_REGION, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import {
   CMA,
   FREE,
+  Frame,
   MIGRATE_CMA,
   MIGRATE_MOVABLE,
+  MOVABLE,
   OBJECT,
   PINS_MASK,
   RESERVED,
@@ -58,37 +54,17 @@ import {
   wordsTake,
 } from "./page";
 import { must } from "./panic";
+import {
+  Region,
+  RegionSlot,
+  bitmapBase,
+  bitmapFrames,
+  regionFreed,
+  regionTakeBack,
+} from "./region";
 import { threadIndex } from "./thread";
 
 const C1: u32 = 6701;
-
-@unmanaged
-export class Region {
-  lockWord: u32;
-  basePfn: u32;
-  frameCount: u32;
-  orderPerBit: u32;
-  bitmapAt: usize;
-  bitmapFrames: u32; // frames that hold the bitmap
-  bitCount: u32;
-  usedBits: u32; // C2
-  allocCount: u32; // successful allocations
-  failCount: u32; // refused for want of room
-  releaseCount: u32;
-
-  static at(payload: usize): Region {
-    return changetype<Region>(payload);
-  }
-}
-
-@unmanaged
-export class RegionSlot {
-  handle: u32; // 0 = none
-
-  static at(i: u32): RegionSlot {
-    return changetype<RegionSlot>(REGIONS_AT + ((<usize>i) << 2));
-  }
-}
 
 /**
  * Makes a region of the free frames [basePfn, basePfn + frameCount). Its handle, or EINVAL (not
@@ -103,14 +79,14 @@ export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32
   if (h.regionCount == MAX_REGIONS) return ENOSPC;
 
   const bitCount = frameCount >> orderPerBit;
-  const bitmapBase = (h.physPfnBase + basePfn) >> orderPerBit;
-  const bitmapFrames = <u32>((bitmapBytes(bitCount, bitmapBase) + FRAME_MASK) >> FRAME_SHIFT);
-  if (bitmapFrames > (<u32>1) << MAX_ORDER) return ENOMEM;
+  const base = bitmapBase(basePfn, orderPerBit);
+  const frames = bitmapFrames(bitCount, base);
+  if (frames > (<u32>1) << MAX_ORDER) return ENOMEM;
   const handle = objectAlloc(KIND_REGION);
   if (handle < 0) return handle;
   const payload = objectFind(handle, KIND_REGION);
   const taken = regionTake(basePfn, frameCount);
-  const bitmapPfn = taken < 0 ? taken : runAlloc(bitmapFrames, 0, NONE, OBJECT);
+  const bitmapPfn = taken < 0 ? taken : runAlloc(frames, 0, NONE, OBJECT);
   if (bitmapPfn < 0) {
     if (taken == 0) regionGive(basePfn, frameCount);
     objectFree(recordOf(payload));
@@ -122,9 +98,9 @@ export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32
   region.frameCount = frameCount;
   region.orderPerBit = orderPerBit;
   region.bitmapAt = frameAt(bitmapPfn);
-  region.bitmapFrames = bitmapFrames;
   region.bitCount = bitCount;
-  bitmapInit(region.bitmapAt, bitCount, bitmapBase);
+  bitmapInit(region.bitmapAt, bitCount, base);
+  region.lendPfn = basePfn + frameCount;
   bitmapFree(region.bitmapAt, 0, bitCount);
   RegionSlot.at(h.regionCount).handle = handle;
   h.regionCount += 1;
@@ -187,12 +163,82 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
     return ENOMEM;
   }
   const pfn = region.basePfn + (bit << orderPerBit);
-  must(wordsMatch(pfn, bits << orderPerBit, STATE_MASK | PINS_MASK, FREE), C1, pfn);
-  wordsTake(pfn, bits << orderPerBit, CMA, threadIndex());
-  region.usedBits += bits;
-  region.allocCount += 1;
+  const frames = bits << orderPerBit;
+  if (region.lentFrames != 0 && !wordsMatch(pfn, frames, STATE_MASK, FREE)) {
+    unlock(payload);
+    return allocBusy(payload, bit, bits, bitOrder);
+  }
+  runHandOut(region, pfn, bits);
   unlock(payload);
   return pfn;
+}
+
+/**
+ * Marks a run whose bits are taken and whose frames are free as handed out. The caller holds the
+ * region's lock.
+ */
+function runHandOut(region: Region, pfn: u32, bits: u32): void {
+  const frames = bits << region.orderPerBit;
+  must(wordsMatch(pfn, frames, STATE_MASK | PINS_MASK, FREE), C1, pfn);
+  wordsTake(pfn, frames, CMA, threadIndex());
+  region.usedBits += bits;
+  region.allocCount += 1;
+}
+
+/**
+ * Goes on when lent frames lie in the run: moves them out, or tries the next place behind a pinned
+ * one. The bits [bit, bit + bits) are taken. The pfn, or EBUSY (every place has a pinned frame),
+ * ENOMEM.
+ */
+function allocBusy(payload: usize, bit: u32, bits: u32, bitOrder: u32): i32 {
+  const region = Region.at(payload);
+  const mask = ((<u32>1) << bitOrder) - 1;
+  const offset = bitmapBase(region.basePfn, region.orderPerBit) & mask;
+  lockHard(MOVABLE_LOCK_AT);
+  let result: i32 = EBUSY;
+  while (bit != NONE) {
+    const pfn = region.basePfn + (bit << region.orderPerBit);
+    const error = runEvacuate(pfn, bits << region.orderPerBit);
+    lockHard(payload);
+    if (error == 0) {
+      runHandOut(region, pfn, bits);
+      result = pfn;
+    } else {
+      bitmapFree(region.bitmapAt, bit, bits);
+      regionFreed(region, pfn + (bits << region.orderPerBit));
+      result = error;
+    }
+    bit = NONE;
+    if (error == EBUSY) {
+      bit = bitmapFindFrom(
+        region.bitmapAt,
+        ((pfn - region.basePfn) >> region.orderPerBit) + mask + 1,
+        bits,
+        mask,
+        offset,
+      );
+      if (bit != NONE) bitmapTake(region.bitmapAt, bit, bits);
+    }
+    if (error != 0 && bit == NONE) region.failCount += 1;
+    unlock(payload);
+  }
+  unlock(MOVABLE_LOCK_AT);
+  return result;
+}
+
+/**
+ * Moves the lent frames of [pfn, pfn + frames) out of the region. 0, EBUSY (one is pinned: none was
+ * moved) or ENOMEM.
+ */
+function runEvacuate(pfn: u32, frames: u32): i32 {
+  for (let i: u32 = 0; i < frames; i++) if (Frame.at(pfn + i).pins != 0) return EBUSY;
+  for (let i: u32 = 0; i < frames; i++) {
+    if (Frame.at(pfn + i).state != MOVABLE) continue;
+    const error = frameEvacuate(pfn + i);
+    if (error != 0) return error;
+    regionTakeBack(pfn + i);
+  }
+  return 0;
 }
 
 /**
@@ -222,7 +268,7 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   wordsFree(first, frames);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;
-  region.releaseCount += 1;
+  regionFreed(region, first + frames);
   unlock(payload);
   return 0;
 }

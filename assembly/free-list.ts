@@ -92,7 +92,9 @@ export function rangeInsert(pfn: u32, pfnEnd: u32): void {
   }
 }
 
-/** The first block of the list of exactly `from` whose low 2^order frames lie below `pfnEnd`, or 0. */
+/**
+ * The first block of the list of exactly `from` whose low 2^order frames lie below `pfnEnd`, or 0.
+ */
 export function blockFindIn(type: u32, from: u32, order: u32, pfnEnd: u32): u32 {
   const size = (<u32>1) << order;
   let pfn = FreeList.at(type, from).first;

@@ -34,6 +34,8 @@ export {
   frameWord,
 } from "./frames";
 export { pinRange, unpinRange } from "./pin";
+export { compact, movablePin } from "./migrate";
+export { movableAlloc, movableAt, movableFree, movableUnpin } from "./movable";
 export { cmaAlloc, cmaDeclare, cmaLargestFree, cmaRegionAt, cmaRelease } from "./cma";
 export {
   sgCopy,
@@ -94,5 +96,5 @@ export {
   fenceStatus,
   fenceTimestampMs,
 } from "./fence";
-export { check, frameCountIn, pinnedFrameCount } from "./check";
+export { check, frameCountIn, largestFreeRun, pinnedFrameCount } from "./check";
 export { rebuild } from "./rebuild";

@@ -63,6 +63,7 @@ export class Header {
   objectCount: u32; // live objects; under slabLock
   generation: u32; // of the youngest object; under slabLock
   regionCount: u32;
+  reserveFrames: u32; // listed frames that movable requests leave to all others
   fenceContexts: u32; // fence contexts given out; context 0 belongs to nobody
   reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes
 }
@@ -73,12 +74,13 @@ export const SLAB_LOCK_AT: usize = HEADER_AT + 192;
 export const SLAB_CACHES_AT: usize = HEADER_AT + 256; // partial slabs by cache: u32 pfn each
 export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions: u32 each
 export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by type: bit n = order n has a block
+export const MOVABLE_LOCK_AT: usize = HEADER_AT + 704;
 export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first pfn, 0 = none
 
 const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
 
 if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");
-if (FREE_HEADS_END > HEADER_AT + HEADER_BYTES) ERROR("the free lists leave the header");
+if (FREE_HEADS_END > MOVABLE_LOCK_AT) ERROR("the free lists reach into movableLock");
 if (MAX_REGIONS * 4 > 64) ERROR("the regions leave their line");
 
 export function header(): Header {

@@ -23,7 +23,8 @@ export const KIND_DOMAIN: u32 = 3;
 export const KIND_DEVICE: u32 = 4;
 export const KIND_MAPPING: u32 = 5;
 export const KIND_FENCE: u32 = 6;
-export const KINDS: u32 = 7;
+export const KIND_MOVABLE: u32 = 7;
+export const KINDS: u32 = 8;
 
 export const PAYLOAD_OFFSET: usize = 16;
 export const PAYLOAD_BYTES: usize = 48;

@@ -28,6 +28,7 @@ const ORDER_MASK: u32 = 15;
 export const PIN_SHIFT: u32 = 14;
 export const PIN: u32 = 1 << PIN_SHIFT;
 export const PINS_MASK: u32 = ~(PIN - 1);
+export const PINS_MAX: u32 = PINS_MASK / PIN;
 
 export const FREE: u32 = 0; // in the buddy, or free in its CMA region
 export const CACHED: u32 = 1; // in a thread's magazine
@@ -99,6 +100,21 @@ export class Frame {
 export class Page {
   next: u32; // in a buddy list or a list of slabs; 0 = end
   prev: u32; // 0 = first
+
+  /** The movable that a MOVABLE frame belongs to (movable.ts), as a handle. */
+  get owner(): u32 {
+    return this.next;
+  }
+
+  /** The place of a MOVABLE frame in its owner's list. */
+  get index(): u32 {
+    return this.prev;
+  }
+
+  own(owner: u32, index: u32): void {
+    this.next = owner;
+    this.prev = index;
+  }
 
   static at(pfn: u32): Page {
     return changetype<Page>(header().pagesAt + <usize>pfn * PAGE_BYTES);

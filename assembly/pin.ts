@@ -12,9 +12,7 @@
 import { EAGAIN, EINVAL, ENOENT, EOVERFLOW } from "./errno";
 import { FRAMES_LOCK_AT } from "./layout";
 import { lock, unlock } from "./lock";
-import { CACHED, FREE, Frame, PIN, PINS_MASK, RESERVED, isFrameRange, wordsAdd } from "./page";
-
-const PINS_MAX: u32 = PINS_MASK / PIN;
+import { CACHED, FREE, Frame, PIN, PINS_MAX, RESERVED, isFrameRange, wordsAdd } from "./page";
 
 /**
  * Pins the frames [pfn, pfn + count). 0, or EINVAL, ENOENT (a free frame), EOVERFLOW, EAGAIN: then

@@ -10,7 +10,6 @@
 
 import { bitmapFree, bitmapInit } from "./bitmap";
 import { objectNext, objectPayload } from "./check";
-import { Region, RegionSlot } from "./cma";
 import { Device, Mapping } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
@@ -25,7 +24,8 @@ import {
   objectFind,
   recordOf,
 } from "./object";
-import { CACHED, FREE, Frame, MIGRATE_CMA, SLAB, pageblockType } from "./page";
+import { CACHED, CMA, FREE, Frame, MIGRATE_CMA, MOVABLE, SLAB, pageblockType } from "./page";
+import { Region, RegionSlot, bitmapBase } from "./region";
 import { SgTable } from "./sg";
 import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, slabListInsert } from "./slab";
 import { Thread } from "./thread";
@@ -101,14 +101,13 @@ function rebuildRegions(): void {
   for (let index = objectNext(0, KIND_REGION); index != 0; index = objectNext(index, KIND_REGION)) {
     const payload = objectPayload(index);
     const region = Region.at(payload);
-    bitmapInit(
-      region.bitmapAt,
-      region.bitCount,
-      (header().physPfnBase + region.basePfn) >> region.orderPerBit,
-    );
+    const base = bitmapBase(region.basePfn, region.orderPerBit);
+    bitmapInit(region.bitmapAt, region.bitCount, base);
+    region.lendPfn = region.basePfn + region.frameCount;
+    region.lentFrames = lentFrames(region);
     region.usedBits = region.bitCount;
     for (let bit: u32 = 0; bit < region.bitCount; bit++) {
-      if (Frame.at(region.basePfn + (bit << region.orderPerBit)).state != FREE) continue;
+      if (Frame.at(region.basePfn + (bit << region.orderPerBit)).state == CMA) continue;
       bitmapFree(region.bitmapAt, bit, 1);
       region.usedBits -= 1;
     }
@@ -146,4 +145,12 @@ function rebuildMappings(): void {
     device.mappingCount += 1;
     SgTable.at(objectFind(mapping.table, KIND_TABLE)).mapCount += 1;
   }
+}
+
+function lentFrames(region: Region): u32 {
+  let lent: u32 = 0;
+  for (let i: u32 = 0; i < region.frameCount; i++) {
+    lent += <u32>(Frame.at(region.basePfn + i).state == MOVABLE);
+  }
+  return lent;
 }

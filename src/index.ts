@@ -35,6 +35,14 @@ export { type AllocOptions, Heap } from "./heaps/heap.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
 export { type FrameOptions, FramePool } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
+export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { type SgEntry, SgTable } from "./mm/sg-table.ts";
-export { type OpenOptions, open, openSync, System, type SystemStats } from "./system.ts";
+export {
+  type Compaction,
+  type OpenOptions,
+  open,
+  openSync,
+  System,
+  type SystemStats,
+} from "./system.ts";
 export { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES } from "./units.ts";

@@ -24,6 +24,7 @@ import { FdTable } from "./files/fd-table.ts";
 import { createHeaps, type Heap } from "./heaps/heap.ts";
 import { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
+import { Movable } from "./mm/movable.ts";
 import { SgTable } from "./mm/sg-table.ts";
 import { FRAME_BYTES, formatBytes, GiB, PAGEBLOCK_BYTES, pfnOf } from "./units.ts";
 
@@ -51,6 +52,13 @@ export interface SystemStats {
   readonly faultCount: number;
   /** Frames that are pinned now. */
   readonly pinnedFrames: number;
+}
+
+/** What compacting gained. Runs are in frames, outside the CMA regions. */
+export interface Compaction {
+  readonly movedFrames: number;
+  readonly largestRunBefore: number;
+  readonly largestRunAfter: number;
 }
 
 const FRAME_FREE = 0;
@@ -174,6 +182,23 @@ export class System {
     }
     const result = this.core.exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
     return new SgTable(this.core, checked(result, "build an sg table", tableReason), false);
+  }
+
+  /** Memory of `frameCount` frames that may move while it is not pinned. EINVAL, ENOMEM. */
+  movable(frameCount: number): Movable {
+    this.#requireOpen("allocate movable memory");
+    const frames = this.core.u8.length / FRAME_BYTES;
+    requireInteger(frameCount, "frameCount", 1, frames, "allocate movable memory");
+    return new Movable(this.core, frameCount);
+  }
+
+  /** Moves movable frames to the top of memory, and says what that gained. Cost: O(frames). */
+  compact(): Compaction {
+    this.#requireOpen("compact memory");
+    const largestRunBefore = this.core.exports.largestFreeRun();
+    const movedFrames = this.core.exports.compact();
+    this.core.bytesCopied += movedFrames * FRAME_BYTES;
+    return { movedFrames, largestRunBefore, largestRunAfter: this.core.exports.largestFreeRun() };
   }
 
   /** What the system holds and has done. Cost: O(frames). */

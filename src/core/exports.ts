@@ -41,6 +41,7 @@ export interface CoreExports extends WebAssembly.Exports {
   rebuild(): void;
   frameCountIn(state: number): number;
   pinnedFrameCount(): number;
+  largestFreeRun(): number;
 
   bitmapBytes(bitCount: number, base: number): number;
   bitmapInit(at: number, bitCount: number, base: number): void;
@@ -75,6 +76,13 @@ export interface CoreExports extends WebAssembly.Exports {
   cmaRelease(region: number, pfn: number, frameCount: number): number;
   cmaLargestFree(region: number): number;
   cmaRegionAt(region: number): number;
+
+  movableAlloc(frameCount: number): number;
+  movableFree(movable: number): number;
+  movableAt(movable: number): number;
+  movablePin(movable: number, isLongterm: number): number;
+  movableUnpin(movable: number): number;
+  compact(): number;
 
   sgTableAlloc(count: number): number;
   sgTableFromPages(

@@ -18,7 +18,7 @@ import type { Core } from "../core/core.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import { negotiate } from "../dma-buf/negotiate.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
-import { checked, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
+import { checked, codeOf, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import {
   ADDRESS_END,
@@ -152,7 +152,7 @@ function placeContiguous(context: HeapContext, buf: DmaBuf, addressEnd: number):
     }
     const handle = regionAlloc(context, buf, region);
     if (handle >= 0) return handle;
-    refusals.push(`region ${region.name}: ${region.explain("ENOMEM")}`);
+    refusals.push(`region ${region.name}: ${region.explain(codeOf(handle))}`);
   }
   const reason =
     refusals.length > 0

@@ -15,9 +15,15 @@ import { FrameRange } from "./frame-range.ts";
 const BASE_PFN = 1;
 const FRAME_COUNT = 2;
 const ORDER_PER_BIT = 3;
+const LENT_FRAMES = 6;
 const USED_BITS = 7;
 const ALLOC_COUNT = 8;
 const FAIL_COUNT = 9;
+
+// A frame's word (assembly/page.ts): its state in the low digits, its pins in the high ones.
+const STATES = 16;
+const MOVABLE = 4;
+const PIN: number = 2 ** 14;
 
 /** What a region has done and holds. */
 export interface CmaStats {
@@ -26,6 +32,8 @@ export interface CmaStats {
   readonly usedFrames: number;
   /** The longest run of free frames. */
   readonly largestFreeFrames: number;
+  /** Free frames that movable memory has borrowed. */
+  readonly lentFrames: number;
   readonly allocCount: number;
   readonly failCount: number;
 }
@@ -75,10 +83,23 @@ export class CmaRegion {
 
   /** Why the region refused, for a message. */
   explain(code: ErrnoCode): string {
+    if (code === "EBUSY") return this.#blockers();
     if (code !== "ENOMEM") return "another thread holds the region; try again";
     const { usedFrames, frameCount, largestFreeFrames } = this.stats();
     const largest = `${largestFreeFrames} frames (${formatBytes(largestFreeFrames * FRAME_BYTES)})`;
     return `${usedFrames} of ${frameCount} frames are used, the largest free run is ${largest}`;
+  }
+
+  /** Which pinned frames keep runs from being made. */
+  #blockers(): string {
+    const pinned: number[] = [];
+    for (let pfn = this.basePfn; pfn < this.basePfn + this.frameCount; pfn++) {
+      const word = this.#core.exports.frameWord(pfn) >>> 0;
+      if (word % STATES === MOVABLE && word >= PIN) pinned.push(pfn);
+    }
+    const shown = pinned.slice(0, 8).join(", ");
+    const more = pinned.length > 8 ? ` and ${pinned.length - 8} more` : "";
+    return `pinned frames are in the way: ${shown}${more}; unpin them`;
   }
 
   /** What the region holds. Cost: a walk over its bitmap. */
@@ -87,6 +108,7 @@ export class CmaRegion {
       frameCount: this.frameCount,
       usedFrames: this.#field(USED_BITS) * 2 ** this.#field(ORDER_PER_BIT),
       largestFreeFrames: this.#core.exports.cmaLargestFree(this.handle) >>> 0,
+      lentFrames: this.#field(LENT_FRAMES),
       allocCount: this.#field(ALLOC_COUNT),
       failCount: this.#field(FAIL_COUNT),
     };

@@ -1,0 +1,125 @@
+// Moving frames: copy the bytes, point the owner at the copy, free the original.
+//
+//   before   list[i] ─► frame a (MOVABLE, no pins)      frame b (free)
+//   after    list[i] ─► frame b (MOVABLE)               frame a (free, or its region's)
+//
+// Z1  The owner's list names a frame with the right bytes at every moment: the copy is made before
+//     the list is changed.
+// Z2  A pinned frame does not move; what is in the way stays in the way, and the answer is EBUSY.
+//
+// The caller holds movableLock.
+//
+// Compare migrate_pages() and compact_zone() in the kernel's mm/migrate.c and mm/compaction.c.
+
+import { EBUSY, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
+import { rangeTake } from "./free-list";
+import { FRAMES_LOCK_AT, FRAME_BYTES, MOVABLE_LOCK_AT, frameAt, header } from "./layout";
+import { lockHard, unlock } from "./lock";
+import { magazineDrain } from "./magazine";
+import { Movable, movableFrameDrop, movableFrameTake, movablePinsAdd } from "./movable";
+import { KIND_MOVABLE, objectFind } from "./object";
+import {
+  DIRTY,
+  FREE,
+  Frame,
+  MIGRATE_CMA,
+  MOVABLE,
+  PIN,
+  PINS_MAX,
+  Page,
+  pageblockType,
+} from "./page";
+import { regionTakeBack } from "./region";
+import { threadIndex } from "./thread";
+
+/** Moves the bytes of movable frame `from` to `to`, which is MOVABLE and nobody's yet. */
+function frameMove(from: u32, to: u32): void {
+  const page = Page.at(from);
+  memory.copy(frameAt(to), frameAt(from), FRAME_BYTES);
+  Frame.at(to).word = (Frame.at(to).word & ~DIRTY) | (Frame.at(from).word & DIRTY);
+  Page.at(to).own(page.owner, page.index);
+  Movable.at(objectFind(page.owner, KIND_MOVABLE)).frame(page.index).pfn = to; // Z1
+}
+
+/**
+ * Empties movable frame `pfn` into one outside the CMA regions; the frame stays marked MOVABLE. 0,
+ * EBUSY (Z2) or ENOMEM.
+ */
+export function frameEvacuate(pfn: u32): i32 {
+  if (Frame.at(pfn).pins != 0) return EBUSY;
+  const to = movableFrameTake(false);
+  if (to == 0) return ENOMEM;
+  frameMove(pfn, to);
+  return 0;
+}
+
+/**
+ * Pins movable memory; `isLongterm` first moves it out of the CMA regions. 0, or ESTALE, ENOMEM,
+ * EOVERFLOW.
+ */
+export function movablePin(handle: u32, isLongterm: u32): i32 {
+  const payload = objectFind(handle, KIND_MOVABLE);
+  if (payload == 0 || Movable.at(payload).isDying != 0) return ESTALE;
+  const movable = Movable.at(payload);
+  lockHard(MOVABLE_LOCK_AT);
+  let error = movable.pinCount == PINS_MAX ? EOVERFLOW : 0;
+  if (error == 0 && isLongterm != 0) error = leaveRegions(movable);
+  if (error == 0) {
+    movable.pinCount += 1;
+    movablePinsAdd(movable, PIN);
+  }
+  unlock(MOVABLE_LOCK_AT);
+  return error;
+}
+
+/**
+ * Moves every lent frame of a movable out of its region. 0, EBUSY (pinned there already) or ENOMEM.
+ */
+function leaveRegions(movable: Movable): i32 {
+  for (let i: u32 = 0; i < movable.frameCount; i++) {
+    const pfn = movable.frame(i).pfn;
+    if (pageblockType(pfn) != MIGRATE_CMA) continue;
+    const error = frameEvacuate(pfn);
+    if (error != 0) return error;
+    regionTakeBack(pfn);
+  }
+  return 0;
+}
+
+/**
+ * Moves movable frames outside the CMA regions to the top of memory, so that what is below grows
+ * together. Frames moved.
+ */
+export function compact(): u32 {
+  magazineDrain();
+  lockHard(MOVABLE_LOCK_AT);
+  let moved: u32 = 0;
+  let low = header().firstFrame;
+  let high = header().backedFrames;
+  while (true) {
+    while (low < high && !isMovableFrame(low)) low += 1;
+    do {
+      high -= 1;
+    } while (high > low && !isListedFrame(high));
+    if (high <= low) break;
+    lockHard(FRAMES_LOCK_AT);
+    const isTaken = rangeTake(high, 1);
+    if (isTaken) Frame.at(high).take(MOVABLE, threadIndex());
+    unlock(FRAMES_LOCK_AT);
+    if (!isTaken) continue;
+    frameMove(low, high);
+    movableFrameDrop(low);
+    moved += 1;
+  }
+  unlock(MOVABLE_LOCK_AT);
+  return moved;
+}
+
+function isMovableFrame(pfn: u32): bool {
+  const frame = Frame.at(pfn);
+  return frame.state == MOVABLE && frame.pins == 0 && pageblockType(pfn) != MIGRATE_CMA;
+}
+
+function isListedFrame(pfn: u32): bool {
+  return Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA;
+}
