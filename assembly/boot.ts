@@ -37,7 +37,7 @@ export function coreOpen(
   pageblocksMark(0, backedFrames, MIGRATE_MOVABLE);
   setPageblockType(firstFrame, MIGRATE_UNMOVABLE); // shared with the map: records go here first
   framesInsert(firstFrame, backedFrames);
-  header().reserveFrames = <u32>sqrt<f64>(<f64>(backedFrames * 4)); // as min_free_kbytes: 4 sqrt(KiB)
+  header().reserveFrames = <u32>sqrt<f64>(<f64>(backedFrames * 4)); // 4 sqrt(KiB) KiB, as Linux
   return 0;
 }
 

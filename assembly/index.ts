@@ -96,5 +96,6 @@ export {
   fenceStatus,
   fenceTimestampMs,
 } from "./fence";
-export { check, frameCountIn, largestFreeRun, pinnedFrameCount } from "./check";
+export { check } from "./check";
+export { frameCountIn, largestFreeRun, pinnedFrameCount } from "./check-frames";
 export { rebuild } from "./rebuild";

@@ -48,7 +48,7 @@ const coreOrder = [
   "iommu",
   "dma-device dma dma-access",
   "fence",
-  "check",
+  "check-frames check",
   "rebuild",
   "boot",
   "index",

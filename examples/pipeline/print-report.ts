@@ -28,7 +28,8 @@ function headline({ clip, frames, runMs }: Report): string {
   const seconds = runMs / 1000;
   const rate = (frames.length / seconds).toFixed(0);
   return (
-    `${frames.length} ${frames.length === 1 ? "frame" : "frames"} of ${clip.width} x ${clip.height}` +
+    `${frames.length} ${frames.length === 1 ? "frame" : "frames"} of ` +
+    `${clip.width} x ${clip.height}` +
     ` from ${shortPath(clip.path)}, ` +
     `in ${seconds.toFixed(2)} s (${rate} a second)`
   );
