@@ -26,6 +26,7 @@
 // Known limit: bounds count to LANE_CAP. A request of more bits measures each free run of at least
 // that length below its answer, a few ns for each.
 
+import { bitmapCheck } from "./bitmap-check";
 import {
   Bitmap,
   HEADER_BYTES,
@@ -179,57 +180,50 @@ export function bitmapIsTaken(at: usize, first: u32, count: u32): bool {
   return nextFree(bitmap, end - count, end) == end;
 }
 
-/** How many bits are taken. Costs O(words). */
-export function bitmapTakenCount(at: usize): u32 {
-  const bitmap = Bitmap.at(at);
-  let freeCount: u32 = 0;
-  for (let wordIndex: u32 = 0; wordIndex < bitmap.wordCount; wordIndex++) {
-    freeCount += <u32>popcnt(load<u64>(bitmap.wordAt(wordIndex)));
-  }
-  return bitmap.bitCount - freeCount;
-}
-
-/** The length of the longest run of free bits. Costs O(words). */
-export function bitmapLargestFree(at: usize): u32 {
-  const bitmap = Bitmap.at(at);
-  let largest: u32 = 0;
-  let count: u32 = 0; // of the run that reaches the end of the words walked so far
-  for (let wordIndex: u32 = 0; wordIndex <= bitmap.wordCount; wordIndex++) {
-    const word = load<u64>(bitmap.wordAt(wordIndex)); // the guard ends the last run (M2)
-    if (word == <u64>-1) {
-      count += 64;
-      continue;
-    }
-    largest = max(largest, count + <u32>ctz(~word));
-    while (largest < 64 && runStarts(word, largest + 1) != 0) largest += 1;
-    count = <u32>clz(~word);
-  }
-  return largest;
-}
-
 function isInside(bitmap: Bitmap, first: u32, count: u32): bool {
   return first <= bitmap.bitCount && count <= bitmap.bitCount - first;
 }
 
 // ---- Finding positions
 
-/** The lowest free position, or NONE. */
-function findBit(bitmap: Bitmap): u32 {
+/** The lowest word with a free bit, or NONE. */
+function firstFreeWord(bitmap: Bitmap): u32 {
   for (let groupIndex: u32 = 0; groupIndex < bitmap.groupCount; groupIndex++) {
     const groups = load<u64>(bitmap.anyGroups + ((<usize>groupIndex) << 3));
     if (groups == 0) continue;
     const anyIndex = (groupIndex << 6) | <u32>ctz(groups);
-    const words = load<u64>(bitmap.anyWords + ((<usize>anyIndex) << 3));
-    const wordIndex = (anyIndex << 6) | <u32>ctz(words);
-    return (wordIndex << 6) | <u32>ctz(load<u64>(bitmap.wordAt(wordIndex))); // M3
+    return (anyIndex << 6) | <u32>ctz(load<u64>(bitmap.anyWords + ((<usize>anyIndex) << 3))); // M3
   }
   return NONE;
+}
+
+/** The lowest free bit, or NONE. */
+function findBit(bitmap: Bitmap): u32 {
+  const wordIndex = firstFreeWord(bitmap);
+  if (wordIndex == NONE) return NONE;
+  return (wordIndex << 6) | <u32>ctz(load<u64>(bitmap.wordAt(wordIndex)));
+}
+
+/**
+ * The lowest free run of `count` <= 64 positions at a multiple of 2^order, order <= 6, if the first
+ * word with a free bit holds it, or NONE: no earlier word has a bit to offer, so the bounds need
+ * not be asked.
+ */
+function findInFirstWord(bitmap: Bitmap, count: u32, order: u32): u32 {
+  const wordIndex = firstFreeWord(bitmap);
+  if (wordIndex == NONE) return NONE;
+  const starts = runStarts(load<u64>(bitmap.wordAt(wordIndex)), count) & bitmap.stride(order);
+  return starts == 0 ? NONE : (wordIndex << 6) | <u32>ctz(starts);
 }
 
 /** The lowest free run of `count` positions at a multiple of 2^order, for order <= 10, or NONE. */
 function findRun(bitmap: Bitmap, count: u32, order: u32): u32 {
   const bitOrder = min(order, LANE_ORDER_MAX); // in a word, order 6 and all above mean its bit 0
   const alignedBits = bitmap.stride(bitOrder);
+  if (count <= 64 && order <= LANE_ORDER_MAX) {
+    const found = findInFirstWord(bitmap, count, order);
+    if (found != NONE) return found;
+  }
   const bound = min(count, LANE_CAP);
   const wordCount = bitmap.wordCount;
   let wordIndex: u32 = 0;

@@ -13,8 +13,8 @@
 
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
-import { blockCut, blockFind, frameInsert, rangeInsert } from "./free-list";
-import { FRAMES_LOCK_AT, MAX_ORDER, header } from "./layout";
+import { FreeOrders, blockCut, blockFind, frameInsert, rangeInsert } from "./free-list";
+import { FRAMES_LOCK_AT, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { CACHED, Frame, PINS_MASK, PfnCell, STATE_MASK, wordsFree, wordsTake } from "./page";
 import { stealTake } from "./steal";
@@ -53,24 +53,28 @@ export function bulkAlloc(listAt: usize, count: u32, state: u32, type: u32): i32
   if (count == 0 || count > header().frameCount) return EINVAL;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
   let done: u32 = 0;
-  let order = min(31 - <u32>clz(count), MAX_ORDER);
   while (done < count) {
-    while ((<u32>1) << order > count - done) order -= 1;
+    const order = smallOrder(type, count - done);
     const pfn = blockTake(order, NONE, type);
-    if (pfn != 0) {
-      const size = (<u32>1) << order;
-      wordsTake(pfn, size, state, threadIndex());
-      for (let i: u32 = 0; i < size; i++) PfnCell.at(listAt, done + i).pfn = pfn + i;
-      done += size;
-    } else if (order > 0) {
-      order -= 1;
-    } else {
-      break;
-    }
+    if (pfn == 0) break; // not even a single frame
+    const size = (<u32>1) << order;
+    wordsTake(pfn, size, state, threadIndex());
+    for (let i: u32 = 0; i < size; i++) PfnCell.at(listAt, done + i).pfn = pfn + i;
+    done += size;
   }
   if (done < count) for (let i: u32 = 0; i < done; i++) frameInsert(PfnCell.at(listAt, i).pfn);
   unlock(FRAMES_LOCK_AT);
   return done < count ? ENOMEM : 0;
+}
+
+/**
+ * The order of the block that `left` > 0 single frames are best taken from: the smallest that is
+ * listed, so that large ones stay whole, but no larger than what is needed. When the type's own
+ * lists are empty, a single frame is stolen.
+ */
+export function smallOrder(type: u32, left: u32): u32 {
+  const orders = FreeOrders.at(type).mask;
+  return orders == 0 ? 0 : min(<u32>ctz(orders), 31 - <u32>clz(left));
 }
 
 /**

@@ -8,7 +8,8 @@
 // records + table entries).
 
 import { bitmapCheck } from "./bitmap-check";
-import { bitmapIsFree, bitmapTakenCount } from "./bitmap";
+import { bitmapTakenCount } from "./bitmap-count";
+import { bitmapIsFree } from "./bitmap";
 import { checkFrames, checkLists, checkThreads, frameCountIn } from "./check-frames";
 import { Device, Mapping } from "./dma-device";
 import { Domain } from "./iommu";
@@ -16,31 +17,8 @@ import { iovaCheck } from "./iova-check";
 import { IovaSpace } from "./iova-space";
 import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
 import { Movable } from "./movable";
-import {
-  KINDS,
-  KIND_DEVICE,
-  KIND_DOMAIN,
-  KIND_MAPPING,
-  KIND_MOVABLE,
-  KIND_REGION,
-  KIND_TABLE,
-  ObjectRecord,
-  PAYLOAD_OFFSET,
-  handleOf,
-  objectFind,
-} from "./object";
-import {
-  CMA,
-  FREE,
-  Frame,
-  MIGRATE_CMA,
-  MOVABLE,
-  OBJECT,
-  Page,
-  SLAB,
-  TABLE,
-  pageblockType,
-} from "./page";
+import { KINDS, KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, KIND_MOVABLE, KIND_REGION, KIND_TABLE, ObjectRecord, PAYLOAD_OFFSET, handleOf, objectFind } from "./object";
+import { CMA, FREE, Frame, MIGRATE_CMA, MOVABLE, OBJECT, Page, SLAB, TABLE, pageblockType } from "./page";
 import { pgtCheck, pgtTableCount } from "./pgtable";
 import { Region, bitmapBase, bitmapFrames } from "./region";
 import { SgEntry, entriesFrames } from "./sg-entries";

@@ -11,57 +11,19 @@
 //
 // Compare cma_alloc() and cma_release() in the kernel's mm/cma.c.
 
-import {
-  bitmapAlloc,
-  bitmapFindFrom,
-  bitmapFree,
-  bitmapInit,
-  bitmapIsTaken,
-  bitmapLargestFree,
-  bitmapTake,
-} from "./bitmap";
+import { bitmapLargestFree } from "./bitmap-count";
+import { bitmapAlloc, bitmapFindFrom, bitmapFree, bitmapInit, bitmapIsTaken, bitmapTake } from "./bitmap";
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
 import { rangeInsert, rangeTake } from "./free-list";
-import {
-  FRAMES_LOCK_AT,
-  MAX_ORDER,
-  MAX_REGIONS,
-  MOVABLE_LOCK_AT,
-  PAGEBLOCK_ORDER,
-  frameAt,
-  header,
-} from "./layout";
+import { FRAMES_LOCK_AT, MAX_ORDER, MAX_REGIONS, MOVABLE_LOCK_AT, PAGEBLOCK_ORDER, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { runAlloc } from "./magazine";
 import { frameEvacuate } from "./migrate";
 import { KIND_REGION, objectAlloc, objectFind, objectFree, recordOf } from "./object";
-import {
-  CMA,
-  FREE,
-  Frame,
-  MIGRATE_CMA,
-  MIGRATE_MOVABLE,
-  MOVABLE,
-  OBJECT,
-  PINS_MASK,
-  RESERVED,
-  STATE_MASK,
-  pageblocksMark,
-  wordsChange,
-  wordsFree,
-  wordsMatch,
-  wordsTake,
-} from "./page";
+import { CMA, FREE, Frame, MIGRATE_CMA, MIGRATE_MOVABLE, MOVABLE, OBJECT, PINS_MASK, RESERVED, STATE_MASK, pageblocksMark, wordsChange, wordsFree, wordsMatch, wordsTake } from "./page";
 import { must } from "./panic";
-import {
-  Region,
-  RegionSlot,
-  bitmapBase,
-  bitmapFrames,
-  regionFreed,
-  regionTakeBack,
-} from "./region";
+import { Region, RegionSlot, bitmapBase, bitmapFrames, regionFreed, regionTakeBack } from "./region";
 import { threadIndex } from "./thread";
 
 const C1: u32 = 6701;
@@ -179,7 +141,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
  */
 function runHandOut(region: Region, pfn: u32, bits: u32): void {
   const frames = bits << region.orderPerBit;
-  must(wordsMatch(pfn, frames, STATE_MASK | PINS_MASK, FREE), C1, pfn);
+  if (CHECKS) must(wordsMatch(pfn, frames, STATE_MASK | PINS_MASK, FREE), C1, pfn);
   wordsTake(pfn, frames, CMA, threadIndex());
   region.usedBits += bits;
   region.allocCount += 1;
@@ -264,7 +226,7 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
     unlock(payload);
     return isHeld ? EBUSY : ENOENT;
   }
-  must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
+  if (CHECKS) must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
   wordsFree(first, frames);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;

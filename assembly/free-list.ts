@@ -49,7 +49,7 @@ export function listInsert(pfn: u32, order: u32): void {
 }
 
 export function listRemove(pfn: u32, order: u32): void {
-  must(Frame.at(pfn).isFreeHead && Frame.at(pfn).order == order, B1, pfn);
+  if (CHECKS) must(Frame.at(pfn).isFreeHead && Frame.at(pfn).order == order, B1, pfn);
   const page = Page.at(pfn);
   const next = page.next;
   const prev = page.prev;

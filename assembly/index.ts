@@ -20,10 +20,9 @@ export {
   bitmapInit,
   bitmapIsFree,
   bitmapIsTaken,
-  bitmapLargestFree,
   bitmapTake,
-  bitmapTakenCount,
 } from "./bitmap";
+export { bitmapLargestFree, bitmapTakenCount } from "./bitmap-count";
 export { magazineDrain } from "./magazine";
 export {
   bulkFramesAlloc,

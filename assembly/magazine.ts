@@ -7,7 +7,7 @@
 // A2  Every frame that is given back is dirty: its owner may have written there.
 
 import { NONE } from "./bits";
-import { blockTake, runTake } from "./buddy";
+import { blockTake, runTake, smallOrder } from "./buddy";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
 import { frameInsert, rangeInsert } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, MAX_ORDER, frameAt } from "./layout";
@@ -32,19 +32,14 @@ function magazineRefill(): i32 {
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
   const me = self();
   let count: u32 = 0;
-  let order: u32 = 31 - <u32>clz(REFILL_FRAMES);
   while (count < REFILL_FRAMES) {
+    const order = smallOrder(MIGRATE_UNMOVABLE, REFILL_FRAMES - count);
     const pfn = blockTake(order, NONE, MIGRATE_UNMOVABLE);
-    if (pfn == 0) {
-      if (order == 0) break;
-      order -= 1;
-      continue;
-    }
+    if (pfn == 0) break;
     const size = (<u32>1) << order;
     wordsTake(pfn, size, CACHED, threadIndex());
     // The lowest frame is pushed last and popped first.
     for (let i = size; i > 0; i--) me.setCached(count++, pfn + i - 1);
-    while (order > 0 && count + ((<u32>1) << order) > REFILL_FRAMES) order -= 1;
   }
   me.cachedCount = count;
   unlock(FRAMES_LOCK_AT);

@@ -169,17 +169,31 @@ export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
 
 /** Hands [pfn, pfn + count) to `state`; keeps the dirty bits. */
 export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
+  if (count == 1) {
+    Frame.at(pfn).take(state, thread);
+    return;
+  }
   wordsChange(pfn, count, DIRTY, state | (thread << THREAD_SHIFT));
 }
 
 /** Marks [pfn, pfn + count) free and dirty: somebody may have written there. */
 export function wordsFree(pfn: u32, count: u32): void {
-  wordsChange(pfn, count, 0, FREE | DIRTY);
+  let at = changetype<usize>(Frame.at(pfn));
+  const end = at + ((<usize>count) << 2);
+  const word = i32x4.splat(FREE | DIRTY);
+  for (; at + 64 <= end; at += 64) {
+    v128.store(at, word, 0);
+    v128.store(at, word, 16);
+    v128.store(at, word, 32);
+    v128.store(at, word, 48);
+  }
+  for (; at < end; at += 4) store<u32>(at, FREE | DIRTY);
 }
 
 /** Whether (word & mask) == value for every frame of [pfn, pfn + count). */
 export function wordsMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
   let at = changetype<usize>(Frame.at(pfn));
+  if (count == 1) return (load<u32>(at) & mask) == value;
   const end = at + ((<usize>count) << 2);
   const masks = i32x4.splat(mask);
   const values = i32x4.splat(value);

@@ -75,16 +75,10 @@ export function entriesFrames(count: u32): u32 {
 }
 
 /**
- * Cuts a run made for `count` entries down to what `used` of them need (S3). The list's address, or
- * 0.
+ * Cuts a run made for `count` entries down to what `used` > 1 of them need (S3). The list's
+ * address.
  */
 export function entriesShrink(at: usize, count: u32, used: u32): usize {
-  if (used == 1) {
-    const only = entriesAlloc(1);
-    if (only != 0) memory.copy(only, at, ENTRY_BYTES);
-    entriesFree(at, count);
-    return only;
-  }
   const frames = entryFrames(used);
   const rest = entryFrames(count) - frames;
   if (rest > 0) runFree(<u32>(at >> FRAME_SHIFT) + frames, rest, OBJECT);

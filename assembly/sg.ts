@@ -9,16 +9,19 @@
 // S4  A table whose `source` is not 0 owns its frames and gives them back when it is freed
 //     (storage.ts).
 // S5  mapCount is the number of mappings made of the table; such a table is not freed.
+// S7  A table of one entry holds it itself, behind its fields; a mapping always has a list of its
+//     own.
 //
 // Compare lib/scatterlist.c in the kernel.
 
 import { EBUSY, EINVAL, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
+import { KIND_TABLE, PAYLOAD_BYTES, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { isFrameRange } from "./page";
 import {
   ENTRIES_MAX,
   ENTRIES_PER_FRAME,
+  ENTRY_BYTES,
   ENTRY_SHIFT,
   SgEntry,
   entriesAlloc,
@@ -29,6 +32,7 @@ import {
 import { entryWrite, sgPack, sgPackedCount, sgTrim } from "./sg-pack";
 import { workspaceAt } from "./thread";
 
+const INLINE_OFFSET: usize = 32; // of a single entry in the payload, 16-aligned
 const PAGES_MAX: u32 = 0xfffff; // a table holds less than 4 GiB
 
 @unmanaged
@@ -44,19 +48,61 @@ export class SgTable {
   }
 }
 
-/** An object for a list that is complete. Its handle; ENOMEM frees the list. */
-export function tableCreate(entriesAt: usize, count: u32, source: u32): i32 {
-  const handle = entriesAt == 0 ? ENOMEM : objectAlloc(KIND_TABLE);
-  if (handle < 0) {
-    if (entriesAt != 0) entriesFree(entriesAt, count);
-    return handle;
+if (offsetof<SgTable>() > INLINE_OFFSET) ERROR("SgTable reaches into its entry");
+if (INLINE_OFFSET + <usize>ENTRY_BYTES > PAYLOAD_BYTES) ERROR("the entry leaves the payload");
+
+/**
+ * An object for the `count` entries built at `builtAt`, which are copied: one into the object
+ * itself (S7). Its handle, or ENOMEM.
+ */
+export function tableCopy(builtAt: usize, count: u32, source: u32): i32 {
+  const handle = objectAlloc(KIND_TABLE);
+  if (handle < 0) return handle;
+  const payload = objectFind(handle, KIND_TABLE);
+  const at = count == 1 ? payload + INLINE_OFFSET : entriesAlloc(count);
+  if (at == 0) {
+    objectFree(recordOf(payload));
+    return ENOMEM;
   }
-  const table = SgTable.at(objectFind(handle, KIND_TABLE));
+  if (count == 1) v128.store(at, v128.load(builtAt));
+  else memory.copy(at, builtAt, (<usize>count) << ENTRY_SHIFT);
+  tableFill(SgTable.at(payload), at, count, source);
+  return handle;
+}
+
+/**
+ * An object for a list of more than one entry that is complete where it lies. Its handle; ENOMEM
+ * frees the list.
+ */
+function tableAdopt(entriesAt: usize, count: u32): i32 {
+  const handle = objectAlloc(KIND_TABLE);
+  if (handle < 0) entriesFree(entriesAt, count);
+  else tableFill(SgTable.at(objectFind(handle, KIND_TABLE)), entriesAt, count, 0);
+  return handle;
+}
+
+function tableFill(table: SgTable, entriesAt: usize, count: u32, source: u32): void {
   const last = SgEntry.at(entriesAt, count - 1);
   table.entriesAt = entriesAt;
   table.origNents = count;
   table.lengthBytes = last.before + last.length;
   table.source = source;
+}
+
+/** Room to build `count` entries: the workspace, or a run that tableAdopt() can take; 0. */
+function buildingAt(count: u32): usize {
+  return count <= ENTRIES_PER_FRAME ? workspaceAt() : entriesAlloc(count);
+}
+
+/**
+ * The table of what was built in buildingAt(room): `count` of `room` entries. Its handle, or
+ * ENOMEM.
+ */
+function tableBuilt(builtAt: usize, room: u32, count: u32): i32 {
+  if (room <= ENTRIES_PER_FRAME) return tableCopy(builtAt, count, 0);
+  if (count > 1) return tableAdopt(entriesShrink(builtAt, room, count), count);
+  const handle = tableCopy(builtAt, 1, 0);
+  entriesFree(builtAt, room);
   return handle;
 }
 
@@ -64,9 +110,10 @@ export function tableCreate(entriesAt: usize, count: u32, source: u32): i32 {
 export function sgTableAlloc(count: u32): i32 {
   if (count == 0) return EINVAL;
   if (count > ENTRIES_MAX) return ENOMEM;
-  const at = entriesAlloc(count);
-  if (at != 0) memory.fill(at, 0, (<usize>count) << ENTRY_SHIFT);
-  return tableCreate(at, count, 0);
+  const at = buildingAt(count);
+  if (at == 0) return ENOMEM;
+  memory.fill(at, 0, (<usize>count) << ENTRY_SHIFT);
+  return tableBuilt(at, count, count);
 }
 
 /**
@@ -86,26 +133,17 @@ export function sgTableFromPages(
     return EINVAL;
   if (<u64>offset + size > (<u64>count) << FRAME_SHIFT) return EINVAL;
 
-  const inWorkspace = count <= ENTRIES_PER_FRAME;
-  const room = inWorkspace
-    ? count
-    : count <= ENTRIES_MAX
-      ? count
-      : sgPackedCount(listAt, count, maxPages);
-  const builtAt = inWorkspace ? workspaceAt() : room <= ENTRIES_MAX ? entriesAlloc(room) : 0;
+  const room = count <= ENTRIES_MAX ? count : sgPackedCount(listAt, count, maxPages);
+  const builtAt = room <= ENTRIES_MAX ? buildingAt(room) : 0;
   if (builtAt == 0) return ENOMEM;
   const used = sgPack(builtAt, listAt, count, maxPages);
   // As in Linux, the bytes may end early, but not before the last entry begins.
   if (used == 0 || SgEntry.at(builtAt, used - 1).before > offset + size) {
-    if (!inWorkspace) entriesFree(builtAt, room);
+    if (room > ENTRIES_PER_FRAME) entriesFree(builtAt, room);
     return EINVAL;
   }
   sgTrim(builtAt, used, offset, size);
-  if (!inWorkspace) return tableCreate(entriesShrink(builtAt, room, used), used, 0);
-
-  const at = entriesAlloc(used);
-  if (at != 0) memory.copy(at, builtAt, (<usize>used) << ENTRY_SHIFT);
-  return tableCreate(at, used, 0);
+  return tableBuilt(builtAt, room, used);
 }
 
 /**
@@ -117,13 +155,13 @@ export function sgTableFromRange(pfn: u32, count: u32, maxSegmentBytes: u32): i3
   if (!isFrameRange(pfn, count) || count > PAGES_MAX || maxPages == 0) return EINVAL;
   const entries = (count - 1) / maxPages + 1;
   if (entries > ENTRIES_MAX) return ENOMEM;
-  const at = entriesAlloc(entries);
+  const at = buildingAt(entries);
   if (at == 0) return ENOMEM;
   for (let i: u32 = 0; i < entries; i++) {
     const done = i * maxPages;
     entryWrite(at + ((<usize>i) << ENTRY_SHIFT), pfn + done, min(maxPages, count - done), done);
   }
-  return tableCreate(at, entries, 0);
+  return tableBuilt(at, entries, entries);
 }
 
 /**
@@ -147,7 +185,7 @@ export function sgTableFromList(listAt: usize, count: u32): i32 {
   }
   if (total > 0xffffffff) return EOVERFLOW;
 
-  const at = entriesAlloc(count);
+  const at = buildingAt(count);
   if (at == 0) return ENOMEM;
   let before: u32 = 0;
   for (let i: u32 = 0; i < count; i++) {
@@ -159,7 +197,7 @@ export function sgTableFromList(listAt: usize, count: u32): i32 {
     entry.before = before;
     before += segment.length;
   }
-  return tableCreate(at, count, 0);
+  return tableBuilt(at, count, count);
 }
 
 /**
@@ -197,7 +235,7 @@ export function sgTableFree(handle: u32): i32 {
 /** Frees the entries and the object. */
 export function tableDestroy(payload: usize): void {
   const table = SgTable.at(payload);
-  entriesFree(table.entriesAt, table.origNents);
+  if (table.origNents > 1) entriesFree(table.entriesAt, table.origNents);
   objectFree(recordOf(payload));
 }
 

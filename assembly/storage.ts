@@ -18,7 +18,7 @@ import { runAlloc, runFree } from "./magazine";
 import { KIND_TABLE, objectFind } from "./object";
 import { CMA, DIRTY, Frame, OWNED, PINS_MASK, STATE_MASK, wordsChange, wordsMatch } from "./page";
 import { SgEntry, entriesAlloc, entriesFree } from "./sg-entries";
-import { SgTable, sgTableFromRange, tableCreate, tableDestroy } from "./sg";
+import { SgTable, sgTableFromRange, tableCopy, tableDestroy } from "./sg";
 import { WORKSPACE_BYTES, workspaceAt } from "./thread";
 
 const ALL: u32 = 0xffffffff;
@@ -40,13 +40,9 @@ export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
   const builtAt = inWorkspace ? workspaceAt() : entriesAlloc(frameCount);
   if (builtAt == 0) return ENOMEM;
   const count = blocksTake(builtAt, frameCount, pfnEnd);
-  const at = count > 0 ? entriesAlloc(count) : 0;
-  if (at != 0) memory.copy(at, builtAt, (<usize>count) << 4);
-  else if (count > 0) blocksGive(builtAt, count);
+  const handle = count < 0 ? count : tableCopy(builtAt, count, OWNED);
+  if (handle < 0 && count > 0) blocksGive(builtAt, count);
   if (!inWorkspace) entriesFree(builtAt, frameCount);
-  if (at == 0) return count < 0 ? count : ENOMEM;
-  const handle = tableCreate(at, count, OWNED);
-  if (handle < 0) blocksGive(builtAt, count);
   return handle;
 }
 

@@ -32,7 +32,7 @@ const coreOrder = [
   "errno bits panic layout",
   "thread page",
   "lock",
-  "bitmap-lanes bitmap-check bitmap",
+  "bitmap-lanes bitmap-check bitmap-count bitmap",
   "free-list steal buddy magazine pin",
   "slab",
   "object",
@@ -149,7 +149,8 @@ describe("tidy", () => {
   });
 
   test("load and store stay in struct helpers and bit arithmetic", () => {
-    const structs = "page thread pte pgtable pgtable-tree bitmap bitmap-lanes bitmap-check";
+    const structs =
+      "page thread pte pgtable pgtable-tree bitmap bitmap-lanes bitmap-check bitmap-count";
     const nodes = "iova-node iova-space iova-path iova-block iova-tree";
     const allowed = `${structs} ${nodes}`.split(" ").map((name) => `${name}.ts`);
     for (const file of assembly.filter((name) => !allowed.includes(name))) {

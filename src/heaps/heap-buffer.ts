@@ -41,6 +41,7 @@ export class HeapBuffer implements DmaBufOps {
   readonly #physicalBase: number;
   readonly #place: Place;
   #table: SgTable | null = null;
+  #existing: ExistingStorage | null = null;
 
   /** @internal */
   constructor(core: Core, physicalBase: number, place: Place) {
@@ -55,6 +56,7 @@ export class HeapBuffer implements DmaBufOps {
       const handle = this.#place(buf);
       this.#core.exports.storageClear(handle);
       this.#table = new SgTable(this.#core, handle, true);
+      this.#existing = this.#describe(this.#table, buf.sizeBytes);
     }
     return this.#table;
   }
@@ -65,8 +67,8 @@ export class HeapBuffer implements DmaBufOps {
 
   attach(buf: DmaBuf, { device }: Attachment): void {
     const operation = `attach ${device.name} to ${buf.name}`;
-    if (this.#table !== null) {
-      const conflicts = conflictsWith(device, this.#describe(this.#table, buf));
+    if (this.#existing !== null) {
+      const conflicts = conflictsWith(device, this.#existing);
       if (conflicts.length > 0)
         fail(
           "EBUSY",
@@ -81,13 +83,17 @@ export class HeapBuffer implements DmaBufOps {
       fail("EINVAL", operation, `no storage suits: ${describeConflicts(conflicts, buf.sizeBytes)}`);
   }
 
-  #describe(table: SgTable, buf: DmaBuf): ExistingStorage {
-    const ends = Array.from(
-      table.entries(),
-      ({ pfn, offset, lengthBytes }) => pfn + framesOf(offset + lengthBytes),
-    );
-    const addressEnd = this.#physicalBase + addressOf(Math.max(...ends));
-    return { origNents: table.origNents, addressEnd, sizeBytes: buf.sizeBytes };
+  /** What attach() compares a device with; derived once, because storage never changes (HB1). */
+  #describe(table: SgTable, sizeBytes: number): ExistingStorage {
+    let pfnEnd = 0;
+    for (const { pfn, offset, lengthBytes } of table.entries()) {
+      pfnEnd = Math.max(pfnEnd, pfn + framesOf(offset + lengthBytes));
+    }
+    return {
+      origNents: table.origNents,
+      addressEnd: this.#physicalBase + addressOf(pfnEnd),
+      sizeBytes,
+    };
   }
 
   map({ buf, device }: Attachment, direction: Direction): DeviceMapping {
@@ -105,5 +111,6 @@ export class HeapBuffer implements DmaBufOps {
   release(): void {
     this.#table?.free();
     this.#table = null;
+    this.#existing = null;
   }
 }
