@@ -17,8 +17,31 @@ import { iovaCheck } from "./iova-check";
 import { IovaSpace } from "./iova-space";
 import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
 import { Movable } from "./movable";
-import { KINDS, KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, KIND_MOVABLE, KIND_REGION, KIND_TABLE, ObjectRecord, PAYLOAD_OFFSET, handleOf, objectFind } from "./object";
-import { CMA, FREE, Frame, MIGRATE_CMA, MOVABLE, OBJECT, Page, SLAB, TABLE, pageblockType } from "./page";
+import {
+  KINDS,
+  KIND_DEVICE,
+  KIND_DOMAIN,
+  KIND_MAPPING,
+  KIND_MOVABLE,
+  KIND_REGION,
+  KIND_TABLE,
+  ObjectRecord,
+  PAYLOAD_OFFSET,
+  handleOf,
+  objectFind,
+} from "./object";
+import {
+  CMA,
+  FREE,
+  Frame,
+  MIGRATE_CMA,
+  MOVABLE,
+  OBJECT,
+  Page,
+  SLAB,
+  TABLE,
+  pageblockType,
+} from "./page";
 import { pgtCheck, pgtTableCount } from "./pgtable";
 import { Region, bitmapBase, bitmapFrames } from "./region";
 import { SgEntry, entriesFrames } from "./sg-entries";

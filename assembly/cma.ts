@@ -12,18 +12,56 @@
 // Compare cma_alloc() and cma_release() in the kernel's mm/cma.c.
 
 import { bitmapLargestFree } from "./bitmap-count";
-import { bitmapAlloc, bitmapFindFrom, bitmapFree, bitmapInit, bitmapIsTaken, bitmapTake } from "./bitmap";
+import {
+  bitmapAlloc,
+  bitmapFindFrom,
+  bitmapFree,
+  bitmapInit,
+  bitmapIsTaken,
+  bitmapTake,
+} from "./bitmap";
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
 import { rangeInsert, rangeTake } from "./free-list";
-import { FRAMES_LOCK_AT, MAX_ORDER, MAX_REGIONS, MOVABLE_LOCK_AT, PAGEBLOCK_ORDER, frameAt, header } from "./layout";
+import {
+  FRAMES_LOCK_AT,
+  MAX_ORDER,
+  MAX_REGIONS,
+  MOVABLE_LOCK_AT,
+  PAGEBLOCK_ORDER,
+  frameAt,
+  header,
+} from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { runAlloc } from "./magazine";
 import { frameEvacuate } from "./migrate";
 import { KIND_REGION, objectAlloc, objectFind, objectFree, recordOf } from "./object";
-import { CMA, FREE, Frame, MIGRATE_CMA, MIGRATE_MOVABLE, MOVABLE, OBJECT, PINS_MASK, RESERVED, STATE_MASK, pageblocksMark, wordsChange, wordsFree, wordsMatch, wordsTake } from "./page";
+import {
+  CMA,
+  FREE,
+  Frame,
+  MIGRATE_CMA,
+  MIGRATE_MOVABLE,
+  MOVABLE,
+  OBJECT,
+  PINS_MASK,
+  RESERVED,
+  STATE_MASK,
+  pageblocksMark,
+  wordsChange,
+  wordsFree,
+  wordsMatch,
+  wordsTake,
+} from "./page";
 import { must } from "./panic";
-import { Region, RegionSlot, bitmapBase, bitmapFrames, regionFreed, regionTakeBack } from "./region";
+import {
+  Region,
+  RegionSlot,
+  bitmapBase,
+  bitmapFrames,
+  regionFreed,
+  regionTakeBack,
+} from "./region";
 import { threadIndex } from "./thread";
 
 const C1: u32 = 6701;

@@ -14,7 +14,16 @@ import { Device, Mapping } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
 import { DIRECTORY_ENTRIES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
-import { KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, KIND_REGION, KIND_TABLE, handleOf, objectFind, recordOf } from "./object";
+import {
+  KIND_DEVICE,
+  KIND_DOMAIN,
+  KIND_MAPPING,
+  KIND_REGION,
+  KIND_TABLE,
+  handleOf,
+  objectFind,
+  recordOf,
+} from "./object";
 import { CACHED, CMA, FREE, Frame, MIGRATE_CMA, MOVABLE, SLAB, pageblockType } from "./page";
 import { Region, RegionSlot, bitmapBase } from "./region";
 import { SgTable } from "./sg";
