@@ -13,8 +13,8 @@
 
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
-import { FreeOrders, blockCut, blockFind, frameInsert, rangeInsert } from "./free-list";
-import { FRAMES_LOCK_AT, header } from "./layout";
+import { FreeOrders, blockCut, blockFind, frameInsert, rangeInsert, restInsert } from "./free-list";
+import { FRAMES_LOCK_AT, MAX_ORDER, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { CACHED, Frame, PINS_MASK, PfnCell, STATE_MASK, wordsFree, wordsTake } from "./page";
 import { stealTake } from "./steal";
@@ -38,7 +38,7 @@ export function runTake(count: u32, alignOrder: u32, pfnEnd: u32, type: u32): u3
   const pfn = blockTake(order, pfnEnd, type);
   if (pfn != 0) {
     const blockEnd = pfn + ((<u32>1) << order);
-    if (pfn + count < blockEnd) rangeInsert(pfn + count, blockEnd);
+    if (pfn + count < blockEnd) restInsert(pfn + count, blockEnd);
   }
   return pfn;
 }
@@ -68,13 +68,16 @@ export function bulkAlloc(listAt: usize, count: u32, state: u32, type: u32): i32
 }
 
 /**
- * The order of the block that `left` > 0 single frames are best taken from: the smallest that is
- * listed, so that large ones stay whole, but no larger than what is needed. When the type's own
- * lists are empty, a single frame is stolen.
+ * The order of the block that `left` > 0 single frames are best taken from: one of just that size,
+ * or else the smallest that
+ * is listed, so that large ones stay whole. When the type's own lists are empty, a single frame is
+ * stolen.
  */
 export function smallOrder(type: u32, left: u32): u32 {
   const orders = FreeOrders.at(type).mask;
-  return orders == 0 ? 0 : min(<u32>ctz(orders), 31 - <u32>clz(left));
+  const wanted = min(31 - <u32>clz(left), MAX_ORDER);
+  if (((orders >> wanted) & 1) != 0) return wanted;
+  return orders == 0 ? 0 : min(<u32>ctz(orders), wanted);
 }
 
 /**

@@ -11,11 +11,13 @@
 // The caller of every function holds framesLock.
 
 import { NONE } from "./bits";
-import { FREE_HEADS_AT, FREE_ORDERS_AT, MAX_ORDER, header } from "./layout";
+import { FREE_HEADS_AT, FREE_ORDERS_AT, MAX_ORDER, PAGEBLOCK_ORDER, header } from "./layout";
 import { Frame, Page, pageblockType } from "./page";
 import { must } from "./panic";
 
 const B1: u32 = 6601;
+
+if (MAX_ORDER > PAGEBLOCK_ORDER) ERROR("buddies may lie in two pageblocks");
 
 @unmanaged
 export class FreeList {
@@ -71,9 +73,7 @@ function blockInsert(pfn: u32, order: u32): void {
   while (order < MAX_ORDER) {
     const buddy = pfn ^ ((<u32>1) << order);
     if (buddy >= header().backedFrames) break;
-    const frame = Frame.at(buddy);
-    if (!frame.isFreeHead || frame.order != order || pageblockType(buddy) != pageblockType(pfn))
-      break;
+    if (!Frame.at(buddy).isFreeBlock(order)) break; // below MAX_ORDER it shares the pageblock
     listRemove(buddy, order);
     pfn &= buddy;
     order += 1;
@@ -111,6 +111,19 @@ export function blockFind(type: u32, order: u32, pfnEnd: u32): u32 {
     orders &= orders - 1;
   }
   return 0;
+}
+
+/**
+ * Gives the rest [pfn, pfnEnd) of a block that was just cut to the lists. Its parts have no free
+ * buddies: what lies before them was handed out, and they are as large as they can be.
+ */
+export function restInsert(pfn: u32, pfnEnd: u32): void {
+  header().freeFrames += pfnEnd - pfn;
+  while (pfn < pfnEnd) {
+    const order = min(<u32>ctz(pfn), 31 - <u32>clz(pfnEnd - pfn));
+    listInsert(pfn, order);
+    pfn += (<u32>1) << order;
+  }
 }
 
 /**

@@ -76,6 +76,12 @@ export class Frame {
     return (this.word & (STATE_MASK | HEAD)) == (FREE | HEAD);
   }
 
+  /** The first frame of a free buddy block of exactly this order. */
+  isFreeBlock(order: u32): bool {
+    const mask = STATE_MASK | HEAD | (ORDER_MASK << ORDER_SHIFT);
+    return (this.word & mask) == (FREE | HEAD | (order << ORDER_SHIFT));
+  }
+
   /** Only while isFreeHead. */
   get order(): u32 {
     return (this.word >> ORDER_SHIFT) & ORDER_MASK;

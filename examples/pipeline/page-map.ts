@@ -3,7 +3,7 @@
  *
  *     tttttt.........aaaaaaaaaaaaaaaabbbbbbbb....:::AAAA:::::    a character or square = n frames
  *
- * - PM1  A cell shows the owner of most of its frames; of two with as many, the legend's first.
+ * - PM1  A cell shows the first owner of the legend that has a frame in it.
  * - PM2  The owners of the legend are disjoint, and every frame has one.
  *
  * @module
@@ -153,15 +153,7 @@ function toCells({ ownerOfFrame }: PageMap, cellCount: number): { cells: number[
   const scale = Math.max(1, Math.ceil(ownerOfFrame.length / cellCount));
   const cells: number[] = [];
   for (let pfn = 0; pfn < ownerOfFrame.length; pfn += scale) {
-    cells.push(mostFrequent(ownerOfFrame.slice(pfn, pfn + scale)));
+    cells.push(Math.min(...ownerOfFrame.slice(pfn, pfn + scale)));
   }
   return { cells, scale };
-}
-
-/** The value that occurs most often; of two that occur as often, the smaller. */
-function mostFrequent(values: readonly number[]): number {
-  const counts: number[] = [];
-  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
-  const highest = Math.max(...counts.filter((count) => count > 0));
-  return counts.indexOf(highest);
 }

@@ -76,7 +76,7 @@ function pageMapSection(map: PageMap): string {
   );
   return [
     "",
-    `memory, a character for ${unit} of 4 KiB${scale === 1 ? "" : ", by most of them"}:`,
+    `memory, a character for ${unit} of 4 KiB${scale === 1 ? "" : ", by the first owner below"}:`,
     "",
     ...lines.map((line) => `  ${line}`),
     "",
