@@ -28,11 +28,13 @@ export {
   bulkFramesAlloc,
   bulkFramesFree,
   frameAlloc,
+  frameAllocOf,
   frameClearRun,
   frameFree,
   frameWord,
 } from "./frames";
 export { pinRange, unpinRange } from "./pin";
+export { contigAlloc } from "./contig";
 export { compact, movablePin } from "./migrate";
 export { movableAlloc, movableAt, movableFree, movableUnpin } from "./movable";
 export { cmaAlloc, cmaDeclare, cmaLargestFree, cmaRegionAt, cmaRelease } from "./cma";

@@ -113,15 +113,20 @@ export function frameClear(pfn: u32): void {
 export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
   if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
   if (count == 1 && alignOrder == 0 && pfnEnd == NONE) return frameTake(state);
-  const pfn = runAllocListed(count, alignOrder, pfnEnd, state);
+  const pfn = runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
   if (pfn != ENOMEM || self().cachedCount == 0) return pfn;
   magazineDrain(); // its frames may be what the run lacks
-  return runAllocListed(count, alignOrder, pfnEnd, state);
+  return runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
 }
 
-function runAllocListed(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
+/**
+ * A run out of the pageblocks of a migrate type, past the magazine. The pfn, or EINVAL, ENOMEM,
+ * EAGAIN.
+ */
+export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
+  if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const pfn = runTake(count, alignOrder, pfnEnd, MIGRATE_UNMOVABLE);
+  const pfn = runTake(count, alignOrder, pfnEnd, type);
   if (pfn != 0) wordsTake(pfn, count, state, threadIndex());
   unlock(FRAMES_LOCK_AT);
   return pfn == 0 ? ENOMEM : <i32>pfn;

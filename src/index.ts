@@ -33,7 +33,7 @@ export { Timeline } from "./fence/timeline.ts";
 export { type CountedFile, FdTable } from "./files/fd-table.ts";
 export { type AllocOptions, Heap } from "./heaps/heap.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
-export { type FrameOptions, FramePool } from "./mm/frame-pool.ts";
+export { type FrameOptions, FramePool, type FrameType } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
 export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { type SgEntry, SgTable } from "./mm/sg-table.ts";

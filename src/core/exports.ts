@@ -63,6 +63,8 @@ export interface CoreExports extends WebAssembly.Exports {
 
   frameAlloc(count: number, alignOrder: number, pfnEnd: number): number;
   frameFree(pfn: number, count: number): number;
+  contigAlloc(pfn: number, count: number): number;
+  frameAllocOf(type: number, count: number, alignOrder: number, pfnEnd: number): number;
   bulkFramesAlloc(listAt: number, count: number): number;
   bulkFramesFree(listAt: number, count: number): number;
   frameClearRun(pfn: number, count: number): number;
