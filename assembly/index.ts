@@ -98,5 +98,5 @@ export {
   fenceTimestampMs,
 } from "./fence";
 export { check } from "./check";
-export { frameCountIn, largestFreeRun, pinnedFrameCount } from "./check-frames";
+export { frameCountIn, largestFreeRun, movedFrameCount, pinnedFrameCount } from "./check-frames";
 export { rebuild } from "./rebuild";

@@ -10,7 +10,7 @@ import { NONE } from "./bits";
 import { blockTake, runTake, smallOrder } from "./buddy";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
 import { frameInsert, rangeInsert } from "./free-list";
-import { FRAMES_LOCK_AT, FRAME_BYTES, MAX_ORDER, frameAt } from "./layout";
+import { FRAMES_LOCK_AT, FRAME_BYTES, MAX_ORDER, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import {
   CACHED,
@@ -138,16 +138,26 @@ export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, 
  */
 export function runFree(pfn: u32, count: u32, state: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
-  if (!wordsMatch(pfn, count, STATE_MASK | PINS_MASK, state)) {
-    return wordsMatch(pfn, count, STATE_MASK, state) ? EBUSY : ENOENT;
+  if (count == 1 && header().isShared == 0) {
+    const error = runError(pfn, 1, state);
+    if (error == 0) frameDrop(pfn);
+    return error;
   }
-  if (count == 1) {
-    frameDrop(pfn);
-    return 0;
+  lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
+  const error = runError(pfn, count, state);
+  if (error == 0) {
+    wordsFree(pfn, count);
+    rangeInsert(pfn, pfn + count);
   }
-  lockHard(FRAMES_LOCK_AT);
-  wordsFree(pfn, count);
-  rangeInsert(pfn, pfn + count);
   unlock(FRAMES_LOCK_AT);
-  return 0;
+  return error;
+}
+
+/**
+ * Why the frames [pfn, pfn + count) cannot be freed: ENOENT (not handed out as `state`), EBUSY
+ * (pinned); 0.
+ */
+function runError(pfn: u32, count: u32, state: u32): i32 {
+  if (wordsMatch(pfn, count, STATE_MASK | PINS_MASK, state)) return 0;
+  return wordsMatch(pfn, count, STATE_MASK, state) ? EBUSY : ENOENT;
 }

@@ -254,6 +254,7 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
   let into = skip - SgEntry.at(table.entriesAt, i).before;
   for (let left = total; left > 0; i++, into = 0) {
     const entry = SgEntry.at(table.entriesAt, i);
+    if (entry.pfn + entry.pageCount > header().backedFrames) return EINVAL; // no bytes there
     const bytes = min(left, entry.length - into);
     if (isToBuffer) memory.copy(bufferAt, entry.byteAt + into, bytes);
     else memory.copy(entry.byteAt + into, bufferAt, bytes);

@@ -41,6 +41,7 @@ export interface CoreExports extends WebAssembly.Exports {
   rebuild(): void;
   frameCountIn(state: number): number;
   pinnedFrameCount(): number;
+  movedFrameCount(): number;
   largestFreeRun(): number;
 
   bitmapBytes(bitCount: number, base: number): number;

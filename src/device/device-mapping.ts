@@ -9,7 +9,7 @@
 
 import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import { addressOf } from "../units.ts";
 
 /** One segment as the device sees it. */
@@ -33,15 +33,22 @@ export class DeviceMapping {
   readonly nents: number;
   readonly lengthBytes: number;
   readonly #core: Core;
+  readonly #device: number;
 
   /** @internal */
-  constructor(core: Core, handle: number, direction: Direction) {
+  constructor(core: Core, device: number, handle: number, direction: Direction) {
     this.#core = core;
+    this.#device = device;
     this.handle = handle;
     this.direction = direction;
     this.nents = this.#field(NENTS);
     const { before, length } = this.#segment(this.nents - 1);
     this.lengthBytes = before + length;
+  }
+
+  /** @internal Whether it was made for this device: nobody else may end it. */
+  isOf(core: Core, device: number): boolean {
+    return this.#core.memory === core.memory && this.#device === device;
   }
 
   #field(index: number): number {
@@ -83,6 +90,7 @@ export class DeviceMapping {
    * segment.
    */
   at(offset: number): DmaSegment {
+    requireInteger(offset, "offset", 0, this.lengthBytes - 1, `find byte ${offset} of a mapping`);
     const result = this.#core.exports.dmaSegmentOf(this.handle, offset);
     const i = checked(result, `find byte ${offset} of a mapping`, (code) =>
       code === "ESTALE" ? "it was unmapped" : `it holds ${this.lengthBytes}`,

@@ -72,6 +72,13 @@ export class Device {
     return !this.limits.iommu && this.limits.maxSegments === 1;
   }
 
+  /**
+   * @internal Whether it belongs to the memory of `core`: another system's numbers mean nothing.
+   */
+  isOn(core: Core): boolean {
+    return this.#core.memory === core.memory;
+  }
+
   get isRemoved(): boolean {
     return this.#isRemoved;
   }
@@ -80,12 +87,14 @@ export class Device {
   remove(): void {
     const operation = `remove device ${this.name}`;
     if (this.#isRemoved) fail("ESTALE", operation, "it was removed before");
+    const faultCount = this.dma.faultCount;
     checked(
       this.#core.exports.dmaDeviceRemove(this.#handle),
       operation,
       () => "buffers are mapped for it; unmap them first",
     );
     if (this.#domain !== 0) this.#core.exports.iommuDomainFree(this.#domain);
+    this.dma.retire(faultCount);
     this.#isRemoved = true;
   }
 
