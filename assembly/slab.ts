@@ -152,6 +152,7 @@ function recordTake(cache: u32): usize {
     slab.freeAt = SlabRecord.at(at).nextFreeAt;
   } else {
     at = frameAt(pfn) + ((<usize>slab.bump) << slab.recordShift);
+    SlabRecord.at(at).truth = 0; // free until the caller says otherwise, also if it never does
     slab.bump += 1;
   }
   slab.used += 1;

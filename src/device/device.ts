@@ -51,7 +51,7 @@ export class Device {
   constructor(core: Core, options: DeviceOptions) {
     this.#core = core;
     this.name = options.name;
-    this.limits = checkLimits({ ...defaultLimits, ...options }, options.name);
+    this.limits = checkLimits({ ...defaultLimits, ...definedOf(options) }, options.name);
     const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments } = this.limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
@@ -101,6 +101,12 @@ export class Device {
   [Symbol.dispose](): void {
     if (!this.#isRemoved) this.remove();
   }
+}
+
+/** The options that are given: `undefined` means the default. */
+function definedOf(options: DeviceOptions): DeviceOptions {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as unknown as DeviceOptions;
 }
 
 function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
