@@ -8,7 +8,8 @@
 // O1  A record's kind is 0 (free) or one of the kinds below; it is the record's truth word
 //     (slab.ts, R1).
 // O2  A handle is valid exactly while the record at its index has its generation: a stale or forged
-//     one finds nothing.
+//     one finds nothing. A generation comes round after 8191 objects; holders that live longer
+//     than their object must remember its end themselves.
 // O3  objectCount is the number of records with kind != 0.
 // O4  `owner` is the index of the thread that made the object.
 

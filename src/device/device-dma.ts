@@ -104,7 +104,9 @@ export class DeviceDma {
     if (!mapping.isOf(this.#core, this.#handle)) {
       fail("EINVAL", operation, "the mapping is another device's");
     }
+    if (mapping.isEnded) fail("ESTALE", operation, "it was unmapped before");
     checked(this.#core.exports.dmaUnmap(mapping.handle), operation, () => "it was unmapped before");
+    mapping.end();
   }
 
   /**

@@ -34,6 +34,7 @@ export class DeviceMapping {
   readonly lengthBytes: number;
   readonly #core: Core;
   readonly #device: number;
+  #isEnded = false;
 
   /** @internal */
   constructor(core: Core, device: number, handle: number, direction: Direction) {
@@ -51,7 +52,18 @@ export class DeviceMapping {
     return this.#core.memory === core.memory && this.#device === device;
   }
 
+  /** @internal Nobody reaches it any more, not even when its number is given to another. */
+  end(): void {
+    this.#isEnded = true;
+  }
+
+  /** Whether unmap has ended it. */
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
   #field(index: number): number {
+    if (this.#isEnded) fail("ESTALE", "read a mapping", "it was unmapped");
     const at = checked(
       this.#core.exports.dmaMappingAt(this.handle),
       "read a mapping",

@@ -156,4 +156,22 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     expect(system.core.exports.pinRange(pfn, 1)).toBe(-22);
     expect(system.check(true)).toBeNull();
   });
+
+  test("an ended mapping or table stays ended when its number is used again", () => {
+    const system = open();
+    const device = system.addDevice({ name: "d" });
+    const range = system.frames.alloc(1);
+    const table = system.sgTableFromRange(range.pfn, 1);
+    const mapping = device.dma.mapTable(table, "to-device");
+    device.dma.unmapTable(mapping);
+    table.free();
+    for (let i = 0; i < 8200; i++) {
+      const other = system.sgTableFromRange(range.pfn, 1);
+      device.dma.unmapTable(device.dma.mapTable(other, "to-device"));
+      expectError("ESTALE", () => device.dma.unmapTable(mapping));
+      other.free();
+    }
+    expectError("ESTALE", () => table.free());
+    expectError("ESTALE", () => mapping.dma(0));
+  });
 });
