@@ -30,7 +30,7 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lock, lockHard, unlock } from "./lock";
+import { lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
 import { Page, SLAB } from "./page";
 import { must } from "./panic";
@@ -108,11 +108,11 @@ export class SlabCache {
 
 /**
  * A record of `cache` with `truth` in its first word and zeros behind, up to byte 32 (an object:
- * 64); 0 when memory is out or the lock refused.
+ * 64); 0 when memory is out.
  */
 export function slabAlloc(cache: u32, truth: u32): usize {
   must(truth != 0, R1);
-  if (!lock(SLAB_LOCK_AT)) return 0;
+  lockHard(SLAB_LOCK_AT);
   const at = recordTake(cache);
   if (at != 0) {
     recordClear(at, cache);

@@ -7,7 +7,7 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
 
@@ -52,7 +52,7 @@ export class FramePool {
     }
     const pfnEnd = this.#pfnEndOf(lastPfnOf(maskBits));
     const result = this.#core.exports.frameAllocOf(number, frameCount, alignOrder, pfnEnd);
-    const pfn = checked(result, operation, () => "no run of free frames is that long");
+    const pfn = checked(result, operation, runReason);
     return this.#range(pfn, frameCount);
   }
 
@@ -83,4 +83,9 @@ export class FramePool {
     if (lastPfn === NO_PFN) return NO_PFN;
     return Math.max(0, lastPfn + 1 - pfnOf(this.#physicalBase));
   }
+}
+
+function runReason(code: ErrnoCode): string {
+  if (code === "EAGAIN") return "another thread holds the allocator; try again";
+  return "no run of free frames is that long where the device reaches";
 }
