@@ -174,4 +174,13 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     expectError("ESTALE", () => table.free());
     expectError("ESTALE", () => mapping.dma(0));
   });
+
+  test("a scattered buffer may be larger than 1 GiB", () => {
+    const system = build.system({ memoryBytes: 2048 * MiB });
+    const buf = system.heap("system").alloc(1280 * MiB);
+    expect(buf.storage?.lengthBytes).toBe(1280 * MiB);
+    expect(buf.storage?.origNents).toBe(1280);
+    buf.put();
+    expect(system.check()).toBeNull();
+  });
 });
