@@ -39,8 +39,7 @@ function orderBelow(order: u32): u32 {
 
 /**
  * A table that owns `frameCount` frames below `pfnEnd`, one entry a block. Not zeroed. Its handle,
- * or
- * EINVAL, ENOMEM, EAGAIN: then no frame is held.
+ * or EINVAL, ENOMEM, EAGAIN: then no frame is held.
  */
 export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
   if (frameCount == 0) return EINVAL;
