@@ -61,6 +61,7 @@ const sourceOrder = [
   ["files"],
   ["fence"],
   ["mm"],
+  ["iommu"],
   ["device"],
   ["dma-buf"],
   ["heaps"],
