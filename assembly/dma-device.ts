@@ -5,9 +5,11 @@
 // D2  A table's mapCount is the number of mappings that name it; a device's mappingCount is the
 //     length of its list.
 
+import { NONE } from "./bits";
+import { NO_BOUNDARY } from "./boundary";
 import { EBUSY, EINVAL, ESTALE } from "./errno";
 import { Domain } from "./iommu";
-import { FRAME_BYTES } from "./layout";
+import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT } from "./layout";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -38,6 +40,7 @@ export class Device {
   faultCount: u32;
   faultPfn: u32; // of the last fault, while faultCount > 0
   faultAccess: u32;
+  boundaryPageMask: u32; // pages between segment boundaries - 1; NO_BOUNDARY
 
   static at(payload: usize): Device {
     return changetype<Device>(payload);
@@ -63,15 +66,18 @@ export class Mapping {
 
 /**
  * A device that reaches device pages 0 .. limitPfn, through `domain` (a handle) or directly (0).
- * Its handle or an errno.
+ * `boundaryMask` is its segment boundary in bytes - 1, a power of two - 1; all ones = none. Its
+ * handle or an errno.
  */
 export function dmaDeviceAdd(
   domain: u32,
   limitPfn: u32,
   maxSegmentBytes: u32,
   maxSegments: u32,
+  boundaryMask: u32,
 ): i32 {
   if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
+  if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
   const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
   if (domain != 0 && domainAt == 0) return ESTALE;
   const handle = objectAlloc(KIND_DEVICE);
@@ -81,6 +87,7 @@ export function dmaDeviceAdd(
   device.limitPfn = limitPfn;
   device.maxSegmentBytes = maxSegmentBytes;
   device.maxSegments = maxSegments;
+  device.boundaryPageMask = boundaryMask == NONE ? NO_BOUNDARY : boundaryMask >> FRAME_SHIFT;
   if (domainAt != 0) Domain.at(domainAt).deviceCount += 1;
   return handle;
 }

@@ -45,6 +45,7 @@ const coreOrder = [
   "frames",
   "iova-node iova-space iova-path iova-tree iova-block iova-check iova",
   "pte pgtable-tree pgtable",
+  "boundary",
   "iommu",
   "dma-device dma dma-access",
   "fence",

@@ -127,6 +127,7 @@ export interface CoreExports extends WebAssembly.Exports {
     limitPfn: number,
     maxSegmentBytes: number,
     maxSegments: number,
+    boundaryMask: number,
   ): number;
   dmaDeviceRemove(device: number): number;
   dmaDeviceAt(device: number): number;

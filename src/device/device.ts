@@ -22,6 +22,12 @@ export interface DeviceLimits {
   readonly maxSegmentBytes: number;
   /** How many segments one mapping may have. 1: the device needs everything in one run. */
   readonly maxSegments: number;
+  /**
+   * Behind an IOMMU: no segment crosses a multiple of this, a power of two from 4096 to 4 GiB; no
+   * table is longer than that. An entry that would cross one begins at it, and an entry that is
+   * longer is cut there. One that is no longer but begins inside a page stays whole, as in Linux.
+   */
+  readonly segmentBoundaryBytes: number;
 }
 
 /** A device's name and whatever of its limits differs from Linux's defaults. */
@@ -29,12 +35,16 @@ export interface DeviceOptions extends Partial<DeviceLimits> {
   readonly name: string;
 }
 
-/** Linux's defaults: 32 address bits, segments of 64 KiB, as many as there are, no IOMMU. */
+/**
+ * Linux's defaults: 32 address bits, segments of 64 KiB, as many as there are, a boundary of 4 GiB,
+ * no IOMMU.
+ */
 export const defaultLimits: DeviceLimits = {
   iommu: false,
   dmaMaskBits: 32,
   maxSegmentBytes: 64 * KiB,
   maxSegments: NO_PFN,
+  segmentBoundaryBytes: 4 * GiB,
 };
 
 /** A device of a system. Made by `system.addDevice()`. */
@@ -52,15 +62,16 @@ export class Device {
     this.#core = core;
     this.name = options.name;
     this.limits = checkLimits({ ...defaultLimits, ...options }, options.name);
-    const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments } = this.limits;
+    const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments, segmentBoundaryBytes } = this.limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
     this.#domain = iommu ? checked(core.exports.iommuDomainAlloc(), operation, noMemory) : 0;
     const result = core.exports.dmaDeviceAdd(
       this.#domain,
       lastPfnOf(dmaMaskBits),
-      maxSegmentBytes,
+      Math.min(maxSegmentBytes, segmentBoundaryBytes), // the core cuts only what is too long
       maxSegments,
+      segmentBoundaryBytes - 1,
     );
     if (result < 0 && this.#domain !== 0) core.exports.iommuDomainFree(this.#domain);
     this.#handle = checked(result, operation, noMemory);
@@ -100,16 +111,23 @@ function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
   requireInteger(limits.dmaMaskBits, "dmaMaskBits", 24, 64, operation);
   requireInteger(limits.maxSegmentBytes, "maxSegmentBytes", FRAME_BYTES, 4 * GiB - 1, operation);
   requireInteger(limits.maxSegments, "maxSegments", 1, NO_PFN, operation);
-  const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments } = limits;
-  return { iommu: Boolean(iommu), dmaMaskBits, maxSegmentBytes, maxSegments };
+  const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments, segmentBoundaryBytes } = limits;
+  requireInteger(segmentBoundaryBytes, "segmentBoundaryBytes", FRAME_BYTES, 4 * GiB, operation);
+  if (!Number.isInteger(Math.log2(segmentBoundaryBytes))) {
+    fail("EINVAL", operation, "segmentBoundaryBytes must be a power of two");
+  }
+  const sizes = { maxSegmentBytes, maxSegments, segmentBoundaryBytes };
+  return { iommu: Boolean(iommu), dmaMaskBits, ...sizes };
 }
 
 /** "no IOMMU, 32 bits, 1 segment of 64 KiB": limits for people. */
 export function describeLimits(limits: DeviceLimits): string {
-  const { iommu, dmaMaskBits, maxSegments, maxSegmentBytes } = limits;
+  const { iommu, dmaMaskBits, maxSegments, maxSegmentBytes, segmentBoundaryBytes } = limits;
   const isAny = maxSegments === NO_PFN;
   const count = isAny ? "any number of segments" : `${maxSegments} segment`;
   const segments = isAny || maxSegments === 1 ? count : `${count}s`;
   const space = `${iommu ? "IOMMU" : "no IOMMU"}, ${dmaMaskBits} bits`;
-  return `${space}, ${segments} of ${formatBytes(maxSegmentBytes)}`;
+  const isBounded = segmentBoundaryBytes < defaultLimits.segmentBoundaryBytes;
+  const boundary = isBounded ? `, a boundary of ${formatBytes(segmentBoundaryBytes)}` : "";
+  return `${space}, ${segments} of ${formatBytes(maxSegmentBytes)}${boundary}`;
 }
