@@ -7,9 +7,9 @@
 
 import { NONE } from "./bits";
 import { NO_BOUNDARY } from "./boundary";
-import { EBUSY, EINVAL, ESTALE } from "./errno";
+import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
 import { Domain } from "./iommu";
-import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT } from "./layout";
+import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -27,6 +27,8 @@ export const DMA_FROM_DEVICE: u32 = 2;
 export const ACCESS_READ: u32 = 1; // the device reads; also the page table's bit
 export const ACCESS_WRITE: u32 = 2;
 const PROT_CACHE: u32 = 4;
+
+const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
 
 @unmanaged
 export class Device {
@@ -90,6 +92,21 @@ export function dmaDeviceAdd(
   device.boundaryPageMask = boundaryMask == NONE ? NO_BOUNDARY : boundaryMask >> FRAME_SHIFT;
   if (domainAt != 0) Domain.at(domainAt).deviceCount += 1;
   return handle;
+}
+
+/**
+ * Changes the last device page that a device reaches. 0, or ESTALE, EBUSY (mappings are left), EIO:
+ * a direct device must reach all frames, or 4 GiB.
+ */
+export function dmaDeviceSetLimit(handle: u32, limitPfn: u32): i32 {
+  const payload = objectFind(handle, KIND_DEVICE);
+  if (payload == 0) return ESTALE;
+  const device = Device.at(payload);
+  if (device.mappingCount != 0) return EBUSY;
+  const lastPfn = header().physPfnBase + header().frameCount - 1;
+  if (device.domain == 0 && limitPfn < min(lastPfn, PFN_32BIT)) return EIO;
+  device.limitPfn = limitPfn;
+  return 0;
 }
 
 /** Removes a device. 0, or ESTALE, EBUSY (mappings are left). */

@@ -83,6 +83,7 @@ export {
   dmaDeviceAdd,
   dmaDeviceAt,
   dmaDeviceRemove,
+  dmaDeviceSetLimit,
   dmaMappingAt,
 } from "./dma-device";
 export { dmaMapTable, dmaSegmentOf, dmaUnmap } from "./dma";

@@ -131,6 +131,7 @@ export interface CoreExports extends WebAssembly.Exports {
   ): number;
   dmaDeviceRemove(device: number): number;
   dmaDeviceAt(device: number): number;
+  dmaDeviceSetLimit(device: number, limitPfn: number): number;
   dmaMapTable(device: number, table: number, direction: number): number;
   dmaUnmap(mapping: number): number;
   dmaMappingAt(mapping: number): number;

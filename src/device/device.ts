@@ -47,22 +47,25 @@ export const defaultLimits: DeviceLimits = {
   segmentBoundaryBytes: 4 * GiB,
 };
 
+/** Address bits of the offset in a page: with these alone no page but 0 is reached. */
+const OFFSET_BITS: number = Math.log2(FRAME_BYTES);
+
 /** A device of a system. Made by `system.addDevice()`. */
 export class Device {
   readonly name: string;
-  readonly limits: DeviceLimits;
   readonly dma: DeviceDma;
   readonly #core: Core;
   readonly #handle: number;
   readonly #domain: number;
+  #limits: DeviceLimits;
   #isRemoved = false;
 
   /** @internal */
   constructor(core: Core, options: DeviceOptions) {
     this.#core = core;
     this.name = options.name;
-    this.limits = checkLimits({ ...defaultLimits, ...options }, options.name);
-    const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments, segmentBoundaryBytes } = this.limits;
+    this.#limits = checkLimits({ ...defaultLimits, ...options }, options.name);
+    const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments, segmentBoundaryBytes } = this.#limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
     this.#domain = iommu ? checked(core.exports.iommuDomainAlloc(), operation, noMemory) : 0;
@@ -76,6 +79,25 @@ export class Device {
     if (result < 0 && this.#domain !== 0) core.exports.iommuDomainFree(this.#domain);
     this.#handle = checked(result, operation, noMemory);
     this.dma = new DeviceDma(core, this.#handle, this.name);
+  }
+
+  get limits(): DeviceLimits {
+    return this.#limits;
+  }
+
+  /**
+   * Changes how many address bits the device has, 0 to 64, as dma_set_mask() does. EIO: without an
+   * IOMMU they must reach all of the memory, or 4 GiB; EBUSY: something is mapped for the device.
+   */
+  setDmaMask(bits: number): void {
+    const operation = `give device ${this.name} ${bits} address bits`;
+    requireInteger(bits, "the address bits", 0, 64, operation);
+    const limitPfn = lastPfnOf(Math.max(bits, OFFSET_BITS));
+    checked(this.#core.exports.dmaDeviceSetLimit(this.#handle, limitPfn), operation, (code) => {
+      if (code === "EBUSY") return "buffers are mapped for it; unmap them first";
+      return code === "EIO" ? "they do not reach all of the memory" : "it was removed";
+    });
+    this.#limits = { ...this.#limits, dmaMaskBits: bits };
   }
 
   /** Whether a run of frames is the only thing that this device can use. */

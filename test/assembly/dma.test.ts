@@ -356,6 +356,25 @@ describe.each(eachCore)("dma on the $name core", (build: CoreVariant) => {
     });
   });
 
+  test("dmaDeviceSetLimit() reaches all frames of a direct device, and waits for mappings", () => {
+    const core = build.open(4096);
+    const { exports } = core;
+    const [direct, translated] = [addDevice(core, { iommu: false }), addDevice(core)];
+    expect(exports.dmaDeviceSetLimit(direct, 4094)).toBe(EIO);
+    expect(exports.dmaDeviceSetLimit(direct, 4095)).toBe(0);
+    const table = exports.sgTableFromRange(100, 3, NONE);
+    for (const device of [direct, translated]) {
+      const mapping = exports.dmaMapTable(device, table, TO_DEVICE);
+      expect(exports.dmaDeviceSetLimit(device, NONE)).toBe(EBUSY);
+      expect(exports.dmaUnmap(mapping)).toBe(0);
+      expect(exports.dmaDeviceSetLimit(device, NONE)).toBe(0);
+    }
+    expect(exports.dmaDeviceSetLimit(translated, 0)).toBe(0);
+    expect(exports.dmaMapTable(translated, table, TO_DEVICE)).toBe(ENOMEM);
+    expect(exports.dmaDeviceSetLimit(0, NONE)).toBe(ESTALE);
+    expectSound(core);
+  });
+
   describe("dmaMapTable() without an IOMMU", () => {
     test("shows frames at their physical addresses", () => {
       const core = build.open(4096);

@@ -6,6 +6,7 @@
 
 import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
+import { setMask } from "./dma-limits.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
 import { coreCalls, domainError } from "./iommu-core.ts";
@@ -66,9 +67,8 @@ const iommu: Kinds = {
   core_unmap: coreCalls,
   core_map_sg: coreCalls,
   domain_error: domainError,
-  ...notReplayedYet(
-    "set_mask mapping_error limits sgtable_orig_nents_0 default_domain vtd_domain vtd_err",
-  ),
+  set_mask: setMask,
+  ...notReplayedYet("mapping_error limits sgtable_orig_nents_0 default_domain vtd_domain vtd_err"),
 };
 
 const fences: Kinds = notReplayedYet(

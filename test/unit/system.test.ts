@@ -139,6 +139,27 @@ describe.each(eachCore)("system on the $name core", (build) => {
     expect(describeLimits(defaultLimits)).not.toContain("boundary");
   });
 
+  test("a device's address bits change while nothing is mapped for it", () => {
+    const system = build.system({ memoryBytes: 16 * MiB });
+    const gpu = system.addDevice({ name: "gpu", iommu: true });
+    const direct = system.addDevice({ name: "direct" });
+    gpu.setDmaMask(15);
+    expect(gpu.limits.dmaMaskBits).toBe(15);
+    const buf = system.heap("system").alloc(3 * FRAME_BYTES);
+    const attachment = buf.attach(gpu);
+    const mapping = attachment.map("to-device");
+    expect(mapping.dma(0).address).toBeLessThan(2 ** 15);
+    expectRefusal(system, "EBUSY", () => gpu.setDmaMask(64));
+    attachment.unmap(mapping);
+    gpu.setDmaMask(0);
+    expectError("ENOMEM", () => attachment.map("to-device"));
+    direct.setDmaMask(24);
+    expectRefusal(system, "EIO", () => direct.setDmaMask(23));
+    for (const bad of [-1, 65, 1.5]) expectRefusal(system, "EINVAL", () => gpu.setDmaMask(bad));
+    direct.remove();
+    expectError("ESTALE", () => direct.setDmaMask(32));
+  });
+
   test("ranges are pinned by tokens, seen as zeros, and freed when unpinned", () => {
     const system = build.system({ memoryBytes: 8 * MiB, cma: { default: 4 * MiB } });
     for (const range of [
