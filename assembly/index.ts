@@ -48,6 +48,7 @@ export {
 } from "./sg";
 export { storageAllocBlocks, storageAllocRegion, storageClear, storageFree } from "./storage";
 export { iovaCheck } from "./iova-check";
+export { BLOCK_PAGES_MAX } from "./iova-space";
 export {
   iovaAlloc,
   iovaFind,

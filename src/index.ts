@@ -11,6 +11,7 @@ export {
   type DeviceOptions,
   defaultLimits,
   describeLimits,
+  type MappingLimits,
 } from "./device/device.ts";
 export { type Access, DeviceDma, type DmaFault } from "./device/device-dma.ts";
 export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";

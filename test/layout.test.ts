@@ -16,6 +16,7 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
     );
     expect(constants).toEqual({
       ABI_VERSION: 1,
+      BLOCK_PAGES_MAX: 32,
       ENTRY_BYTES: 16,
       FRAME_BYTES: 4096,
       HEADER_AT: 1024,

@@ -25,6 +25,7 @@ export interface CoreExports extends WebAssembly.Exports {
   readonly SCRATCH_OFFSET: CoreConstant & WebAssembly.Global;
   readonly SCRATCH_WORDS: CoreConstant & WebAssembly.Global;
   readonly ENTRY_BYTES: CoreConstant & WebAssembly.Global;
+  readonly BLOCK_PAGES_MAX: CoreConstant & WebAssembly.Global;
 
   coreOpen(
     frameCount: number,

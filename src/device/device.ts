@@ -9,7 +9,7 @@
 
 import type { Core } from "../core/core.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
-import { FRAME_BYTES, formatBytes, GiB, KiB, lastPfnOf, NO_PFN } from "../units.ts";
+import { addressOf, FRAME_BYTES, formatBytes, GiB, KiB, lastPfnOf, NO_PFN } from "../units.ts";
 import { DeviceDma } from "./device-dma.ts";
 
 /** What a device can address. */
@@ -28,6 +28,16 @@ export interface DeviceLimits {
    * longer is cut there. One that is no longer but begins inside a page stays whole, as in Linux.
    */
   readonly segmentBoundaryBytes: number;
+}
+
+/** What a device's mappings are like: dma_max_mapping_size() and its neighbours in Linux. */
+export interface MappingLimits {
+  /** The longest mapping. Infinity: nothing is bounced, so only memory is the limit. */
+  readonly maxBytes: number;
+  /** Up to this length device addresses are found the short way. Infinity: none are needed. */
+  readonly optimalBytes: number;
+  /** Entries may join into one segment at multiples of this; 0: they never do. */
+  readonly mergeBytes: number;
 }
 
 /** A device's name and whatever of its limits differs from Linux's defaults. */
@@ -83,6 +93,17 @@ export class Device {
 
   get limits(): DeviceLimits {
     return this.#limits;
+  }
+
+  /** What its mappings are like. */
+  get mappingLimits(): MappingLimits {
+    const { iommu } = this.#limits;
+    const optimalBytes = addressOf(this.#core.exports.BLOCK_PAGES_MAX.value);
+    return {
+      maxBytes: Infinity,
+      optimalBytes: iommu ? optimalBytes : Infinity,
+      mergeBytes: iommu ? FRAME_BYTES : 0,
+    };
   }
 
   /**

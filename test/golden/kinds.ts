@@ -6,7 +6,7 @@
 
 import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
-import { setMask } from "./dma-limits.ts";
+import { limits, setMask } from "./dma-limits.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
 import { coreCalls, domainError } from "./iommu-core.ts";
@@ -68,7 +68,8 @@ const iommu: Kinds = {
   core_map_sg: coreCalls,
   domain_error: domainError,
   set_mask: setMask,
-  ...notReplayedYet("mapping_error limits sgtable_orig_nents_0 default_domain vtd_domain vtd_err"),
+  limits,
+  ...notReplayedYet("mapping_error sgtable_orig_nents_0 default_domain vtd_domain vtd_err"),
 };
 
 const fences: Kinds = notReplayedYet(

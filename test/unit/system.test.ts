@@ -139,10 +139,16 @@ describe.each(eachCore)("system on the $name core", (build) => {
     expect(describeLimits(defaultLimits)).not.toContain("boundary");
   });
 
-  test("a device's address bits change while nothing is mapped for it", () => {
+  test("a device says what its mappings are like, and its address bits change while it has none", () => {
     const system = build.system({ memoryBytes: 16 * MiB });
     const gpu = system.addDevice({ name: "gpu", iommu: true });
     const direct = system.addDevice({ name: "direct" });
+    expect(gpu.mappingLimits).toEqual({
+      maxBytes: Infinity,
+      optimalBytes: 32 * FRAME_BYTES,
+      mergeBytes: FRAME_BYTES,
+    });
+    expect(direct.mappingLimits).toMatchObject({ optimalBytes: Infinity, mergeBytes: 0 });
     gpu.setDmaMask(15);
     expect(gpu.limits.dmaMaskBits).toBe(15);
     const buf = system.heap("system").alloc(3 * FRAME_BYTES);
