@@ -50,6 +50,7 @@ export {
 } from "./sg";
 export { storageAllocBlocks, storageAllocRegion, storageClear, storageFree } from "./storage";
 export { iovaCheck } from "./iova-check";
+export { BLOCK_PAGES_MAX } from "./iova-space";
 export {
   iovaAlloc,
   iovaFind,
@@ -85,6 +86,7 @@ export {
   dmaDeviceAdd,
   dmaDeviceAt,
   dmaDeviceRemove,
+  dmaDeviceSetLimit,
   dmaMappingAt,
 } from "./dma-device";
 export { dmaMapTable, dmaSegmentOf, dmaUnmap } from "./dma";
