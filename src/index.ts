@@ -28,8 +28,26 @@ export {
 export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
 export { Resv, type ResvUsage, usageFor } from "./dma-buf/resv.ts";
 export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
-export { Fence, type FenceCallback, type WaitOptions } from "./fence/fence.ts";
+export { Fence, type FenceCallback, type FenceOps, signaledFence } from "./fence/fence.ts";
+export {
+  FenceArray,
+  type FenceArrayMode,
+  type FenceArrayOptions,
+  matchesContext,
+} from "./fence/fence-array.ts";
+export { containedFence, FenceChain, findSeqno, walkChain } from "./fence/fence-chain.ts";
+export { isLater, isSeqnoLater, laterFence, type Seqno } from "./fence/order.ts";
 export { Timeline } from "./fence/timeline.ts";
+export { latestOfEachContext, mergeFences, unwrapFence } from "./fence/unwrap.ts";
+export {
+  type Clock,
+  startWait,
+  startWaitAll,
+  startWaitAny,
+  type WaitDone,
+  type WaitOptions,
+  waitAny,
+} from "./fence/wait.ts";
 export { type CountedFile, FdTable } from "./files/fd-table.ts";
 export { type AllocOptions, Heap } from "./heaps/heap.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
@@ -39,6 +57,7 @@ export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { type SgEntry, SgTable } from "./mm/sg-table.ts";
 export {
   type Compaction,
+  type FenceOptions,
   type OpenOptions,
   open,
   openSync,

@@ -14,7 +14,8 @@
  */
 
 import { fail } from "../errors.ts";
-import type { Fence, WaitOptions } from "../fence/fence.ts";
+import type { Fence } from "../fence/fence.ts";
+import type { WaitOptions } from "../fence/wait.ts";
 
 /** What an operation does with the buffer. */
 export type ResvUsage = "kernel" | "write" | "read" | "bookkeep";

@@ -8,6 +8,9 @@ import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
+import { fenceArray } from "./fence-array.ts";
+import { fenceChain } from "./fence-chain.ts";
+import { fenceUnwrap } from "./fence-unwrap.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
@@ -67,9 +70,12 @@ const iommu: Kinds = {
   ),
 };
 
-const fences: Kinds = notReplayedYet(
-  "fence_steps wait wait_any is_later later usage_rw resv_wait array chain unwrap resv",
-);
+const fences: Kinds = {
+  array: fenceArray,
+  chain: fenceChain,
+  unwrap: fenceUnwrap,
+  ...notReplayedYet("fence_steps wait wait_any is_later later usage_rw resv_wait resv"),
+};
 
 const pinning: Kinds = notReplayedYet("gup");
 
