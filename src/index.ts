@@ -26,7 +26,7 @@ export {
   type StorageChoice,
 } from "./dma-buf/negotiate.ts";
 export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
-export { Resv, type ResvUsage, usageFor } from "./dma-buf/resv.ts";
+export { Resv, type ResvEntry, type ResvUsage, resvUsages, usageFor } from "./dma-buf/resv.ts";
 export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
 export { Fence, type FenceCallback, type FenceOps, signaledFence } from "./fence/fence.ts";
 export {

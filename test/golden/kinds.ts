@@ -10,6 +10,7 @@ import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
 import { fenceArray } from "./fence-array.ts";
 import { fenceChain } from "./fence-chain.ts";
+import * as resv from "./fence-resv.ts";
 import { fenceUnwrap } from "./fence-unwrap.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
@@ -74,7 +75,10 @@ const fences: Kinds = {
   array: fenceArray,
   chain: fenceChain,
   unwrap: fenceUnwrap,
-  ...notReplayedYet("fence_steps wait wait_any is_later later usage_rw resv_wait resv"),
+  resv: resv.resv,
+  usage_rw: resv.usageRw,
+  resv_wait: resv.resvWait,
+  ...notReplayedYet("fence_steps wait wait_any is_later later"),
 };
 
 const pinning: Kinds = notReplayedYet("gup");
