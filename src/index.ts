@@ -27,6 +27,7 @@ export {
 } from "./dma-buf/negotiate.ts";
 export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
 export { Resv, type ResvEntry, type ResvUsage, resvUsages, usageFor } from "./dma-buf/resv.ts";
+export { AcquireContext, type LockOptions, WwMutex } from "./dma-buf/ww-mutex.ts";
 export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
 export { Fence, type FenceCallback, type FenceOps, signaledFence } from "./fence/fence.ts";
 export {

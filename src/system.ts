@@ -17,8 +17,9 @@ import { type Core, type CoreOptions, openCore, openCoreSync } from "./core/core
 import { Device, type DeviceOptions } from "./device/device.ts";
 import { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
+import { AcquireContext } from "./dma-buf/ww-mutex.ts";
 import { checked, type ErrnoCode, fail, isErrno, requireInteger } from "./errors.ts";
-import { Fence, type FenceOps } from "./fence/fence.ts";
+import { Fence, type FenceOps, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
 import { Timeline } from "./fence/timeline.ts";
@@ -84,6 +85,8 @@ export class System {
   readonly files: FdTable<DmaBuf> = new FdTable();
   /** Runs of frames outside the CMA regions. */
   readonly frames: FramePool;
+  /** A fence that is signaled: what waits for nothing gets. The kernel's dma_fence_get_stub(). */
+  readonly stub: Fence = signaledFence();
   /** What a device sees as the address of byte 0. */
   readonly physicalBase: number;
   readonly #regions: ReadonlyMap<string, CmaRegion>;
@@ -91,6 +94,7 @@ export class System {
   readonly #devices: Set<Device> = new Set();
   readonly #buffers: Map<number, DmaBuf> = new Map();
   #lastIno = 0;
+  #lastStamp = 0;
   #isClosed = false;
 
   /** @internal */
@@ -194,6 +198,13 @@ export class System {
   fenceArray(fences: readonly Fence[], options?: FenceArrayOptions): FenceArray {
     this.#requireOpen("create a fence array");
     return new FenceArray(this.core, fences, options);
+  }
+
+  /** An attempt to lock several reservations at once; later ones back off for it. */
+  acquireContext(): AcquireContext {
+    this.#requireOpen("create an acquire context");
+    this.#lastStamp += 1;
+    return new AcquireContext(this.#lastStamp);
   }
 
   /** Point `seqno` of a timeline, after `previous`. EINVAL: the seqno; `fence` is a chain. */

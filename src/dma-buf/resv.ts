@@ -7,8 +7,8 @@
  * - RV1  Only pending fences count; signaled ones keep their place until a new fence takes it, or
  *        the list grows.
  * - RV2  A new writer waits for readers and writers, a new reader for writers only.
- * - RV3  A new fence takes the first place of a signaled fence, or of one of its context that is not
- *        later and has an equal or weaker usage; else it comes last.
+ * - RV3  A new fence takes the first place of a signaled fence, or of one of its context that is
+ *        not later and has an equal or weaker usage; else it comes last.
  * - RV4  The list never holds more than its capacity: what is added was reserved before. Capacities
  *        are Linux's, which fill the memory blocks that its lists come in: 5, 13, 29, 61, ...
  *
@@ -22,6 +22,7 @@ import { Fence, waitError } from "../fence/fence.ts";
 import { isLater } from "../fence/order.ts";
 import { arrayOf } from "../fence/unwrap.ts";
 import { startWaitAll, type WaitDone, type WaitOptions } from "../fence/wait.ts";
+import { WwMutex } from "./ww-mutex.ts";
 
 /** What an operation does with the buffer. */
 export type ResvUsage = "kernel" | "write" | "read" | "bookkeep";
@@ -51,8 +52,8 @@ export function usageFor(isWrite: boolean): ResvUsage {
   return isWrite ? "read" : "write";
 }
 
-/** The fences of a buffer. Found as `buf.resv`. */
-export class Resv {
+/** The fences of a buffer, and the lock that guards its moves. Found as `buf.resv`. */
+export class Resv extends WwMutex {
   #places: Place[] = [];
   #capacity = 0;
 

@@ -11,7 +11,9 @@ import * as dmaPage from "./dma-page.ts";
 import { fenceArray } from "./fence-array.ts";
 import { fenceChain } from "./fence-chain.ts";
 import * as resv from "./fence-resv.ts";
+import { fenceSteps } from "./fence-steps.ts";
 import { fenceUnwrap } from "./fence-unwrap.ts";
+import * as fenceWait from "./fence-wait.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
@@ -78,7 +80,11 @@ const fences: Kinds = {
   resv: resv.resv,
   usage_rw: resv.usageRw,
   resv_wait: resv.resvWait,
-  ...notReplayedYet("fence_steps wait wait_any is_later later"),
+  fence_steps: fenceSteps,
+  is_later: fenceWait.isLater,
+  later: fenceWait.later,
+  wait: fenceWait.wait,
+  wait_any: fenceWait.waitAny,
 };
 
 const pinning: Kinds = notReplayedYet("gup");
