@@ -55,7 +55,7 @@ const hostClock: Clock = {
 /** Waits for one fence without a promise. EINVAL: the timeout is negative. */
 export function startWait(fence: Fence, options: WaitOptions, done: WaitDone): void {
   const timeout = timeoutOf(options, `wait for ${fence.name}`);
-  if (!fence.enableSignaling()) done(timeout || 1);
+  if (isOver(fence)) done(timeout || 1);
   else arm([fence], options, timeout, done);
 }
 
@@ -75,7 +75,7 @@ export function startWaitAny(
     done(signaled < 0 ? 0 : 1, signaled);
     return;
   }
-  const first = fences.findIndex((fence) => !fence.enableSignaling());
+  const first = fences.findIndex(isOver);
   if (first >= 0) {
     done(timeout, first);
     return;
@@ -123,6 +123,11 @@ function timeoutOf({ timeoutMs }: WaitOptions, operation: string): number {
   const timeout = timeoutMs ?? Number.POSITIVE_INFINITY;
   if (timeout >= 0) return timeout;
   return fail("EINVAL", operation, `the timeout must not be negative, and is ${timeoutMs}`);
+}
+
+/** Whether a fence has signaled, when it was told that somebody waits and then asked. */
+function isOver(fence: Fence): boolean {
+  return !fence.enableSignaling() || fence.isSignaled;
 }
 
 /** Waits for the first of fences that are all pending. */

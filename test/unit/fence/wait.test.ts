@@ -67,6 +67,16 @@ describe.each(eachCore)("waits on the $name core", (build) => {
     expect(done.mock.calls.flat()).toEqual([-4, -4, Number.POSITIVE_INFINITY]);
   });
 
+  test("end at once when the ops of a fence say that it is done", async () => {
+    const system = build.system({ memoryBytes: 1 << 20 });
+    await system.fence("polled", { ops: { signaled: () => true } }).wait({ timeoutMs: 0 });
+    const part = system.fence("part");
+    const array = system.fenceArray([part]);
+    part.signal("EIO");
+    await array.wait();
+    expect(array.error?.code).toBe("EIO"); // hooked before it is asked
+  });
+
   test("a negative timeout is EINVAL, also of a signaled fence", () => {
     const [fence] = fences(1) as [Fence];
     fence.signal();
