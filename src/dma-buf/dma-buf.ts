@@ -48,7 +48,7 @@ export class DmaBuf implements CountedFile {
   readonly sizeBytes: number;
   readonly exporterName: string;
   /** Which operations are under way. */
-  readonly resv: Resv = new Resv();
+  readonly resv: Resv;
   /** A label for people. */
   name: string;
   readonly #owner: BufferOwner;
@@ -60,6 +60,7 @@ export class DmaBuf implements CountedFile {
   constructor(owner: BufferOwner, ino: number, info: ExportInfo) {
     checkExport(info);
     this.#owner = owner;
+    this.resv = new Resv(owner.core);
     this.#ops = info.ops;
     this.ino = ino;
     this.sizeBytes = info.sizeBytes;

@@ -17,6 +17,7 @@
  * @module
  */
 
+import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { Fence, waitError } from "../fence/fence.ts";
 import { isLater } from "../fence/order.ts";
@@ -54,8 +55,15 @@ export function usageFor(isWrite: boolean): ResvUsage {
 
 /** The fences of a buffer, and the lock that guards its moves. Found as `buf.resv`. */
 export class Resv extends WwMutex {
+  readonly #core: Core | null;
   #places: Place[] = [];
   #capacity = 0;
+
+  /** A list of its own; with `core`, it takes only fences of that core's system. */
+  constructor(core: Core | null = null) {
+    super();
+    this.#core = core;
+  }
 
   /** How many fences the list holds before it grows (RV4). */
   get capacity(): number {
@@ -85,10 +93,10 @@ export class Resv extends WwMutex {
 
   /**
    * Adds an operation that is under way (RV3); reserves a place itself if none is left. EINVAL: no
-   * such usage, or a composite fence, which must be unwrapped first.
+   * such usage, a fence of another system, or a composite, which must be unwrapped first.
    */
   addFence(fence: Fence, usage: ResvUsage): void {
-    const rank = requireArguments(fence, usage, "add");
+    const rank = this.#requireArguments(fence, usage, "add");
     this.reserveFences(1);
     const at = this.#places.findIndex(
       (old) =>
@@ -106,7 +114,7 @@ export class Resv extends WwMutex {
    * now tells. EINVAL as addFence().
    */
   replaceFences(context: number, fence: Fence, usage: ResvUsage): void {
-    const rank = requireArguments(fence, usage, "replace by");
+    const rank = this.#requireArguments(fence, usage, "replace by");
     for (const [i, old] of this.#places.entries()) {
       if (old.fence.context === context) this.#places[i] = { fence, rank };
     }
@@ -167,21 +175,21 @@ export class Resv extends WwMutex {
   startWait(usage: ResvUsage, options: WaitOptions, done: WaitDone): void {
     startWaitAll(this.fences(usage), options, done);
   }
+
+  #requireArguments(fence: Fence, usage: ResvUsage, verb: string): number {
+    const operation = `${verb} fence ${fence instanceof Fence ? fence.name : String(fence)}`;
+    if (!(fence instanceof Fence)) fail("EINVAL", operation, "it is not a fence");
+    if (this.#core !== null && !fence.isOn(this.#core))
+      fail("EINVAL", operation, "it is of another system");
+    if (fence.isContainer) fail("EINVAL", operation, "it is a composite; unwrap it");
+    return rankOf(usage, operation);
+  }
 }
 
-function requireArguments(fence: Fence, usage: ResvUsage, verb: string): number {
-  const operation = `${verb} fence ${fence instanceof Fence ? fence.name : String(fence)}`;
-  if (!(fence instanceof Fence)) fail("EINVAL", operation, "it is not a fence");
-  if (fence.isContainer) fail("EINVAL", operation, "it is a composite; unwrap it");
-  const rank = resvUsages.indexOf(usage);
-  if (rank < 0) fail("EINVAL", operation, `the usage must be one of ${resvUsages.join(", ")}`);
-  return rank;
-}
-
-function rankOf(usage: ResvUsage): number {
+function rankOf(usage: ResvUsage, operation = "look for fences"): number {
   const rank = resvUsages.indexOf(usage);
   if (rank >= 0) return rank;
-  return fail("EINVAL", "look for fences", `the usage must be one of ${resvUsages.join(", ")}`);
+  return fail("EINVAL", operation, `the usage must be one of ${resvUsages.join(", ")}`);
 }
 
 function usageOf(rank: number): ResvUsage {

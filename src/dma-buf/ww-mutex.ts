@@ -96,8 +96,8 @@ export class WwMutex {
 
   /**
    * Takes the lock when it is its turn (WW2). Rejects with EALREADY, EINTR, EINVAL, or EDEADLK,
-   * also while waiting, when an older context comes. It cannot end with EDEADLK for a context that holds
-   * nothing: that is the kernel's lock_slow().
+   * also while waiting, when an older context comes. It cannot end with EDEADLK for a context that
+   * holds nothing: that is the kernel's lock_slow().
    */
   async lockAsync(
     context: AcquireContext | null = null,

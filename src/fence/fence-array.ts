@@ -53,7 +53,7 @@ export class FenceArray extends Fence {
   /** @internal */
   constructor(core: Core, fences: readonly Fence[], options: FenceArrayOptions = {}) {
     const { mode = "all", seqno = 1 } = options;
-    requireParts(fences);
+    requireParts(core, fences);
     const context = options.context ?? core.exports.fenceContextAlloc(1) >>> 0;
     super(core, context, seqno, `array of ${fences.length}`, FenceArray.#ops, false);
     this.fences = [...fences];
@@ -117,11 +117,12 @@ export class FenceArray extends Fence {
 }
 
 /** FA4. */
-function requireParts(fences: readonly Fence[]): void {
+function requireParts(core: Core, fences: readonly Fence[]): void {
   const operation = "make a fence array";
   if (fences.length === 0) fail("EINVAL", operation, "it has no parts");
   for (const fence of fences) {
     if (!(fence instanceof Fence)) fail("EINVAL", operation, "a part is not a fence");
+    if (!fence.isOn(core)) fail("EINVAL", operation, `${fence.name} is of another system`);
     if (fence.isContainer) fail("EINVAL", operation, `${fence.name} is a composite; unwrap it`);
   }
 }

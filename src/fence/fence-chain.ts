@@ -40,6 +40,8 @@ export class FenceChain extends Fence {
     const operation = "make a chain node";
     requireInteger(seqno, "seqno", 0, Number.MAX_SAFE_INTEGER, operation);
     if (!(fence instanceof Fence)) fail("EINVAL", operation, "what it contains is not a fence");
+    if (!fence.isOn(core) || previous?.isOn(core) === false)
+      fail("EINVAL", operation, "a fence is of another system");
     if (fence instanceof FenceChain) fail("EINVAL", operation, "a chain cannot contain a chain");
     const before = previous instanceof FenceChain ? previous : null;
     const continues = before !== null && seqno > before.seqno;

@@ -50,7 +50,7 @@ export class Fence {
   readonly seqno: number;
   /** Who will signal it, for people. */
   readonly name: string;
-  /** @internal */
+  /** @internal Null for a fence that was signaled from the start. */
   readonly core: Core | null;
   readonly #handle: number;
   readonly #ops: FenceOps | null;
@@ -199,6 +199,13 @@ export class Fence {
       this.#deferred = null;
     }
     return true;
+  }
+
+  /**
+   * @internal Whether it belongs to the memory of `core`: another system's contexts mean nothing.
+   */
+  isOn(core: Core): boolean {
+    return this.core === null || this.core.memory === core.memory;
   }
 
   /** @internal From a callback: runs `work` when all callbacks have run (F3). */

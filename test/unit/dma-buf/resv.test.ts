@@ -162,6 +162,8 @@ describe.each(eachCore)("a reservation on the $name core", (build) => {
     expectError("EINVAL", () => resv.replaceFences(1, array, "read"));
     expectError("EINVAL", () => resv.addFence(null as unknown as Fence, "read"));
     expectError("EINVAL", () => resv.fences(bad));
+    const { resv: ofBuffer } = system.heap("system").alloc(1);
+    expectError("EINVAL", () => ofBuffer.addFence(open().fence("foreign"), "read"));
     expect(resv.entries).toHaveLength(2);
   });
 

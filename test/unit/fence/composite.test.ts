@@ -78,6 +78,9 @@ describe.each(eachCore)("composite fences on the $name core", (build) => {
       expectError("EINVAL", () => system.fenceArray([array]));
       expectError("EINVAL", () => system.fenceArray([chain]));
       expectError("EINVAL", () => system.fenceArray([null as unknown as Fence]));
+      expectError("EINVAL", () => open().fenceArray([a]));
+      expectError("EINVAL", () => open().fenceChain(null, a, 1));
+      expect(open().fenceArray([signaledFence()]).isSignaled).toBe(true);
     });
 
     test("matches a context when all parts do, and passes deadlines on", () => {
