@@ -27,10 +27,29 @@ export {
   type StorageChoice,
 } from "./dma-buf/negotiate.ts";
 export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
-export { Resv, type ResvUsage, usageFor } from "./dma-buf/resv.ts";
+export { Resv, type ResvEntry, type ResvUsage, resvUsages, usageFor } from "./dma-buf/resv.ts";
+export { AcquireContext, type LockOptions, WwMutex } from "./dma-buf/ww-mutex.ts";
 export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
-export { Fence, type FenceCallback, type WaitOptions } from "./fence/fence.ts";
+export { Fence, type FenceCallback, type FenceOps, signaledFence } from "./fence/fence.ts";
+export {
+  FenceArray,
+  type FenceArrayMode,
+  type FenceArrayOptions,
+  matchesContext,
+} from "./fence/fence-array.ts";
+export { containedFence, FenceChain, findSeqno, walkChain } from "./fence/fence-chain.ts";
+export { isLater, isSeqnoLater, laterFence, type Seqno } from "./fence/order.ts";
 export { Timeline } from "./fence/timeline.ts";
+export { latestOfEachContext, mergeFences, unwrapFence } from "./fence/unwrap.ts";
+export {
+  type Clock,
+  startWait,
+  startWaitAll,
+  startWaitAny,
+  type WaitDone,
+  type WaitOptions,
+  waitAny,
+} from "./fence/wait.ts";
 export { type CountedFile, FdTable } from "./files/fd-table.ts";
 export { type AllocOptions, Heap } from "./heaps/heap.ts";
 export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
@@ -43,6 +62,7 @@ export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { type SgEntry, SgTable } from "./mm/sg-table.ts";
 export {
   type Compaction,
+  type FenceOptions,
   type OpenOptions,
   open,
   openSync,

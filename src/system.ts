@@ -17,8 +17,11 @@ import { type Core, type CoreOptions, openCore, openCoreSync } from "./core/core
 import { Device, type DeviceOptions } from "./device/device.ts";
 import { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
+import { AcquireContext } from "./dma-buf/ww-mutex.ts";
 import { checked, type ErrnoCode, fail, isErrno, requireInteger } from "./errors.ts";
-import { Fence } from "./fence/fence.ts";
+import { Fence, type FenceOps, signaledFence } from "./fence/fence.ts";
+import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
+import { FenceChain } from "./fence/fence-chain.ts";
 import { Timeline } from "./fence/timeline.ts";
 import { FdTable } from "./files/fd-table.ts";
 import { createHeaps, type Heap } from "./heaps/heap.ts";
@@ -35,6 +38,16 @@ export interface OpenOptions extends CoreOptions {
    * order.
    */
   readonly cma?: Readonly<Record<string, number>>;
+}
+
+/** What a fence may be made with. */
+export interface FenceOptions {
+  /** From `system.fenceContexts()`; one of its own, if it is not given. */
+  readonly context?: number;
+  /** 1, if it is not given. */
+  readonly seqno?: number;
+  /** What its driver knows about it. */
+  readonly ops?: FenceOps;
 }
 
 /** What a system holds and has done. */
@@ -72,6 +85,8 @@ export class System {
   readonly files: FdTable<DmaBuf> = new FdTable();
   /** Runs of frames outside the CMA regions. */
   readonly frames: FramePool;
+  /** A fence that is signaled: what waits for nothing gets. The kernel's dma_fence_get_stub(). */
+  readonly stub: Fence = signaledFence();
   /** What a device sees as the address of byte 0. */
   readonly physicalBase: number;
   readonly #regions: ReadonlyMap<string, CmaRegion>;
@@ -79,6 +94,7 @@ export class System {
   readonly #devices: Set<Device> = new Set();
   readonly #buffers: Map<number, DmaBuf> = new Map();
   #lastIno = 0;
+  #lastStamp = 0;
   #isClosed = false;
 
   /** @internal */
@@ -164,10 +180,37 @@ export class System {
     return new Timeline(this.core, name);
   }
 
-  /** A fence of its own context. */
-  fence(name: string): Fence {
+  /** A fence, of its own context unless one is given. EINVAL: the seqno. */
+  fence(name: string, options?: FenceOptions): Fence {
     this.#requireOpen("create a fence");
-    return new Fence(this.core, this.core.exports.fenceContextAlloc(1) >>> 0, 1, name);
+    if (options === undefined) return new Fence(this.core, this.fenceContexts(1), 1, name);
+    const { context = this.fenceContexts(1), seqno = 1, ops = null } = options;
+    requireInteger(seqno, "seqno", 0, Number.MAX_SAFE_INTEGER, `create fence ${name}`);
+    return new Fence(this.core, context, seqno, name, ops);
+  }
+
+  /** `count` consecutive fence contexts that nobody else has; the first. */
+  fenceContexts(count: number): number {
+    return this.core.exports.fenceContextAlloc(count) >>> 0;
+  }
+
+  /** A fence for all of `fences`, or any. EINVAL: there are none, or one is a composite. */
+  fenceArray(fences: readonly Fence[], options?: FenceArrayOptions): FenceArray {
+    this.#requireOpen("create a fence array");
+    return new FenceArray(this.core, fences, options);
+  }
+
+  /** An attempt to lock several reservations at once; later ones back off for it. */
+  acquireContext(): AcquireContext {
+    this.#requireOpen("create an acquire context");
+    this.#lastStamp += 1;
+    return new AcquireContext(this.#lastStamp);
+  }
+
+  /** Point `seqno` of a timeline, after `previous`. EINVAL: the seqno; `fence` is a chain. */
+  fenceChain(previous: Fence | null, fence: Fence, seqno: number): FenceChain {
+    this.#requireOpen("create a chain node");
+    return new FenceChain(this.core, previous, fence, seqno);
   }
 
   /**

@@ -25,7 +25,8 @@ import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
 import { cpuWrites, type Direction, directionNumber } from "../direction.ts";
 import { fail } from "../errors.ts";
-import { requireSignaled, type WaitOptions } from "../fence/fence.ts";
+import { requireSignaled } from "../fence/fence.ts";
+import type { WaitOptions } from "../fence/wait.ts";
 import type { CountedFile } from "../files/fd-table.ts";
 import type { SgTable } from "../mm/sg-table.ts";
 import { Attachment } from "./attachment.ts";
@@ -47,7 +48,7 @@ export class DmaBuf implements CountedFile {
   readonly sizeBytes: number;
   readonly exporterName: string;
   /** Which operations are under way. */
-  readonly resv: Resv = new Resv();
+  readonly resv: Resv;
   /** A label for people. */
   name: string;
   readonly #owner: BufferOwner;
@@ -59,6 +60,7 @@ export class DmaBuf implements CountedFile {
   constructor(owner: BufferOwner, ino: number, info: ExportInfo) {
     checkExport(info);
     this.#owner = owner;
+    this.resv = new Resv(owner.core);
     this.#ops = info.ops;
     this.ino = ino;
     this.sizeBytes = info.sizeBytes;

@@ -6,9 +6,10 @@
  *
  * - F1  A fence never leaves `signaled`, and its `error` never changes there.
  * - F3  Callbacks run inside signal(), in the order they were added, exactly once; one that throws
- *       is reported and the rest run.
+ *       is reported and the rest run. Work that a callback defers runs after the last of them.
  * - F4  The record in shared memory lives while the fence is pending; what it ended with is kept
- *       here.
+ *       here. Composite fences have none: their state is that of their parts.
+ * - F5  `enableSignaling` of the ops is called at most once, before the first callback or wait.
  *
  * Compare `struct dma_fence` in the kernel's drivers/dma-buf/dma-fence.c.
  *
@@ -17,17 +18,30 @@
 
 import type { Core } from "../core/core.ts";
 import { checked, codeOf, DmaBufError, type ErrnoCode, errno, fail } from "../errors.ts";
+import { startWait, type WaitOptions } from "./wait.ts";
 
 /** Called once when a fence signals. */
 export type FenceCallback = (fence: Fence) => void;
 
-/** How to wait: a time limit, and the AbortSignal that interrupts. */
-export interface WaitOptions {
-  /** Milliseconds; without it the wait has no limit. */
-  readonly timeoutMs?: number;
-  /** Ends the wait with EINTR. */
-  readonly signal?: AbortSignal;
+/** What a driver knows about its fences: `struct dma_fence_ops`. Every member is optional. */
+export interface FenceOps {
+  /**
+   * Called once, when somebody first wants to be told. False: the work is done already, and the
+   * fence signals now.
+   */
+  readonly enableSignaling?: (fence: Fence) => boolean;
+  /** Asked while the fence is pending. True: the work is done, and the fence signals now. */
+  readonly signaled?: (fence: Fence) => boolean;
+  /** Called when the fence is released. */
+  readonly release?: (fence: Fence) => void;
+  /** Called while the fence is pending, with the time somebody would like it to be done by. */
+  readonly setDeadline?: (fence: Fence, atMs: number) => void;
+  /** Whether seqnos have 64 bits and never wrap; 32 bits, if it is not given. */
+  readonly hasWideSeqno?: boolean;
 }
+
+/** No record in shared memory (F4). */
+const NO_RECORD = -1;
 
 /** What completes, once. Made by `system.fence()` or by a {@link Timeline}. */
 export class Fence {
@@ -36,40 +50,88 @@ export class Fence {
   readonly seqno: number;
   /** Who will signal it, for people. */
   readonly name: string;
-  readonly #core: Core;
+  /** @internal Null for a fence that was signaled from the start. */
+  readonly core: Core | null;
   readonly #handle: number;
+  readonly #ops: FenceOps | null;
   /** Null once signaled: the state and the list cannot disagree (F1, F3). */
   #callbacks: FenceCallback[] | null = [];
-  #status = 0;
+  /** Work for the end of signal() (F3). */
+  #deferred: (() => void)[] | null = null;
+  #isEnabled = false;
+  #isReleased = false;
+  /** What it will end with: 1, or the negative errno that was set. */
+  #outcome = 1;
   #timestampMs = 0;
 
-  /** @internal */
-  constructor(core: Core, context: number, seqno: number, name: string) {
-    this.#core = core;
+  /** @internal `core` is null for a fence without a record. */
+  constructor(
+    core: Core | null,
+    context: number,
+    seqno: number,
+    name: string,
+    ops: FenceOps | null = null,
+    hasRecord = true,
+  ) {
+    this.core = core;
     this.context = context;
     this.seqno = seqno;
     this.name = name;
-    this.#handle = checked(
-      core.exports.fenceAlloc(context, seqno),
-      `create fence ${name}`,
-      () => "no memory is left for its record",
-    );
+    this.#ops = ops;
+    this.#handle =
+      core === null || !hasRecord
+        ? NO_RECORD
+        : checked(
+            core.exports.fenceAlloc(context, seqno),
+            `create fence ${name}`,
+            () => "no memory is left for its record",
+          );
   }
 
+  /** Whether it is made of other fences: an array or a chain. */
+  get isContainer(): boolean {
+    return false;
+  }
+
+  /** Whether its seqno has 64 bits; one of 32 bits wraps. */
+  get hasWideSeqno(): boolean {
+    return this.#ops?.hasWideSeqno === true;
+  }
+
+  /** Whether it has signaled. Asks the ops of a pending fence, which may signal it now. */
   get isSignaled(): boolean {
+    if (this.#callbacks === null) return true;
+    if (this.#ops?.signaled?.(this) !== true) return false;
+    this.signal();
+    return true;
+  }
+
+  /** Whether it is known to have signaled: nobody is asked, and nothing changes. */
+  get isMarkedSignaled(): boolean {
     return this.#callbacks === null;
   }
 
-  /** 0 pending, 1 signaled, or the negative errno it ended with. */
+  /** Whether somebody has wanted to be told (F5). */
+  get isSignalingEnabled(): boolean {
+    return this.#isEnabled;
+  }
+
+  /** 0 pending, 1 signaled, or the negative errno it ended with. Asks as `isSignaled` does. */
   get status(): number {
-    return this.#status;
+    return this.isSignaled ? this.#outcome : 0;
   }
 
   /** What the operation failed with; null while pending and after success. */
   get error(): DmaBufError | null {
-    return this.#status < 0
-      ? new DmaBufError(codeOf(this.#status), `finish ${this.name}`, "its owner reported the error")
-      : null;
+    const code = this.errorCode;
+    return code === null
+      ? null
+      : new DmaBufError(code, `finish ${this.name}`, "its owner reported the error");
+  }
+
+  /** The code of `error`, without making one. */
+  get errorCode(): ErrnoCode | null {
+    return this.#callbacks === null && this.#outcome < 0 ? codeOf(this.#outcome) : null;
   }
 
   /** When it signaled, in milliseconds of `performance.now()`; 0 while pending. */
@@ -77,9 +139,27 @@ export class Fence {
     return this.#timestampMs;
   }
 
-  /** Runs `callback` on completion. Returns false, without calling it, if already signaled. */
+  /**
+   * Makes sure that the fence will signal without being asked (F5). Returns false if it has
+   * signaled. The kernel's dma_fence_enable_sw_signaling().
+   */
+  enableSignaling(): boolean {
+    if (!this.#isEnabled) {
+      this.#isEnabled = true;
+      if (this.#callbacks === null) return false;
+      if (this.#ops?.enableSignaling?.(this) === false) this.signal();
+    }
+    return this.#callbacks !== null;
+  }
+
+  /**
+   * Runs `callback` on completion. Returns false, without calling it, if already signaled. EINVAL:
+   * it is no function.
+   */
   addCallback(callback: FenceCallback): boolean {
-    if (this.#callbacks === null) return false;
+    if (typeof callback !== "function")
+      fail("EINVAL", `add a callback to ${this.name}`, "the callback must be a function");
+    if (this.#callbacks === null || !this.enableSignaling()) return false;
     this.#callbacks.push(callback);
     return true;
   }
@@ -93,29 +173,86 @@ export class Fence {
   }
 
   /**
-   * Completes the fence, with an errno if the operation failed. Returns false if it was complete
-   * already.
+   * Sets what the fence will end with; hidden until it signals, and the last one counts. EINVAL: it
+   * has signaled (F1).
    */
-  signal(error: ErrnoCode | null = null): boolean {
+  setError(error: ErrnoCode): void {
+    if (this.#callbacks === null)
+      fail("EINVAL", `set the error of ${this.name}`, "it has signaled already");
+    this.#outcome = -errno[error];
+  }
+
+  /**
+   * Completes the fence, with an errno if the operation failed, now or at a time of the caller's.
+   * Returns false if it was complete already.
+   */
+  signal(error: ErrnoCode | null = null, atMs: number = performance.now()): boolean {
     const callbacks = this.#callbacks;
     if (callbacks === null) return false;
-    const now = performance.now();
-    this.#core.exports.fenceSignal(this.#handle, error === null ? 0 : -errno[error], now);
-    this.#status = error === null ? 1 : -errno[error];
-    this.#timestampMs = now;
+    if (error !== null) this.#outcome = -errno[error];
+    this.#timestampMs = atMs;
     this.#callbacks = null; // F1 holds from here on, even if a callback looks
-    this.#core.exports.fenceFree(this.#handle); // F4
+    this.#endRecord(atMs);
     for (const callback of callbacks) runReported(callback, this);
+    if (this.#deferred !== null) {
+      for (const work of this.#deferred) runReported(work, this); // F3
+      this.#deferred = null;
+    }
     return true;
+  }
+
+  /**
+   * @internal Whether it belongs to the memory of `core`: another system's contexts mean nothing.
+   */
+  isOn(core: Core): boolean {
+    return this.core === null || this.core.memory === core.memory;
+  }
+
+  /** @internal From a callback: runs `work` when all callbacks have run (F3). */
+  defer(work: () => void): void {
+    this.#deferred ??= [];
+    this.#deferred.push(work);
+  }
+
+  /** Says by when the fence should be done. A hint: only its ops know what to do with it. */
+  setDeadline(atMs: number): void {
+    if (!this.isSignaled) this.#ops?.setDeadline?.(this, atMs);
+  }
+
+  /**
+   * Gives the fence up, as the last dma_fence_put() does: if it is pending it ends with EDEADLK, so
+   * that nobody waits for ever.
+   */
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    this.signal("EDEADLK");
+    this.#ops?.release?.(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
   }
 
   /**
    * Resolves when the fence is signaled, with or without an error. Rejects with ETIME, or EINTR
    * when `signal` aborts.
    */
-  async wait(options: WaitOptions = {}): Promise<void> {
-    if (this.isSignaled) return;
-    await waitForCallback(this, options, `wait for ${this.name}`);
+  wait(options: WaitOptions = {}): Promise<void> {
+    return new Promise((resolve, reject) => {
+      startWait(this, options, (left) => {
+        if (left > 0) resolve();
+        else reject(waitError(left, `wait for ${this.name}`, options));
+      });
+    });
+  }
+
+  /** F4. */
+  #endRecord(nowMs: number): void {
+    if (this.#handle === NO_RECORD || this.core === null) return;
+    const { exports } = this.core;
+    exports.fenceSignal(this.#handle, Math.min(this.#outcome, 0), nowMs);
+    exports.fenceFree(this.#handle);
   }
 }
 
@@ -133,29 +270,18 @@ function runReported(callback: FenceCallback, fence: Fence): void {
   }
 }
 
-function waitForCallback(
-  fence: Fence,
-  { timeoutMs, signal }: WaitOptions,
-  operation: string,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const end = (code: ErrnoCode | null, reason: string): void => {
-      fence.removeCallback(onSignaled);
-      signal?.removeEventListener("abort", onAbort);
-      clearTimeout(timer);
-      if (code === null) resolve();
-      else reject(new DmaBufError(code, operation, reason));
-    };
-    const onSignaled = (): void => end(null, "");
-    const onAbort = (): void => end("EINTR", "the wait was aborted");
-    const timer =
-      timeoutMs === undefined
-        ? undefined
-        : setTimeout(() => end("ETIME", `it is pending after ${timeoutMs} ms`), timeoutMs);
-    if (signal?.aborted) return onAbort();
-    signal?.addEventListener("abort", onAbort);
-    fence.addCallback(onSignaled);
-  });
+/** The error of a wait that ended with `left`: ETIME, or EINTR. */
+export function waitError(left: number, operation: string, options: WaitOptions): DmaBufError {
+  return left === 0
+    ? new DmaBufError("ETIME", operation, `it is pending after ${options.timeoutMs} ms`)
+    : new DmaBufError("EINTR", operation, "the wait was aborted");
+}
+
+/** A fence that signaled at `timestampMs`, of context 0: dma_fence_allocate_private_stub(). */
+export function signaledFence(timestampMs: number = performance.now()): Fence {
+  const fence = new Fence(null, 0, 0, "signaled");
+  fence.signal(null, timestampMs);
+  return fence;
 }
 
 /** Throws EAGAIN when one of `fences` is pending: what a call that cannot wait does. */

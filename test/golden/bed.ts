@@ -7,6 +7,7 @@
  * @module
  */
 
+import { openSync, type System } from "dmabuf";
 import { type Core, type CoreExports, openCoreSync } from "dmabuf/core";
 
 export const PAGE_BYTES = 4096;
@@ -18,6 +19,7 @@ export const NONE = 0xffffffff;
 export const EINVAL = -22;
 
 const BED_BYTES = 64 * 1024 * 1024;
+const SYSTEM_BYTES = 16 * 1024 * 1024;
 const PAGEBLOCK_PAGES = 1024;
 
 /** Exports that the typed interface does not list. */
@@ -81,6 +83,16 @@ export class Bed {
       this.#workPfn = need(this.#core.exports.frameAlloc(PAGE_COUNT, 0, NONE), "the work area");
     }
     return this.#core;
+  }
+
+  /** A system, for records of what stands above the core. */
+  get system(): System {
+    return this.memo("system", () => {
+      const { wasm, shared } = this.#choice;
+      const system = openSync({ memoryBytes: SYSTEM_BYTES, shared, ...(wasm ? { wasm } : {}) });
+      this.#cores.push(system.core);
+      return system;
+    });
   }
 
   get exports(): CoreExports {

@@ -54,6 +54,12 @@ export class Fields {
       : this.#refuse(name, "a list of lists of numbers");
   }
 
+  /** A list of anything: steps, nodes, trees. */
+  list(name: string): readonly unknown[] {
+    const value = this.#record[name];
+    return Array.isArray(value) ? value : this.#refuse(name, "a list");
+  }
+
   /** The field as it is: a recorded result that is only compared. */
   recorded(name: string): unknown {
     return this.has(name) ? this.#record[name] : this.#refuse(name, "there");

@@ -9,6 +9,12 @@ import * as odd from "./cma-odd.ts";
 import { limits, setMask } from "./dma-limits.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
+import { fenceArray } from "./fence-array.ts";
+import { fenceChain } from "./fence-chain.ts";
+import * as resv from "./fence-resv.ts";
+import { fenceSteps } from "./fence-steps.ts";
+import { fenceUnwrap } from "./fence-unwrap.ts";
+import * as fenceWait from "./fence-wait.ts";
 import { coreCalls, domainError } from "./iommu-core.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
@@ -72,9 +78,19 @@ const iommu: Kinds = {
   ...notReplayedYet("mapping_error sgtable_orig_nents_0 default_domain vtd_domain vtd_err"),
 };
 
-const fences: Kinds = notReplayedYet(
-  "fence_steps wait wait_any is_later later usage_rw resv_wait array chain unwrap resv",
-);
+const fences: Kinds = {
+  array: fenceArray,
+  chain: fenceChain,
+  unwrap: fenceUnwrap,
+  resv: resv.resv,
+  usage_rw: resv.usageRw,
+  resv_wait: resv.resvWait,
+  fence_steps: fenceSteps,
+  is_later: fenceWait.isLater,
+  later: fenceWait.later,
+  wait: fenceWait.wait,
+  wait_any: fenceWait.waitAny,
+};
 
 const pinning: Kinds = notReplayedYet("gup");
 

@@ -1,0 +1,157 @@
+/**
+ * Waiting for fences: one callback form underneath every promise, on a clock that the caller may
+ * bring.
+ *
+ *     startWait() ──signaled────► done(what is left of the timeout, at least 1)
+ *         ├─────────no time left► done(0)
+ *         └─────────aborted─────► done(-EINTR)
+ *
+ * - FW1  `done` is called once, perhaps before the call returns; no callback, timer or listener of
+ *        the wait is left then.
+ * - FW2  Signaled is looked at before the abort, and the abort before the time.
+ *
+ * Compare dma_fence_wait_timeout() in the kernel's drivers/dma-buf/dma-fence.c.
+ *
+ * @module
+ */
+
+import { errno, fail } from "../errors.ts";
+import { type Fence, waitError } from "./fence.ts";
+
+/** Time for waits. */
+export interface Clock {
+  now(): number;
+  /** Calls `run` when `delay` units have passed; what it returns cancels that. */
+  after(delay: number, run: () => void): () => void;
+}
+
+/** How to wait: a time limit, and the AbortSignal that interrupts. */
+export interface WaitOptions {
+  /** Milliseconds, or units of `clock`; without it the wait has no limit. */
+  readonly timeoutMs?: number;
+  /** Ends the wait with EINTR. */
+  readonly signal?: AbortSignal;
+  /** What measures `timeoutMs`; the host's timers if it is not given. */
+  readonly clock?: Clock;
+}
+
+/**
+ * How a wait ended: above 0, it signaled and this much of the timeout is left (1 of a timeout of
+ * 0); 0, the time ran out; -4 (EINTR), it was aborted.
+ */
+export type WaitDone = (left: number) => void;
+
+/** The longest delay that the host's timers take. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+const hostClock: Clock = {
+  now: () => performance.now(),
+  after: (delay, run) => {
+    const timer = setTimeout(run, Math.min(delay, TIMER_MAX_MS));
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Waits for one fence without a promise. EINVAL: the timeout is negative. */
+export function startWait(fence: Fence, options: WaitOptions, done: WaitDone): void {
+  const timeout = timeoutOf(options, `wait for ${fence.name}`);
+  if (isOver(fence)) done(timeout || 1);
+  else arm([fence], options, timeout, done);
+}
+
+/**
+ * Waits for the first of `fences` without a promise; `done` also gets its index, or -1. EINVAL:
+ * there are none, or the timeout is negative.
+ */
+export function startWaitAny(
+  fences: readonly Fence[],
+  options: WaitOptions,
+  done: (left: number, index: number) => void,
+): void {
+  const timeout = timeoutOf(options, "wait for any fence");
+  if (fences.length === 0) fail("EINVAL", "wait for any fence", "there are none to wait for");
+  if (timeout === 0) {
+    const signaled = fences.findIndex((fence) => fence.isSignaled);
+    done(signaled < 0 ? 0 : 1, signaled);
+    return;
+  }
+  const first = fences.findIndex(isOver);
+  if (first >= 0) {
+    done(timeout, first);
+    return;
+  }
+  arm(fences, options, timeout, (left) => {
+    done(left, left > 0 ? fences.findIndex((fence) => fence.isMarkedSignaled) : -1);
+  });
+}
+
+/** Waits for all of `fences`, one after the other, with one timeout, without a promise. */
+export function startWaitAll(
+  fences: readonly Fence[],
+  options: WaitOptions,
+  done: WaitDone,
+  index = 0,
+): void {
+  const timeout = timeoutOf(options, "wait for all fences");
+  const fence = fences[index];
+  if (fence === undefined) {
+    done(timeout || 1);
+    return;
+  }
+  startWait(fence, options, (left) => {
+    const isLimited = timeout !== 0 && timeout !== Number.POSITIVE_INFINITY;
+    const rest = isLimited ? { ...options, timeoutMs: left } : options;
+    if (left > 0) startWaitAll(fences, rest, done, index + 1);
+    else done(left);
+  });
+}
+
+/**
+ * Resolves with the index of the first fence that signals. Rejects with EINVAL (no fences), ETIME
+ * or EINTR.
+ */
+export function waitAny(fences: readonly Fence[], options: WaitOptions = {}): Promise<number> {
+  return new Promise((resolve, reject) => {
+    startWaitAny(fences, options, (left, index) => {
+      if (left > 0) resolve(index);
+      else reject(waitError(left, "wait for any fence", options));
+    });
+  });
+}
+
+function timeoutOf({ timeoutMs }: WaitOptions, operation: string): number {
+  const timeout = timeoutMs ?? Number.POSITIVE_INFINITY;
+  if (timeout >= 0) return timeout;
+  return fail("EINVAL", operation, `the timeout must not be negative, and is ${timeoutMs}`);
+}
+
+/** Whether a fence has signaled, when it was told that somebody waits and then asked. */
+function isOver(fence: Fence): boolean {
+  return !fence.enableSignaling() || fence.isSignaled;
+}
+
+/** Waits for the first of fences that are all pending. */
+function arm(
+  fences: readonly Fence[],
+  { signal, clock = hostClock }: WaitOptions,
+  timeout: number,
+  done: WaitDone,
+): void {
+  if (signal?.aborted || timeout === 0) {
+    done(signal?.aborted ? -errno.EINTR : 0); // FW2
+    return;
+  }
+  const startedAt = clock.now();
+  let cancelTimer: (() => void) | null = null;
+  const finish = (left: number): void => {
+    for (const fence of fences) fence.removeCallback(onSignaled); // FW1
+    signal?.removeEventListener("abort", onAbort);
+    cancelTimer?.();
+    done(left);
+  };
+  const onSignaled = (): void => finish(Math.max(1, timeout - (clock.now() - startedAt)));
+  const onAbort = (): void => finish(-errno.EINTR);
+  if (timeout !== Number.POSITIVE_INFINITY) cancelTimer = clock.after(timeout, () => finish(0));
+  signal?.addEventListener("abort", onAbort);
+  for (const fence of fences) fence.addCallback(onSignaled);
+}
