@@ -15,7 +15,7 @@ const numbers: Record<Direction, number> = { bidirectional: 0, "to-device": 1, "
 
 /** The kernel's number for a direction; throws EINVAL for anything else. */
 export function directionNumber(direction: Direction, operation: string): number {
-  const number = numbers[direction];
+  const number = Object.hasOwn(numbers, direction) ? numbers[direction] : undefined;
   if (number === undefined) {
     fail(
       "EINVAL",

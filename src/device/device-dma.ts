@@ -156,7 +156,7 @@ export class DeviceDma {
     const operation = `${access} ${where} as ${this.#name}`;
     requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, this.#core.u8.length, operation);
-    const bits = accessBits[access];
+    const bits = Object.hasOwn(accessBits, access) ? accessBits[access] : undefined;
     if (bits === undefined)
       fail("EINVAL", operation, "the access must be read, write or read-write");
     const views: Uint8Array<ArrayBufferLike>[] = [];

@@ -189,6 +189,9 @@ export class Fence {
   signal(error: ErrnoCode | null = null, atMs: number = performance.now()): boolean {
     const callbacks = this.#callbacks;
     if (callbacks === null) return false;
+    if (error !== null && !Object.hasOwn(errno, error)) {
+      fail("EINVAL", `signal ${this.name}`, `${String(error)} is no errno's name`);
+    }
     if (error !== null) this.#outcome = -errno[error];
     this.#timestampMs = atMs;
     this.#callbacks = null; // F1 holds from here on, even if a callback looks

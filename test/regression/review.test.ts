@@ -183,4 +183,30 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     buf.put();
     expect(system.check()).toBeNull();
   });
+
+  test("words that are no name of a list are refused, those of every object included", () => {
+    const system = open();
+    const device = system.addDevice({ name: "gpu", iommu: true });
+    const attachment = system.heap("system").alloc(1).attach(device);
+    const fence = system.fence("f");
+    for (const word of ["toString", "constructor", "EFOO"]) {
+      expectRefusal(system, "EINVAL", () => attachment.map(word as "to-device"));
+      expectRefusal(system, "EINVAL", () => device.dma.spans(4096, 1, word as "read"));
+      expectRefusal(system, "EINVAL", () => fence.signal(word as "EIO"));
+      expectRefusal(system, "EINVAL", () => attachment.buf.resv.addFence(fence, word as "read"));
+      expectRefusal(system, "EINVAL", () => attachment.buf.resv.fences(word as "read"));
+    }
+    expect(fence.isSignaled).toBe(false);
+  });
+
+  test("adding a fence again with a weaker usage keeps the stronger", () => {
+    const system = open();
+    const { resv } = system.heap("system").alloc(1);
+    const fence = system.fence("f");
+    resv.addFence(fence, "write");
+    resv.addFence(fence, "read");
+    expect(resv.testSignaled("write")).toBe(false);
+    fence.signal();
+    expect(resv.testSignaled("bookkeep")).toBe(true);
+  });
 });
