@@ -35,6 +35,17 @@ export { type AllocOptions, Heap } from "./heaps/heap.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
 export { type FrameOptions, FramePool } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
+export {
+  GUP_PIN_COUNTING_BIAS,
+  getUserPages,
+  HeldPages,
+  LockedVm,
+  type PinUserPagesOptions,
+  pinUserPages,
+  UserPage,
+  type UserPagesOptions,
+  UserRange,
+} from "./mm/gup.ts";
 export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { type SgEntry, SgTable } from "./mm/sg-table.ts";
 export {

@@ -8,6 +8,7 @@ import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
+import { gup } from "./gup.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
@@ -71,7 +72,7 @@ const fences: Kinds = notReplayedYet(
   "fence_steps wait wait_any is_later later usage_rw resv_wait array chain unwrap resv",
 );
 
-const pinning: Kinds = notReplayedYet("gup");
+const pinning: Kinds = { gup };
 
 /** The kinds of each area. */
 export const kindsByArea: ReadonlyMap<string, Kinds> = new Map([
