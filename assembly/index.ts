@@ -32,6 +32,7 @@ export {
   frameFree,
   frameWord,
 } from "./frames";
+export { misuseCount, misusePfn, poisonNext } from "./quarantine";
 export { pinRange, unpinRange } from "./pin";
 export { compact, movablePin } from "./migrate";
 export { movableAlloc, movableAt, movableFree, movableUnpin } from "./movable";

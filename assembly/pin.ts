@@ -12,7 +12,17 @@
 import { EAGAIN, EINVAL, ENOENT, EOVERFLOW } from "./errno";
 import { FRAMES_LOCK_AT } from "./layout";
 import { lock, unlock } from "./lock";
-import { CACHED, FREE, Frame, PIN, PINS_MAX, RESERVED, isFrameRange, wordsAdd } from "./page";
+import {
+  CACHED,
+  FREE,
+  Frame,
+  PIN,
+  PINS_MAX,
+  QUARANTINE,
+  RESERVED,
+  isFrameRange,
+  wordsAdd,
+} from "./page";
 
 /**
  * Pins the frames [pfn, pfn + count). 0, or EINVAL, ENOENT (a free frame), EOVERFLOW, EAGAIN: then
@@ -45,7 +55,7 @@ function rangeError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
   for (let i: u32 = 0; i < count; i++) {
     const frame = Frame.at(pfn + i);
     const state = frame.state;
-    if (state == FREE || state == CACHED || state == RESERVED) return ENOENT;
+    if (state == FREE || state == CACHED || state == RESERVED || state == QUARANTINE) return ENOENT;
     if (frame.pins == forbidden) return error;
   }
   return 0;

@@ -2,7 +2,7 @@
 // mapping lists.
 //
 // U1  Afterwards check() finds nothing, whatever state the derived data was in; no truth word has
-//     changed but CACHED to FREE.
+//     changed but CACHED and QUARANTINE to FREE.
 //
 // For the day on which a thread died inside the core: who held its locks may have left lists and
 // counters half-changed, but never a truth word. Call it while nobody else is inside the core.
@@ -24,7 +24,17 @@ import {
   objectFind,
   recordOf,
 } from "./object";
-import { CACHED, CMA, FREE, Frame, MIGRATE_CMA, MOVABLE, SLAB, pageblockType } from "./page";
+import {
+  CACHED,
+  CMA,
+  FREE,
+  Frame,
+  MIGRATE_CMA,
+  MOVABLE,
+  QUARANTINE,
+  SLAB,
+  pageblockType,
+} from "./page";
 import { Region, RegionSlot, bitmapBase } from "./region";
 import { SgTable } from "./sg";
 import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, slabListInsert } from "./slab";
@@ -46,9 +56,10 @@ function rebuildFrames(): void {
     for (let order: u32 = 0; order <= MAX_ORDER; order++) FreeList.at(type, order).first = 0;
   }
   h.freeFrames = 0;
+  h.quarantineCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     const state = Frame.at(pfn).state;
-    if (state == FREE || state == CACHED) Frame.at(pfn).unmarkHead();
+    if (state == FREE || state == CACHED || state == QUARANTINE) Frame.at(pfn).unmarkHead();
   }
   let pfn = h.firstFrame;
   while (pfn < h.backedFrames) {

@@ -4,6 +4,7 @@
  * @module
  */
 export type { CoreOptions, MemoryBytes } from "./core/core.ts";
+export type { Misuse, OnMisuse } from "./core/misuse.ts";
 export type { CoreSource } from "./core/module.ts";
 export {
   Device,

@@ -33,6 +33,7 @@ export interface CoreExports extends WebAssembly.Exports {
     physPfnBase: number,
     isShared: number,
     canBlock: number,
+    flags: number,
   ): number;
   coreJoin(canBlock: number): number;
   coreLeave(): void;
@@ -41,6 +42,9 @@ export interface CoreExports extends WebAssembly.Exports {
   rebuild(): void;
   frameCountIn(state: number): number;
   pinnedFrameCount(): number;
+  misuseCount(): number;
+  misusePfn(i: number): number;
+  poisonNext(pfn: number): number;
   largestFreeRun(): number;
 
   bitmapBytes(bitCount: number, base: number): number;
