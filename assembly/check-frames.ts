@@ -41,6 +41,11 @@ export function largestFreeRun(): u32 {
   return longest;
 }
 
+/** Frames that migration has moved since the system was opened. */
+export function movedFrameCount(): u32 {
+  return header().movedFrames;
+}
+
 /** Frames with at least one pin. */
 export function pinnedFrameCount(): u32 {
   const frameCount = header().frameCount;

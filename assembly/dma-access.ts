@@ -11,6 +11,7 @@ import { Device, Mapping, protOf } from "./dma-device";
 import { EFAULT, EINVAL, ESTALE } from "./errno";
 import { domainTranslate } from "./iommu";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
+import { lockHard, unlock } from "./lock";
 import { KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, objectFind } from "./object";
 import { SgEntry } from "./sg-entries";
 import { SCRATCH_WORDS, scratchStore } from "./thread";
@@ -37,7 +38,7 @@ export function dmaSpans(
   while (lengthBytes > 0) {
     const extent =
       device.domain == 0
-        ? extentDirect(device, devicePfn, offset, access)
+        ? extentListed(payload, devicePfn, offset, access)
         : extentTranslated(device, devicePfn, offset, access);
     if (extent == 0) return fault(device, devicePfn, access);
     const at = <u32>(extent >> 32);
@@ -77,7 +78,15 @@ function extentTranslated(device: Device, devicePfn: u32, offset: u32, access: u
   return phys == NONE ? 0 : extent(phys, offset, FRAME_BYTES - offset);
 }
 
-/** The same for a direct device: the segment of a live mapping that holds the address. */
+/** The same for a direct device; its list of mappings does not change meanwhile. */
+function extentListed(payload: usize, devicePfn: u32, offset: u32, access: u32): u64 {
+  lockHard(payload);
+  const found = extentDirect(Device.at(payload), devicePfn, offset, access);
+  unlock(payload);
+  return found;
+}
+
+/** The segment of a live mapping of a direct device that holds the address. */
 function extentDirect(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
   const address = ((<u64>devicePfn) << FRAME_SHIFT) + offset;
   let handle = device.firstMapping;

@@ -64,7 +64,7 @@ export function dmaMapTable(deviceHandle: u32, tableHandle: u32, direction: u32)
   }
   lockHard(deviceAt);
   mappingInsert(device, mapping, handle);
-  table.mapCount += 1;
+  atomic.add<u32>(mapCountAt(tablePayload), 1); // several devices map one table
   unlock(deviceAt);
   return handle;
 }
@@ -182,7 +182,7 @@ export function dmaUnmap(handle: u32): i32 {
   const device = Device.at(deviceAt);
   lockHard(deviceAt);
   mappingRemove(device, mapping);
-  SgTable.at(objectFind(mapping.table, KIND_TABLE)).mapCount -= 1;
+  atomic.sub<u32>(mapCountAt(objectFind(mapping.table, KIND_TABLE)), 1);
   unlock(deviceAt);
   unmapSegments(device, mapping);
   objectFree(recordOf(mappingAt));
@@ -203,4 +203,8 @@ export function dmaSegmentOf(handle: u32, offset: u32): i32 {
   const last = SgEntry.at(mapping.segmentsAt, mapping.nents - 1);
   if (offset >= last.before + last.length) return EINVAL;
   return entriesBisect(mapping.segmentsAt, mapping.nents, offset);
+}
+
+function mapCountAt(tablePayload: usize): usize {
+  return tablePayload + offsetof<SgTable>("mapCount");
 }

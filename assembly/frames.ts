@@ -6,8 +6,17 @@
 import { bulkAlloc, bulkFree } from "./buddy";
 import { EINVAL, ENOENT, ENOMEM } from "./errno";
 import { header } from "./layout";
-import { magazineDrain, runAlloc, runFree } from "./magazine";
-import { CMA, Frame, MIGRATE_UNMOVABLE, OWNED, STATE_MASK, isFrameRange, wordsMatch } from "./page";
+import { magazineDrain, runAlloc, runAllocOf, runFree } from "./magazine";
+import {
+  CMA,
+  Frame,
+  MIGRATE_RECLAIMABLE,
+  MIGRATE_UNMOVABLE,
+  OWNED,
+  STATE_MASK,
+  isFrameRange,
+  wordsMatch,
+} from "./page";
 import { rangeClear } from "./storage";
 
 /**
@@ -16,6 +25,16 @@ import { rangeClear } from "./storage";
  */
 export function frameAlloc(count: u32, alignOrder: u32, pfnEnd: u32): i32 {
   return runAlloc(count, alignOrder, pfnEnd, OWNED);
+}
+
+/**
+ * A run of `count` frames out of the pageblocks of a migrate type: 0 unmovable, 2 reclaimable. What
+ * is grouped by type keeps
+ * other pageblocks whole. The pfn, or EINVAL (another type), ENOMEM, EAGAIN.
+ */
+export function frameAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32): i32 {
+  if (type == MIGRATE_UNMOVABLE) return frameAlloc(count, alignOrder, pfnEnd);
+  return type == MIGRATE_RECLAIMABLE ? runAllocOf(type, count, alignOrder, pfnEnd, OWNED) : EINVAL;
 }
 
 /**

@@ -28,12 +28,14 @@ export {
   bulkFramesAlloc,
   bulkFramesFree,
   frameAlloc,
+  frameAllocOf,
   frameClearRun,
   frameFree,
   frameWord,
 } from "./frames";
 export { misuseCount, misusePfn, poisonNext } from "./quarantine";
 export { pinRange, unpinRange } from "./pin";
+export { contigAlloc } from "./contig";
 export { compact, movablePin } from "./migrate";
 export { movableAlloc, movableAt, movableFree, movableUnpin } from "./movable";
 export { cmaAlloc, cmaDeclare, cmaLargestFree, cmaRegionAt, cmaRelease } from "./cma";
@@ -97,5 +99,5 @@ export {
   fenceTimestampMs,
 } from "./fence";
 export { check } from "./check";
-export { frameCountIn, largestFreeRun, pinnedFrameCount } from "./check-frames";
+export { frameCountIn, largestFreeRun, movedFrameCount, pinnedFrameCount } from "./check-frames";
 export { rebuild } from "./rebuild";

@@ -172,7 +172,7 @@ export function domainMapList(
   prot: u32,
 ): u32 {
   const domain = Domain.at(payload);
-  if (!lock(payload)) return 0;
+  lockHard(payload);
   let iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
   if (iovaPfn != 0 && pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot) != 0) {
     iovaFree(domain.spaceAt, iovaPfn);

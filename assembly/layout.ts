@@ -68,6 +68,7 @@ export class Header {
   objectCount: u32; // live objects; under slabLock
   generation: u32; // of the youngest object; under slabLock
   regionCount: u32;
+  movedFrames: u32; // frames ever moved by migration; under movableLock
   reserveFrames: u32; // listed frames that movable requests leave to all others
   fenceContexts: u32; // fence contexts given out; context 0 belongs to nobody
   reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes

@@ -92,7 +92,7 @@ export function frameTake(state: u32): i32 {
 
 /** Gives one frame, whatever it was, to the magazine. The caller has checked it. */
 export function frameDrop(pfn: u32): void {
-  if (header().freeFlags != 0 && runRetire(pfn, 1)) return;
+  if (header().freeFlags != 0 && frameRetire(pfn)) return;
   const me = self();
   if (me.cachedCount == MAGAZINE_FRAMES) magazineSpill(REFILL_FRAMES);
   const frame = Frame.at(pfn);
@@ -102,10 +102,10 @@ export function frameDrop(pfn: u32): void {
   me.cachedCount += 1;
 }
 
-/** Poisons a freed run; whether it waits in the quarantine. */
-function runRetire(pfn: u32, count: u32): bool {
+/** Poisons a freed frame; whether it waits in the quarantine. */
+function frameRetire(pfn: u32): bool {
   lockHard(FRAMES_LOCK_AT);
-  const isRetired = framesRetire(pfn, count);
+  const isRetired = framesRetire(pfn, 1);
   unlock(FRAMES_LOCK_AT);
   return isRetired;
 }
@@ -134,15 +134,20 @@ export function frameClear(pfn: u32): void {
 export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
   if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
   if (count == 1 && alignOrder == 0 && pfnEnd == NONE) return frameTake(state);
-  const pfn = runAllocListed(count, alignOrder, pfnEnd, state);
+  const pfn = runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
   if (pfn != ENOMEM || (self().cachedCount | header().quarantineCount) == 0) return pfn;
   magazineDrain(); // its frames may be what the run lacks
-  return runAllocListed(count, alignOrder, pfnEnd, state);
+  return runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
 }
 
-function runAllocListed(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
+/**
+ * A run out of the pageblocks of a migrate type, past the magazine. The pfn, or EINVAL, ENOMEM,
+ * EAGAIN.
+ */
+export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
+  if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const pfn = runTake(count, alignOrder, pfnEnd, MIGRATE_UNMOVABLE);
+  const pfn = runTake(count, alignOrder, pfnEnd, type);
   if (pfn != 0) wordsTake(pfn, count, state, threadIndex());
   unlock(FRAMES_LOCK_AT);
   return pfn == 0 ? ENOMEM : <i32>pfn;
@@ -154,17 +159,26 @@ function runAllocListed(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i
  */
 export function runFree(pfn: u32, count: u32, state: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
-  if (!wordsMatch(pfn, count, STATE_MASK | PINS_MASK, state)) {
-    return wordsMatch(pfn, count, STATE_MASK, state) ? EBUSY : ENOENT;
+  if (count == 1 && header().isShared == 0) {
+    const error = runError(pfn, 1, state);
+    if (error == 0) frameDrop(pfn);
+    return error;
   }
-  if (count == 1) {
-    frameDrop(pfn);
-    return 0;
+  lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
+  const error = runError(pfn, count, state);
+  if (error == 0 && (header().freeFlags == 0 || !framesRetire(pfn, count))) {
+    wordsFree(pfn, count);
+    rangeInsert(pfn, pfn + count);
   }
-  if (header().freeFlags != 0 && runRetire(pfn, count)) return 0;
-  lockHard(FRAMES_LOCK_AT);
-  wordsFree(pfn, count);
-  rangeInsert(pfn, pfn + count);
   unlock(FRAMES_LOCK_AT);
-  return 0;
+  return error;
+}
+
+/**
+ * Why the frames [pfn, pfn + count) cannot be freed: ENOENT (not handed out as `state`), EBUSY
+ * (pinned); 0.
+ */
+function runError(pfn: u32, count: u32, state: u32): i32 {
+  if (wordsMatch(pfn, count, STATE_MASK | PINS_MASK, state)) return 0;
+  return wordsMatch(pfn, count, STATE_MASK, state) ? EBUSY : ENOENT;
 }

@@ -39,6 +39,7 @@ function frameMove(from: u32, to: u32): void {
   Frame.at(to).word = (Frame.at(to).word & ~DIRTY) | (Frame.at(from).word & DIRTY);
   Page.at(to).own(page.owner, page.index);
   Movable.at(objectFind(page.owner, KIND_MOVABLE)).frame(page.index).pfn = to; // Z1
+  header().movedFrames += 1;
 }
 
 /**

@@ -8,12 +8,12 @@
 // O1  A record's kind is 0 (free) or one of the kinds below; it is the record's truth word
 //     (slab.ts, R1).
 // O2  A handle is valid exactly while the record at its index has its generation: a stale or forged
-//     one finds nothing.
+//     one finds nothing. A generation comes round after 8191 objects; holders that live longer
+//     than their object must remember its end themselves.
 // O3  objectCount is the number of records with kind != 0.
 // O4  `owner` is the index of the thread that made the object.
 
 import { ENOMEM } from "./errno";
-import { Header, header } from "./layout";
 import { CACHE_OBJECTS, recordAt, recordIndex, slabAlloc, slabFree } from "./slab";
 import { threadIndex } from "./thread";
 
@@ -31,12 +31,11 @@ export const PAYLOAD_BYTES: usize = 48;
 
 const INDEX_BITS: u32 = 18;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
-const GENERATION_MAX: u32 = (1 << 13) - 1; // generation 0 is nobody's: a small number is no handle
 
 @unmanaged
 export class ObjectRecord {
   kind: u32; // 0 = free
-  generation: u32;
+  generation: u32; // slab.ts, R5; never 0, so that a small number is no handle
   refs: u32; // > 0 while live
   owner: u32; // thread index
 
@@ -53,17 +52,14 @@ export function objectAlloc(kind: u32): i32 {
   const at = slabAlloc(CACHE_OBJECTS, kind);
   if (at == 0) return ENOMEM;
   const record = ObjectRecord.at(at);
-  record.generation = 1 + (atomic.add<u32>(generationAt(), 1) % GENERATION_MAX);
   record.refs = 1;
   record.owner = threadIndex();
-  atomic.add<u32>(countAt(), 1);
   return handleOf(at);
 }
 
 /** Frees the object at `at`: its handle finds nothing from now on. */
 export function objectFree(at: usize): void {
   slabFree(at);
-  atomic.sub<u32>(countAt(), 1);
 }
 
 /** The payload of the live object of `kind` that `handle` names, or 0. */
@@ -82,12 +78,4 @@ export function handleOf(at: usize): i32 {
 /** The record around a payload. */
 export function recordOf(payload: usize): usize {
   return payload - PAYLOAD_OFFSET;
-}
-
-function generationAt(): usize {
-  return changetype<usize>(header()) + offsetof<Header>("generation");
-}
-
-function countAt(): usize {
-  return changetype<usize>(header()) + offsetof<Header>("objectCount");
 }

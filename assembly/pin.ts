@@ -11,11 +11,12 @@
 
 import { EAGAIN, EINVAL, ENOENT, EOVERFLOW } from "./errno";
 import { FRAMES_LOCK_AT } from "./layout";
-import { lock, unlock } from "./lock";
+import { lock, lockHard, unlock } from "./lock";
 import {
   CACHED,
   FREE,
   Frame,
+  MOVABLE,
   PIN,
   PINS_MAX,
   QUARANTINE,
@@ -43,7 +44,7 @@ export function pinRange(pfn: u32, count: u32): i32 {
  */
 export function unpinRange(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
-  if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
+  lockHard(FRAMES_LOCK_AT);
   const error = rangeError(pfn, count, 0, EINVAL);
   if (error == 0) wordsAdd(pfn, count, 0 - PIN);
   unlock(FRAMES_LOCK_AT);
@@ -56,6 +57,7 @@ function rangeError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
     const frame = Frame.at(pfn + i);
     const state = frame.state;
     if (state == FREE || state == CACHED || state == RESERVED || state == QUARANTINE) return ENOENT;
+    if (state == MOVABLE) return EINVAL; // pinned through its handle (movable.ts, Y3)
     if (frame.pins == forbidden) return error;
   }
   return 0;

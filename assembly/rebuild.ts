@@ -13,13 +13,24 @@ import { objectNext, objectPayload } from "./check";
 import { Device, Mapping } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
-import { DIRECTORY_ENTRIES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
+import {
+  DIRECTORY_ENTRIES,
+  FRAMES_LOCK_AT,
+  MAX_ORDER,
+  MIGRATE_TYPES,
+  MOVABLE_LOCK_AT,
+  SLAB_LOCK_AT,
+  frameAt,
+  header,
+} from "./layout";
+import { unlockDead } from "./lock";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_MAPPING,
   KIND_REGION,
   KIND_TABLE,
+  ObjectRecord,
   handleOf,
   objectFind,
   recordOf,
@@ -34,16 +45,27 @@ import {
   QUARANTINE,
   SLAB,
   pageblockType,
+  wordsFree,
 } from "./page";
+import { poisonFill } from "./quarantine";
 import { Region, RegionSlot, bitmapBase } from "./region";
 import { SgTable } from "./sg";
-import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, slabListInsert } from "./slab";
+import {
+  CACHES,
+  DirectoryEntry,
+  Slab,
+  SlabCache,
+  SlabRecord,
+  recordAt,
+  slabListInsert,
+} from "./slab";
 import { Thread } from "./thread";
 
 /** Restores everything derived (U1). */
 export function rebuild(): void {
+  rebuildSlabs(); // first: it frees slabs without records
+  rebuildLocks();
   rebuildFrames();
-  rebuildSlabs();
   rebuildRegions();
   rebuildMappings();
 }
@@ -100,10 +122,27 @@ function rebuildSlab(pfn: u32): void {
       slab.freeAt = at;
     }
   }
+  if (slab.used == 0) {
+    if (header().freeFlags != 0) poisonFill(pfn, 1);
+    wordsFree(pfn, 1); // its last record went when the thread died
+    return;
+  }
   if (slab.used < slab.capacity) slabListInsert(slab.cache, pfn);
   if (slab.isNumbered) {
     DirectoryEntry.at(slab.number).pfn = pfn;
     header().objectCount += slab.used;
+  }
+}
+
+/** Opens every lock: whoever held one is gone. */
+function rebuildLocks(): void {
+  unlockDead(FRAMES_LOCK_AT);
+  unlockDead(SLAB_LOCK_AT);
+  unlockDead(MOVABLE_LOCK_AT);
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const kind = ObjectRecord.at(recordAt(index)).kind;
+    const hasLock = kind == KIND_REGION || kind == KIND_DOMAIN || kind == KIND_DEVICE;
+    if (hasLock) unlockDead(objectPayload(index));
   }
 }
 

@@ -90,7 +90,7 @@ function tableFill(table: SgTable, entriesAt: usize, count: u32, source: u32): v
 }
 
 /** Room to build `count` entries: the workspace, or a run that tableAdopt() can take; 0. */
-function buildingAt(count: u32): usize {
+export function buildingAt(count: u32): usize {
   return count <= ENTRIES_PER_FRAME ? workspaceAt() : entriesAlloc(count);
 }
 
@@ -98,7 +98,7 @@ function buildingAt(count: u32): usize {
  * The table of what was built in buildingAt(room): `count` of `room` entries. Its handle, or
  * ENOMEM.
  */
-function tableBuilt(builtAt: usize, room: u32, count: u32): i32 {
+export function tableBuilt(builtAt: usize, room: u32, count: u32): i32 {
   if (room <= ENTRIES_PER_FRAME) return tableCopy(builtAt, count, 0);
   if (count > 1) return tableAdopt(entriesShrink(builtAt, room, count), count);
   const handle = tableCopy(builtAt, 1, 0);
@@ -254,6 +254,7 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
   let into = skip - SgEntry.at(table.entriesAt, i).before;
   for (let left = total; left > 0; i++, into = 0) {
     const entry = SgEntry.at(table.entriesAt, i);
+    if (entry.pfn + entry.pageCount > header().backedFrames) return EINVAL; // no bytes there
     const bytes = min(left, entry.length - into);
     if (isToBuffer) memory.copy(bufferAt, entry.byteAt + into, bytes);
     else memory.copy(entry.byteAt + into, bufferAt, bytes);

@@ -13,6 +13,9 @@
 // R4  directory[number] is the frame of the object slab with that number, 0 for none: a record of
 //     CACHE_OBJECTS has the index number << 6 | place in its slab, which stays below 2^18 however
 //     large the memory is.
+// R5  The second word of a live object record is its generation, 1 to GENERATION_MAX: no two
+//     objects that followed each other
+//     in a record have the same.
 //
 // Records behind `bump` were never touched, so a new slab costs no loop. All functions take
 // slabLock themselves.
@@ -27,7 +30,7 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lock, lockHard, unlock } from "./lock";
+import { lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
 import { Page, SLAB } from "./page";
 import { must } from "./panic";
@@ -38,6 +41,7 @@ const R3: u32 = 8203;
 // A cache's records are 32 << cache bytes long.
 export const CACHE_NODES: u32 = 0; // single sg entries
 export const CACHE_OBJECTS: u32 = 1;
+export const GENERATION_MAX: u32 = (1 << 13) - 1; // 13 bits of a handle
 export const CACHES: u32 = 5; // the larger ones belong to iova-space.ts
 
 @unmanaged
@@ -79,6 +83,15 @@ export class SlabRecord {
   truth: u32; // 0 = free
   nextFreeAt: usize; // only while free
 
+  /** Of a live object record, in the word that links free ones. */
+  get generation(): u32 {
+    return <u32>this.nextFreeAt;
+  }
+
+  set generation(value: u32) {
+    this.nextFreeAt = value;
+  }
+
   static at(address: usize): SlabRecord {
     return changetype<SlabRecord>(address);
   }
@@ -95,18 +108,27 @@ export class SlabCache {
 
 /**
  * A record of `cache` with `truth` in its first word and zeros behind, up to byte 32 (an object:
- * 64); 0 when memory is out or the lock refused.
+ * 64); 0 when memory is out.
  */
 export function slabAlloc(cache: u32, truth: u32): usize {
   must(truth != 0, R1);
-  if (!lock(SLAB_LOCK_AT)) return 0;
+  lockHard(SLAB_LOCK_AT);
   const at = recordTake(cache);
   if (at != 0) {
     recordClear(at, cache);
     SlabRecord.at(at).truth = truth;
+    if (cache == CACHE_OBJECTS) objectCount(at);
   }
   unlock(SLAB_LOCK_AT);
   return at;
+}
+
+/** Counts a new object and gives it its generation (R5). */
+function objectCount(at: usize): void {
+  const h = header();
+  h.objectCount += 1;
+  h.generation = h.generation == GENERATION_MAX ? 1 : h.generation + 1;
+  SlabRecord.at(at).generation = h.generation;
 }
 
 /** memory.fill of so few bytes would cost more than the rest of the allocation. */
@@ -130,6 +152,7 @@ function recordTake(cache: u32): usize {
     slab.freeAt = SlabRecord.at(at).nextFreeAt;
   } else {
     at = frameAt(pfn) + ((<usize>slab.bump) << slab.recordShift);
+    SlabRecord.at(at).truth = 0; // free until the caller says otherwise, also if it never does
     slab.bump += 1;
   }
   slab.used += 1;
@@ -167,11 +190,10 @@ export function recordIndex(at: usize): u32 {
   return (Slab.of(<u32>(at >> FRAME_SHIFT)).number << 6) | <u32>((at & FRAME_MASK) >> 6);
 }
 
-/** The object record of `index`, or 0 when no slab has it. */
+/** The object record of `index` < 2^18, or 0 when no slab has it (R4). */
 export function recordAt(index: u32): usize {
-  const number = index >> 6;
-  if (number >= DIRECTORY_ENTRIES || (index & 63) == 0) return 0;
-  const pfn = DirectoryEntry.at(number).pfn;
+  if ((index & 63) == 0) return 0; // a slab's header is no record
+  const pfn = DirectoryEntry.at(index >> 6).pfn;
   return pfn == 0 ? 0 : frameAt(pfn) + ((<usize>(index & 63)) << 6);
 }
 
@@ -188,6 +210,7 @@ export function slabFree(at: usize): void {
   record.nextFreeAt = slab.freeAt;
   slab.freeAt = at;
   slab.used -= 1;
+  if (slab.isNumbered) header().objectCount -= 1;
   if (slab.used == 0) {
     listRemove(slab.cache, pfn);
     if (slab.isNumbered) DirectoryEntry.at(slab.number).pfn = 0;

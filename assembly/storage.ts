@@ -16,13 +16,21 @@ import { EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
 import { FRAME_SHIFT, frameAt, header } from "./layout";
 import { runAlloc, runFree } from "./magazine";
 import { KIND_TABLE, objectFind } from "./object";
-import { CMA, DIRTY, Frame, OWNED, PINS_MASK, STATE_MASK, wordsChange, wordsMatch } from "./page";
-import { SgEntry, entriesAlloc, entriesFree } from "./sg-entries";
-import { SgTable, sgTableFromRange, tableCopy, tableDestroy } from "./sg";
-import { WORKSPACE_BYTES, workspaceAt } from "./thread";
+import {
+  CMA,
+  DIRTY,
+  Frame,
+  OWNED,
+  PINS_MASK,
+  Page,
+  STATE_MASK,
+  wordsChange,
+  wordsMatch,
+} from "./page";
+import { ENTRIES_MAX, SgEntry } from "./sg-entries";
+import { SgTable, buildingAt, sgTableFromRange, tableBuilt, tableDestroy } from "./sg";
 
 const ALL: u32 = 0xffffffff;
-const WORKSPACE_ENTRIES: u32 = <u32>(WORKSPACE_BYTES / 16);
 
 /** The next smaller order that the system heap tries. */
 function orderBelow(order: u32): u32 {
@@ -34,25 +42,27 @@ function orderBelow(order: u32): u32 {
  * or EINVAL, ENOMEM, EAGAIN: then no frame is held.
  */
 export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
-  if (frameCount == 0 || frameCount >= header().frameCount)
-    return frameCount == 0 ? EINVAL : ENOMEM;
-  const inWorkspace = frameCount <= WORKSPACE_ENTRIES;
-  const builtAt = inWorkspace ? workspaceAt() : entriesAlloc(frameCount);
-  if (builtAt == 0) return ENOMEM;
-  const count = blocksTake(builtAt, frameCount, pfnEnd);
-  const handle = count < 0 ? count : tableCopy(builtAt, count, OWNED);
-  if (handle < 0 && count > 0) blocksGive(builtAt, count);
-  if (!inWorkspace) entriesFree(builtAt, frameCount);
+  if (frameCount == 0) return EINVAL;
+  if (frameCount >= header().frameCount) return ENOMEM;
+  const first = blocksTake(frameCount, pfnEnd);
+  if (first < 0) return first;
+  const count = blocksCount(first);
+  const at = count <= ENTRIES_MAX ? buildingAt(count) : 0;
+  if (at != 0) blocksWrite(at, first);
+  const handle = at == 0 ? ENOMEM : tableBuilt(at, count, count);
+  if (handle < 0) blocksGive(first);
+  else SgTable.at(objectFind(handle, KIND_TABLE)).source = OWNED;
   return handle;
 }
 
 /**
- * Fills the list at `at` with blocks of `frameCount` frames in all. How many, or a negative error
- * with none held.
+ * Takes blocks of `frameCount` frames in all, chained in their own links: Page.next is the next
+ * block, Page.prev the order. The first, or a negative error with none held.
  */
-function blocksTake(at: usize, frameCount: u32, pfnEnd: u32): i32 {
+function blocksTake(frameCount: u32, pfnEnd: u32): i32 {
   let order: u32 = 8;
-  let count: u32 = 0;
+  let first: u32 = 0;
+  let last: u32 = 0;
   let taken: u32 = 0;
   while (taken < frameCount) {
     while ((<u32>1) << order > frameCount - taken) order = orderBelow(order);
@@ -62,22 +72,47 @@ function blocksTake(at: usize, frameCount: u32, pfnEnd: u32): i32 {
         order = orderBelow(order);
         continue;
       }
-      blocksGive(at, count);
+      blocksGive(first);
       return pfn;
     }
-    const entry = SgEntry.at(at, count++);
-    entry.pfn = pfn;
-    entry.offset = 0;
-    entry.length = (<u32>1) << (order + FRAME_SHIFT);
-    entry.before = taken << FRAME_SHIFT;
+    const page = Page.at(pfn);
+    page.next = 0;
+    page.prev = order;
+    if (last == 0) first = pfn;
+    else Page.at(last).next = pfn;
+    last = pfn;
     taken += (<u32>1) << order;
   }
+  return first;
+}
+
+function blocksCount(first: u32): u32 {
+  let count: u32 = 0;
+  for (let pfn = first; pfn != 0; pfn = Page.at(pfn).next) count += 1;
   return count;
 }
 
-function blocksGive(at: usize, count: u32): void {
-  for (let i: u32 = 0; i < count; i++)
-    runFree(SgEntry.at(at, i).pfn, SgEntry.at(at, i).pageCount, OWNED);
+/** Writes an entry for each block of the chain. */
+function blocksWrite(at: usize, first: u32): void {
+  let i: u32 = 0;
+  let before: u32 = 0;
+  for (let pfn = first; pfn != 0; pfn = Page.at(pfn).next) {
+    const entry = SgEntry.at(at, i++);
+    entry.pfn = pfn;
+    entry.offset = 0;
+    entry.length = (<u32>1) << (Page.at(pfn).prev + FRAME_SHIFT);
+    entry.before = before;
+    before += entry.length;
+  }
+}
+
+function blocksGive(first: u32): void {
+  for (let pfn = first; pfn != 0; ) {
+    const page = Page.at(pfn);
+    const next = page.next;
+    runFree(pfn, (<u32>1) << page.prev, OWNED);
+    pfn = next;
+  }
 }
 
 /**

@@ -34,7 +34,7 @@ export { Timeline } from "./fence/timeline.ts";
 export { type CountedFile, FdTable } from "./files/fd-table.ts";
 export { type AllocOptions, Heap } from "./heaps/heap.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
-export { type FrameOptions, FramePool } from "./mm/frame-pool.ts";
+export { type FrameOptions, FramePool, type FrameType } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
 export {
   GUP_PIN_COUNTING_BIAS,

@@ -17,7 +17,7 @@ import { type Core, type CoreOptions, openCore, openCoreSync } from "./core/core
 import { Device, type DeviceOptions } from "./device/device.ts";
 import { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "./errors.ts";
+import { checked, type ErrnoCode, fail, isErrno, requireInteger } from "./errors.ts";
 import { Fence } from "./fence/fence.ts";
 import { Timeline } from "./fence/timeline.ts";
 import { FdTable } from "./files/fd-table.ts";
@@ -172,18 +172,30 @@ export class System {
     return new Fence(this.core, this.core.exports.fenceContextAlloc(1) >>> 0, 1, name);
   }
 
-  /** A table of the frames [pfn, pfn + frameCount), which stay their owner's. */
+  /**
+   * A table of the frames [pfn, pfn + frameCount) that somebody holds as a range. It pins them
+   * until it is freed, so the range is
+   * not freed before; old bytes are cleared first. EINVAL; ENOENT: a frame is not handed out as a
+   * range.
+   */
   sgTableFromRange(
     pfn: number,
     frameCount: number,
     maxSegmentBytes: number = 4 * GiB - 1,
   ): SgTable {
-    this.#requireOpen("build an sg table");
+    const operation = "build an sg table";
+    this.#requireOpen(operation);
     for (const [name, value] of Object.entries({ pfn, frameCount, maxSegmentBytes })) {
-      requireInteger(value, name, 0, 4 * GiB - 1, "build an sg table");
+      requireInteger(value, name, 0, 4 * GiB - 1, operation);
     }
-    const result = this.core.exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
-    return new SgTable(this.core, checked(result, "build an sg table", tableReason), false);
+    const { exports } = this.core;
+    checked(exports.frameClearRun(pfn, frameCount), operation, tableReason);
+    checked(exports.pinRange(pfn, frameCount), operation, tableReason);
+    const result = exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
+    if (isErrno(result)) exports.unpinRange(pfn, frameCount);
+    return new SgTable(this.core, checked(result, operation, tableReason), false, () => {
+      exports.unpinRange(pfn, frameCount);
+    });
   }
 
   /** Memory of `frameCount` frames that may move while it is not pinned. EINVAL, ENOMEM. */
@@ -199,7 +211,6 @@ export class System {
     this.#requireOpen("compact memory");
     const largestRunBefore = this.core.exports.largestFreeRun();
     const movedFrames = this.core.exports.compact();
-    this.core.bytesCopied += movedFrames * FRAME_BYTES;
     return { movedFrames, largestRunBefore, largestRunAfter: this.core.exports.largestFreeRun() };
   }
 
@@ -214,9 +225,9 @@ export class System {
       freeFrames: NOBODYS.reduce((total, state) => total + exports.frameCountIn(state), 0),
       bufferCount: this.#buffers.size,
       openFds: this.files.openCount,
-      bytesCopied,
-      dmaBytes: sum(this.devices.map(({ dma }) => dma.bytes)),
-      faultCount: sum(this.devices.map(({ dma }) => dma.faultCount)),
+      bytesCopied: bytesCopied + exports.movedFrameCount() * FRAME_BYTES,
+      dmaBytes: sum([...this.#devices].map(({ dma }) => dma.bytes)),
+      faultCount: sum([...this.#devices].map(({ dma }) => dma.faultCount)),
       pinnedFrames: exports.pinnedFrameCount(),
       misuseCount: exports.misuseCount() >>> 0,
     };
@@ -269,9 +280,10 @@ export class System {
 }
 
 function tableReason(code: ErrnoCode): string {
-  return code === "ENOMEM"
-    ? "no run of frames is free for its entries"
-    : "the range leaves memory, is empty, or segments are shorter than a frame";
+  if (code === "ENOMEM") return "no run of frames is free for its entries";
+  if (code === "ENOENT") return "a frame of the range is not handed out as a range";
+  if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
+  return "the range leaves memory, is empty, or segments are shorter than a frame";
 }
 
 /** Cuts the regions from the top of memory. */

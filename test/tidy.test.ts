@@ -39,6 +39,7 @@ const coreOrder = [
   "region",
   "movable",
   "migrate",
+  "contig",
   "cma",
   "sg-entries sg-pack sg",
   "storage",

@@ -226,9 +226,11 @@ function start(module: WebAssembly.Module, options: CoreOptions): Core {
   const exports = instantiate({ memory, module }, 0);
   const frames = memory.buffer.byteLength / FRAME_BYTES;
   const canBlock = options.canBlock ?? findCanBlock();
+  // A number in the last frame of 4 GiB would look like an errno: nobody gets that frame.
+  const backedFrames = Math.min(frames, pfnOf(4 * GiB) - 1);
   const opened = exports.coreOpen(
     frames + unbackedFrames,
-    frames,
+    backedFrames,
     threads,
     pfnOf(physicalBase),
     shared ? 1 : 0,

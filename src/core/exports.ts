@@ -45,6 +45,7 @@ export interface CoreExports extends WebAssembly.Exports {
   misuseCount(): number;
   misusePfn(i: number): number;
   poisonNext(pfn: number): number;
+  movedFrameCount(): number;
   largestFreeRun(): number;
 
   bitmapBytes(bitCount: number, base: number): number;
@@ -67,6 +68,8 @@ export interface CoreExports extends WebAssembly.Exports {
 
   frameAlloc(count: number, alignOrder: number, pfnEnd: number): number;
   frameFree(pfn: number, count: number): number;
+  contigAlloc(pfn: number, count: number): number;
+  frameAllocOf(type: number, count: number, alignOrder: number, pfnEnd: number): number;
   bulkFramesAlloc(listAt: number, count: number): number;
   bulkFramesFree(listAt: number, count: number): number;
   frameClearRun(pfn: number, count: number): number;

@@ -42,6 +42,7 @@ export class DeviceDma {
   readonly #handle: number;
   readonly #name: string;
   #bytes = 0;
+  #finalFaultCount: number | null = null;
 
   /** @internal */
   constructor(core: Core, handle: number, name: string) {
@@ -57,12 +58,17 @@ export class DeviceDma {
 
   /** Accesses refused since the device was added. */
   get faultCount(): number {
-    return this.#field(FAULT_COUNT);
+    return this.#finalFaultCount ?? this.#field(FAULT_COUNT);
+  }
+
+  /** @internal The device is about to go: its counts stay. */
+  retire(faultCount: number): void {
+    this.#finalFaultCount = faultCount;
   }
 
   /** The last refused access; null if none was. */
   get lastFault(): DmaFault | null {
-    if (this.faultCount === 0) return null;
+    if (this.#finalFaultCount !== null || this.faultCount === 0) return null;
     const bits = this.#field(FAULT_ACCESS);
     return {
       address: addressOf(this.#field(FAULT_PFN)),
@@ -86,17 +92,21 @@ export class DeviceDma {
   mapTable(table: SgTable, direction: Direction): DeviceMapping {
     const operation = `map a table for ${this.#name}`;
     const number = directionNumber(direction, operation);
+    if (!table.isOn(this.#core)) fail("EINVAL", operation, "the table is of another system");
     const result = this.#core.exports.dmaMapTable(this.#handle, table.handle, number);
-    return new DeviceMapping(this.#core, checked(result, operation, mapReason), direction);
+    const handle = checked(result, operation, mapReason);
+    return new DeviceMapping(this.#core, this.#handle, handle, direction);
   }
 
   /** Ends a mapping: from now on the device faults there. ESTALE: it was ended before. */
   unmapTable(mapping: DeviceMapping): void {
-    checked(
-      this.#core.exports.dmaUnmap(mapping.handle),
-      `unmap a table for ${this.#name}`,
-      () => "it was unmapped before",
-    );
+    const operation = `unmap a table for ${this.#name}`;
+    if (!mapping.isOf(this.#core, this.#handle)) {
+      fail("EINVAL", operation, "the mapping is another device's");
+    }
+    if (mapping.isEnded) fail("ESTALE", operation, "it was unmapped before");
+    checked(this.#core.exports.dmaUnmap(mapping.handle), operation, () => "it was unmapped before");
+    mapping.end();
   }
 
   /**

@@ -9,7 +9,7 @@
 
 import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import { addressOf } from "../units.ts";
 
 /** One segment as the device sees it. */
@@ -33,10 +33,13 @@ export class DeviceMapping {
   readonly nents: number;
   readonly lengthBytes: number;
   readonly #core: Core;
+  readonly #device: number;
+  #isEnded = false;
 
   /** @internal */
-  constructor(core: Core, handle: number, direction: Direction) {
+  constructor(core: Core, device: number, handle: number, direction: Direction) {
     this.#core = core;
+    this.#device = device;
     this.handle = handle;
     this.direction = direction;
     this.nents = this.#field(NENTS);
@@ -44,7 +47,23 @@ export class DeviceMapping {
     this.lengthBytes = before + length;
   }
 
+  /** @internal Whether it was made for this device: nobody else may end it. */
+  isOf(core: Core, device: number): boolean {
+    return this.#core.memory === core.memory && this.#device === device;
+  }
+
+  /** @internal Nobody reaches it any more, not even when its number is given to another. */
+  end(): void {
+    this.#isEnded = true;
+  }
+
+  /** Whether unmap has ended it. */
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
   #field(index: number): number {
+    if (this.#isEnded) fail("ESTALE", "read a mapping", "it was unmapped");
     const at = checked(
       this.#core.exports.dmaMappingAt(this.handle),
       "read a mapping",
@@ -83,6 +102,7 @@ export class DeviceMapping {
    * segment.
    */
   at(offset: number): DmaSegment {
+    requireInteger(offset, "offset", 0, this.lengthBytes - 1, `find byte ${offset} of a mapping`);
     const result = this.#core.exports.dmaSegmentOf(this.handle, offset);
     const i = checked(result, `find byte ${offset} of a mapping`, (code) =>
       code === "ESTALE" ? "it was unmapped" : `it holds ${this.lengthBytes}`,

@@ -51,7 +51,7 @@ export class Device {
   constructor(core: Core, options: DeviceOptions) {
     this.#core = core;
     this.name = options.name;
-    this.limits = checkLimits({ ...defaultLimits, ...options }, options.name);
+    this.limits = checkLimits({ ...defaultLimits, ...definedOf(options) }, options.name);
     const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments } = this.limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
@@ -72,6 +72,13 @@ export class Device {
     return !this.limits.iommu && this.limits.maxSegments === 1;
   }
 
+  /**
+   * @internal Whether it belongs to the memory of `core`: another system's numbers mean nothing.
+   */
+  isOn(core: Core): boolean {
+    return this.#core.memory === core.memory;
+  }
+
   get isRemoved(): boolean {
     return this.#isRemoved;
   }
@@ -80,18 +87,26 @@ export class Device {
   remove(): void {
     const operation = `remove device ${this.name}`;
     if (this.#isRemoved) fail("ESTALE", operation, "it was removed before");
+    const faultCount = this.dma.faultCount;
     checked(
       this.#core.exports.dmaDeviceRemove(this.#handle),
       operation,
       () => "buffers are mapped for it; unmap them first",
     );
     if (this.#domain !== 0) this.#core.exports.iommuDomainFree(this.#domain);
+    this.dma.retire(faultCount);
     this.#isRemoved = true;
   }
 
   [Symbol.dispose](): void {
     if (!this.#isRemoved) this.remove();
   }
+}
+
+/** The options that are given: `undefined` means the default. */
+function definedOf(options: DeviceOptions): DeviceOptions {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as unknown as DeviceOptions;
 }
 
 function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {

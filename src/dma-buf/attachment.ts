@@ -13,7 +13,7 @@
  */
 
 import type { Device } from "../device/device.ts";
-import type { DeviceMapping } from "../device/device-mapping.ts";
+import { DeviceMapping } from "../device/device-mapping.ts";
 import { type Direction, directionNumber } from "../direction.ts";
 import { fail } from "../errors.ts";
 import { requireSignaled } from "../fence/fence.ts";
@@ -61,13 +61,16 @@ export class Attachment {
     const mapping = this.#ops.map(this, direction);
     if (isPromise(mapping))
       fail("EWOULDBLOCK", operation, `the exporter ${this.buf.exporterName} maps asynchronously`);
+    if (!(mapping instanceof DeviceMapping)) {
+      fail("ENOMEM", operation, `the exporter ${this.buf.exporterName} gave no mapping`);
+    }
     this.#mappings.add(mapping);
     return mapping;
   }
 
   /** Ends a mapping. EINVAL: it is not one of this attachment's live mappings. */
   unmap(mapping: DeviceMapping): void {
-    if (!this.#mappings.delete(mapping)) {
+    if (!this.#mappings.has(mapping)) {
       fail(
         "EINVAL",
         `unmap ${this.buf.name} for ${this.device.name}`,
@@ -75,6 +78,7 @@ export class Attachment {
       );
     }
     this.#ops.unmap(this, mapping, mapping.direction);
+    this.#mappings.delete(mapping);
   }
 
   /** Ends the attachment. EBUSY: mappings are left; EINVAL: detached before. */

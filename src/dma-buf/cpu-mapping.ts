@@ -52,6 +52,12 @@ export class CpuMapping {
     }
   }
 
+  #unpin(): void {
+    for (const { pfn, offset, lengthBytes } of this.#table.entries()) {
+      this.#core.exports.unpinRange(pfn, framesOf(offset + lengthBytes));
+    }
+  }
+
   /**
    * The bytes in order: one view for each run of frames. A typed array cannot be revoked: do not
    * keep it beyond unmap().
@@ -103,12 +109,17 @@ export class CpuMapping {
 
   /** Ends the mapping and its pins. EINVAL: unmapped before. */
   unmap(): void {
-    if (this.#views === null) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
+    const views = this.#views;
+    if (views === null) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
     this.#views = null;
-    for (const { pfn, offset, lengthBytes } of this.#table.entries()) {
-      this.#core.exports.unpinRange(pfn, framesOf(offset + lengthBytes));
+    this.#unpin();
+    try {
+      this.buf.put();
+    } catch (error) {
+      this.#pin(); // the reference is still ours, and so is the mapping
+      this.#views = views;
+      throw error;
     }
-    this.buf.put();
   }
 
   [Symbol.dispose](): void {

@@ -101,7 +101,12 @@ export class DmaBuf implements CountedFile {
     }
     this.#refCount -= 1;
     if (this.#refCount > 0) return;
-    this.#ops.release(this);
+    try {
+      this.#ops.release(this);
+    } catch (error) {
+      this.#refCount = 1; // nothing was freed: the caller still owns it
+      throw error;
+    }
     this.#owner.onReleased(this);
   }
 
@@ -112,6 +117,7 @@ export class DmaBuf implements CountedFile {
     const operation = `attach ${device.name} to ${this.name}`;
     this.#requireLive(operation);
     if (device.isRemoved) fail("ENODEV", operation, "the device was removed");
+    if (!device.isOn(this.#owner.core)) fail("EINVAL", operation, "it is of another system");
     const attachment: Attachment = new Attachment(this, device, this.#ops, () =>
       this.#attachments.delete(attachment),
     );
@@ -129,8 +135,8 @@ export class DmaBuf implements CountedFile {
     const operation = `begin CPU access to ${this.name}`;
     this.#requireLive(operation);
     directionNumber(direction, operation);
-    this.#ops.beginCpuAccess?.(this, direction);
     requireSignaled(this.resv.fences(usageFor(cpuWrites(direction))), operation);
+    this.#ops.beginCpuAccess?.(this, direction);
   }
 
   /** Opens a bracket of CPU access after the fences it must wait for. ETIME, EINTR. */
@@ -139,7 +145,15 @@ export class DmaBuf implements CountedFile {
     this.#requireLive(operation);
     directionNumber(direction, operation);
     this.#ops.beginCpuAccess?.(this, direction);
-    await this.resv.wait(usageFor(cpuWrites(direction)), options);
+    this.get(); // for the wait
+    try {
+      await this.resv.wait(usageFor(cpuWrites(direction)), options);
+    } catch (error) {
+      this.#ops.endCpuAccess?.(this, direction);
+      throw error;
+    } finally {
+      this.put();
+    }
   }
 
   /** Closes a bracket of CPU access. */

@@ -77,8 +77,8 @@ export class FdTable<File extends CountedFile> {
   /** Closes `fd` and puts its reference; EBADF. */
   close(fd: number): void {
     const file = this.peek(fd);
+    file.put(); // may refuse, and then the descriptor stays
     this.#slots[fd] = null;
-    file.put();
   }
 
   /** Closes everything, as at the end of a process. */

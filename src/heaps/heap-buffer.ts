@@ -97,7 +97,14 @@ export class HeapBuffer implements DmaBufOps {
   }
 
   map({ buf, device }: Attachment, direction: Direction): DeviceMapping {
-    return device.dma.mapTable(this.decide(buf), direction);
+    const isFirst = this.#table === null;
+    const table = this.decide(buf);
+    try {
+      return device.dma.mapTable(table, direction);
+    } catch (error) {
+      if (isFirst) this.release(); // the choice was made for this map alone
+      throw error;
+    }
   }
 
   unmap({ device }: Attachment, mapping: DeviceMapping): void {

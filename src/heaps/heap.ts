@@ -136,9 +136,8 @@ function placeScattered(
 }
 
 function scatteredReason(code: ErrnoCode, buf: DmaBuf): string {
-  return code === "EAGAIN"
-    ? "another thread holds the allocator; try again"
-    : `fewer than ${framesOf(buf.sizeBytes)} frames are free`;
+  if (code === "EAGAIN") return "another thread holds the allocator; try again";
+  return `fewer than ${framesOf(buf.sizeBytes)} frames are free where all its devices reach`;
 }
 
 /** The first region below `addressEnd` that has a run long enough. */

@@ -7,7 +7,7 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
 
@@ -17,9 +17,16 @@ const RUN_FRAMES_MAX = 1024;
 export interface FrameOptions {
   /** The first frame's number is a multiple of 2^alignOrder, 0 to 10. Default 0. */
   readonly alignOrder?: number;
-  /** The run lies below this many bits of device address. Default: anywhere. */
+  /** The run lies below this many bits of device address, 12 to 64. Default: anywhere. */
   readonly maskBits?: number;
+  /** Pageblocks that hold frames of this kind are preferred. Default "unmovable". */
+  readonly type?: FrameType;
 }
+
+/** Why frames are grouped: those that may go some day lie together, and so do those that stay. */
+export type FrameType = "unmovable" | "reclaimable";
+
+const typeNumbers: Record<FrameType, number> = { unmovable: 0, reclaimable: 2 };
 
 /** The frames of a system outside its CMA regions. */
 export class FramePool {
@@ -32,26 +39,53 @@ export class FramePool {
     this.#physicalBase = physicalBase;
   }
 
-  /** A run of 1 to 1024 frames. ENOMEM when no run is free that long. */
-  alloc(frameCount: number, { alignOrder = 0, maskBits = 44 }: FrameOptions = {}): FrameRange {
-    const operation = `allocate ${frameCount} frames`;
+  /** A run of 1 to 1024 frames. EINVAL; ENOMEM when no run is free that long. */
+  alloc(frameCount: number, options: FrameOptions = {}): FrameRange {
+    const { alignOrder = 0, maskBits = 64, type = "unmovable" } = options;
+    const operation = `allocate a run of ${frameCount}`;
     requireInteger(frameCount, "frameCount", 1, RUN_FRAMES_MAX, operation);
     requireInteger(alignOrder, "alignOrder", 0, 10, operation);
     requireInteger(maskBits, "maskBits", 12, 64, operation);
-    const result = this.#core.exports.frameAlloc(
-      frameCount,
-      alignOrder,
-      this.pfnEndOf(lastPfnOf(maskBits)),
+    const number = typeNumbers[type];
+    if (number === undefined) {
+      fail("EINVAL", operation, `the type must be one of ${Object.keys(typeNumbers).join(", ")}`);
+    }
+    const pfnEnd = this.#pfnEndOf(lastPfnOf(maskBits));
+    const result = this.#core.exports.frameAllocOf(number, frameCount, alignOrder, pfnEnd);
+    const pfn = checked(result, operation, runReason);
+    return this.#range(pfn, frameCount);
+  }
+
+  /**
+   * Exactly the frames [pfn, pfn + frameCount), of any length: movable memory that lies there is
+   * moved away. EINVAL: not frames;
+   * EBUSY: one is held, pinned or in a CMA region; ENOMEM: nowhere to move to.
+   */
+  allocAt(pfn: number, frameCount: number): FrameRange {
+    const operation = `allocate ${frameCount} frames at ${pfn}`;
+    const frames = pfnOf(this.#core.u8.length);
+    requireInteger(pfn, "pfn", 0, frames - 1, operation);
+    requireInteger(frameCount, "frameCount", 1, frames - pfn, operation);
+    checked(this.#core.exports.contigAlloc(pfn, frameCount), operation, (code) =>
+      code === "EBUSY" ? "a frame there cannot move" : "movable memory has nowhere to go",
     );
-    const pfn = checked(result, operation, () => "no run of free frames is that long");
+    return this.#range(pfn, frameCount);
+  }
+
+  #range(pfn: number, frameCount: number): FrameRange {
     return new FrameRange(this.#core, pfn, frameCount, (first, count) =>
       this.#core.exports.frameFree(first, count),
     );
   }
 
-  /** @internal The end of the frames that a device reaches whose last page is `lastPfn`. */
-  pfnEndOf(lastPfn: number): number {
+  /** The end of the frames that a device reaches whose last page is `lastPfn`. */
+  #pfnEndOf(lastPfn: number): number {
     if (lastPfn === NO_PFN) return NO_PFN;
     return Math.max(0, lastPfn + 1 - pfnOf(this.#physicalBase));
   }
+}
+
+function runReason(code: ErrnoCode): string {
+  if (code === "EAGAIN") return "another thread holds the allocator; try again";
+  return "no run of free frames is that long where the device reaches";
 }

@@ -94,6 +94,13 @@ export class PinnedRange {
   }
 
   /**
+   * @internal Whether it belongs to the memory of `core`: another system's numbers mean nothing.
+   */
+  isOn(core: Core): boolean {
+    return this.#core.memory === core.memory;
+  }
+
+  /**
    * The bytes. A typed array cannot be revoked: do not keep it beyond unpin(). ESTALE once
    * unpinned.
    */

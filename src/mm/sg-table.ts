@@ -10,7 +10,7 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, fail, isErrno, requireInteger } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import { addressOf } from "../units.ts";
 import type { PinnedRange } from "./frame-range.ts";
 
@@ -34,15 +34,26 @@ export class SgTable {
   readonly handle: number;
   readonly #core: Core;
   readonly #ownsFrames: boolean;
+  readonly #onFreed: () => void;
+  #isFreed = false;
 
   /** @internal */
-  constructor(core: Core, handle: number, ownsFrames: boolean) {
+  constructor(core: Core, handle: number, ownsFrames: boolean, onFreed: () => void = () => {}) {
     this.#core = core;
+    this.#onFreed = onFreed;
     this.handle = handle;
     this.#ownsFrames = ownsFrames;
   }
 
+  /**
+   * @internal Whether it belongs to the memory of `core`: another system's numbers mean nothing.
+   */
+  isOn(core: Core): boolean {
+    return this.#core.memory === core.memory;
+  }
+
   #field(index: number): number {
+    if (this.#isFreed) fail("ESTALE", "read an sg table", "it was freed");
     const at = checked(
       this.#core.exports.sgTableAt(this.handle),
       "read an sg table",
@@ -87,6 +98,8 @@ export class SgTable {
 
   /** How many leading entries hold `lengthBytes` bytes; EINVAL when the table is shorter. */
   nentsForLen(lengthBytes: number): number {
+    const operation = `count the entries of ${lengthBytes} bytes`;
+    requireInteger(lengthBytes, "lengthBytes", 0, 2 ** 32 - 1, operation);
     const result = this.#core.exports.sgNentsForLen(this.handle, lengthBytes);
     return checked(
       result,
@@ -124,6 +137,7 @@ export class SgTable {
   #pcopy(buffer: PinnedRange, skip: number, isToBuffer: number): number {
     const operation = "copy an sg table";
     requireInteger(skip, "skip", 0, 2 ** 32 - 1, operation);
+    if (!buffer.isOn(this.#core)) fail("EINVAL", operation, "the buffer is of another system");
     const { byteOffset, length } = buffer.bytes;
     const copied = checked(
       this.#core.exports.sgCopy(this.handle, skip, byteOffset, length, isToBuffer),
@@ -136,19 +150,22 @@ export class SgTable {
 
   /** Frees the table, and its frames if it owns them. EBUSY: mapped or pinned. */
   free(): void {
+    const operation = "free an sg table";
+    if (this.#isFreed) fail("ESTALE", operation, "it was freed");
     const { exports } = this.#core;
     const result = this.#ownsFrames
       ? exports.storageFree(this.handle)
       : exports.sgTableFree(this.handle);
-    if (isErrno(result))
-      checked(result, "free an sg table", (code) =>
-        code === "EBUSY"
-          ? `it is mapped ${this.mapCount} times, or a frame is pinned`
-          : "it was freed",
-      );
+    checked(result, operation, (code) =>
+      code === "EBUSY"
+        ? `it is mapped ${this.mapCount} times, or a frame is pinned`
+        : "it was freed",
+    );
+    this.#isFreed = true;
+    this.#onFreed();
   }
 
   [Symbol.dispose](): void {
-    this.free();
+    if (!this.#isFreed) this.free();
   }
 }

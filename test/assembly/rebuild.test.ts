@@ -48,6 +48,18 @@ describe.each(eachCore)("check() and rebuild() on the $name core", (build) => {
     expectSound(core);
   });
 
+  test("rebuild() opens locks that a dead thread held", () => {
+    const core = busyCore(build.open(8192));
+    const words = new Uint32Array(core.memory.buffer);
+    const header = core.exports.HEADER_AT.value / 4;
+    for (const at of [32, 48, 176]) words[header + at] = 7; // frames, slab, movable
+    core.exports.rebuild();
+    expectSound(core);
+    expect(core.exports.frameAlloc(16, 0, NONE)).toBeGreaterThan(0);
+    expect(core.exports.movableAlloc(2)).toBeGreaterThan(0);
+    expectSound(core);
+  });
+
   test.each([
     ["a free frame that is in no list", "B", (core: TestCore) => steal(core, 0)],
     ["a frame with an unknown state", "P", (core: TestCore) => steal(core, 15)],

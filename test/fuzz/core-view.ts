@@ -17,7 +17,7 @@ const FRAME_WORDS = 1024;
 /** Words of a frame that carry a mark. */
 const MARKED: readonly number[] = [0, 517, FRAME_WORDS - 1];
 /** Header fields (assembly/layout.ts). */
-const [WORDS_AT, FREE_FRAMES, RESERVE_FRAMES] = [7, 13, 17] as const;
+const [WORDS_AT, FREE_FRAMES, RESERVE_FRAMES] = [7, 13, 18] as const;
 
 /** A core's memory, read only but for the marks. */
 export class CoreView {

@@ -162,6 +162,23 @@ describe.each(eachCore)("on the $name core", (build) => {
       expect(system.stats().freeFrames).toBe(before);
     });
 
+    test("a range is made contiguous through the quarantine", () => {
+      const { system, found } = open({ strict: true, cma: {} });
+      const { exports } = system.core;
+      const movable = system.movable(50);
+      movable.write(new Uint8Array(50 * FRAME_BYTES).fill(5));
+      const pinned = movable.pin();
+      const [first = 0] = pinned.pfns;
+      pinned.unpin();
+      expect(exports.contigAlloc(first, 50)).toBe(0);
+      expect(exports.frameFree(first, 50)).toBe(0);
+      const back = new Uint8Array(50 * FRAME_BYTES);
+      movable.read(back);
+      expect(back.every((byte) => byte === 5)).toBe(true);
+      expect(found).toEqual([]);
+      expect(system.check(true)).toBeNull();
+    });
+
     test("movable memory moves, compacts and waits like all other", () => {
       const { system, found } = open({ strict: true });
       const all = Array.from({ length: 400 }, () => system.movable(3));

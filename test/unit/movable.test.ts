@@ -103,4 +103,29 @@ describe.each(eachCore)("movable memory on the $name core", (build) => {
     expect(largestRunAfter).toBeGreaterThan(largestRunBefore);
     expect(system.stats().bytesCopied).toBe(movedFrames * FRAME_BYTES);
   });
+
+  test("frames.allocAt() takes a run of any length, and moves what lies there", () => {
+    const system = build.system({ memoryBytes: 32 * MiB });
+    const movable = system.movable(3000);
+    movable.write(new Uint8Array(3000 * FRAME_BYTES).fill(9));
+    const range = system.frames.allocAt(4096, 2048);
+    expect([range.pfn, range.frameCount]).toEqual([4096, 2048]);
+    const back = new Uint8Array(3000 * FRAME_BYTES);
+    movable.read(back);
+    expect(back.every((byte) => byte === 9)).toBe(true);
+    expectRefusal(system, "EBUSY", () => system.frames.allocAt(4096, 1));
+    for (const [pfn, count] of [
+      [-1, 1],
+      [8192, 1],
+      [8191, 2],
+      [1.5, 1],
+      [5000, 0],
+    ] as const) {
+      expectRefusal(system, "EINVAL", () => system.frames.allocAt(pfn, count));
+    }
+    range.free();
+    system.frames.alloc(3, { type: "reclaimable" }).free();
+    expectRefusal(system, "EINVAL", () => system.frames.alloc(1, { type: "slab" as "unmovable" }));
+    expect(system.check(true)).toBeNull();
+  });
 });
