@@ -5,9 +5,11 @@
 // D2  A table's mapCount is the number of mappings that name it; a device's mappingCount is the
 //     length of its list.
 
-import { EBUSY, EINVAL, ESTALE } from "./errno";
+import { NONE } from "./bits";
+import { NO_BOUNDARY } from "./boundary";
+import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
 import { Domain } from "./iommu";
-import { FRAME_BYTES } from "./layout";
+import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -26,6 +28,8 @@ export const ACCESS_READ: u32 = 1; // the device reads; also the page table's bi
 export const ACCESS_WRITE: u32 = 2;
 const PROT_CACHE: u32 = 4;
 
+const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
+
 @unmanaged
 export class Device {
   lockWord: u32;
@@ -38,6 +42,7 @@ export class Device {
   faultCount: u32;
   faultPfn: u32; // of the last fault, while faultCount > 0
   faultAccess: u32;
+  boundaryPageMask: u32; // pages between segment boundaries - 1; NO_BOUNDARY
 
   static at(payload: usize): Device {
     return changetype<Device>(payload);
@@ -63,15 +68,18 @@ export class Mapping {
 
 /**
  * A device that reaches device pages 0 .. limitPfn, through `domain` (a handle) or directly (0).
- * Its handle or an errno.
+ * `boundaryMask` is its segment boundary in bytes - 1, a power of two - 1; all ones = none. Its
+ * handle or an errno.
  */
 export function dmaDeviceAdd(
   domain: u32,
   limitPfn: u32,
   maxSegmentBytes: u32,
   maxSegments: u32,
+  boundaryMask: u32,
 ): i32 {
   if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
+  if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
   const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
   if (domain != 0 && domainAt == 0) return ESTALE;
   const handle = objectAlloc(KIND_DEVICE);
@@ -81,8 +89,24 @@ export function dmaDeviceAdd(
   device.limitPfn = limitPfn;
   device.maxSegmentBytes = maxSegmentBytes;
   device.maxSegments = maxSegments;
+  device.boundaryPageMask = boundaryMask == NONE ? NO_BOUNDARY : boundaryMask >> FRAME_SHIFT;
   if (domainAt != 0) Domain.at(domainAt).deviceCount += 1;
   return handle;
+}
+
+/**
+ * Changes the last device page that a device reaches. 0, or ESTALE, EBUSY (mappings are left), EIO:
+ * a direct device must reach all frames, or 4 GiB.
+ */
+export function dmaDeviceSetLimit(handle: u32, limitPfn: u32): i32 {
+  const payload = objectFind(handle, KIND_DEVICE);
+  if (payload == 0) return ESTALE;
+  const device = Device.at(payload);
+  if (device.mappingCount != 0) return EBUSY;
+  const lastPfn = header().physPfnBase + header().frameCount - 1;
+  if (device.domain == 0 && limitPfn < min(lastPfn, PFN_32BIT)) return EIO;
+  device.limitPfn = limitPfn;
+  return 0;
 }
 
 /** Removes a device. 0, or ESTALE, EBUSY (mappings are left). */

@@ -7,10 +7,11 @@
 // D3  No segment is longer than the device's maxSegmentBytes behind an IOMMU, and none lies beyond
 //     its limitPfn.
 // D4  Behind an IOMMU neighbours join and entries longer than maxSegmentBytes are cut; a direct
-//     device sees the entries.
+//     device sees the entries. No join and no cut crosses the device's segment boundary.
 //
 // Compare kernel/dma/mapping.c, direct.c and drivers/iommu/dma-iommu.c in the kernel.
 
+import { NO_BOUNDARY, holePages, pagesOf } from "./boundary";
 import {
   DMA_FROM_DEVICE,
   Device,
@@ -88,26 +89,26 @@ function mapDirect(device: Device, table: SgTable, mapping: Mapping): i32 {
 
 function mapTranslated(device: Device, table: SgTable, mapping: Mapping): i32 {
   const entriesAt = table.entriesAt;
-  const nents = segmentsWrite(0, entriesAt, table.origNents, 0, device.maxSegmentBytes);
+  const count = table.origNents;
+  const nents = segmentsWrite(0, entriesAt, count, 0, device);
   if (nents > device.maxSegments) return EINVAL;
   const segmentsAt = entriesAlloc(nents);
   if (segmentsAt == 0) return ENOMEM;
-  const pageCount = pagesOf(entriesAt, table.origNents);
-  const domainAt = objectFind(device.domain, KIND_DOMAIN);
-  const prot = protOf(mapping.direction);
+  const pageCount = pagesOf(entriesAt, count, device.boundaryPageMask);
   const iovaPfn = domainMapList(
-    domainAt,
+    objectFind(device.domain, KIND_DOMAIN),
     entriesAt,
-    table.origNents,
+    count,
     pageCount,
     device.limitPfn,
-    prot,
+    device.boundaryPageMask,
+    protOf(mapping.direction),
   );
   if (iovaPfn == 0) {
     entriesFree(segmentsAt, nents);
     return ENOMEM;
   }
-  segmentsWrite(segmentsAt, entriesAt, table.origNents, iovaPfn, device.maxSegmentBytes);
+  segmentsWrite(segmentsAt, entriesAt, count, iovaPfn, device);
   mapping.segmentsAt = segmentsAt;
   mapping.nents = nents;
   mapping.iovaPfn = iovaPfn;
@@ -115,20 +116,39 @@ function mapTranslated(device: Device, table: SgTable, mapping: Mapping): i32 {
   return 0;
 }
 
-/** Device pages that the entries need, each rounded out to whole pages. */
-function pagesOf(entriesAt: usize, count: u32): u32 {
-  let pages: u32 = 0;
-  for (let i: u32 = 0; i < count; i++) pages += SgEntry.at(entriesAt, i).pageCount;
-  return pages;
+/**
+ * The segments of a list mapped from `iovaPfn` on; iovaPfn 0 stands for any place. Writes to `out`
+ * unless it is 0; how many.
+ */
+function segmentsWrite(
+  out: usize,
+  entriesAt: usize,
+  count: u32,
+  iovaPfn: u32,
+  device: Device,
+): u32 {
+  const maxBytes = device.maxSegmentBytes;
+  const mask = device.boundaryPageMask;
+  return mask == NO_BOUNDARY
+    ? segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, NO_BOUNDARY)
+    : segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, mask);
 }
 
 /**
- * The segments of a list mapped page after page from `iovaPfn`. An entry joins the segment before
- * it when that ended on a page, the entry begins on one, and both together stay within `maxBytes`;
- * an entry that is longer is cut at pages. Writes to `out` unless it is 0; how many.
+ * An entry joins the segment before it when that ended on a page, the entry begins on one that is
+ * no boundary, and both together stay within `maxBytes`; an entry that is longer is cut at pages
+ * and boundaries.
  */
-function segmentsWrite(out: usize, entriesAt: usize, count: u32, iovaPfn: u32, maxBytes: u32): u32 {
+@inline function segmentsLay(
+  out: usize,
+  entriesAt: usize,
+  count: u32,
+  iovaPfn: u32,
+  maxBytes: u32,
+  boundaryPageMask: u32,
+): u32 {
   const wholeMax = maxBytes & ~FRAME_MASK;
+  const firstPfn = iovaPfn;
   let used: u32 = 0;
   let length: u32 = 0; // of the segment being built
   let isWhole = false; // it ends on a page
@@ -136,6 +156,10 @@ function segmentsWrite(out: usize, entriesAt: usize, count: u32, iovaPfn: u32, m
     const entry = SgEntry.at(entriesAt, i);
     const offset = entry.offset;
     let left = entry.length;
+    if (boundaryPageMask != NO_BOUNDARY) {
+      iovaPfn += holePages(iovaPfn - firstPfn, entry.pageCount, boundaryPageMask); // D6
+      isWhole = isWhole && (iovaPfn & boundaryPageMask) != 0;
+    }
     if (isWhole && offset == 0 && length <= maxBytes && maxBytes - length >= left) {
       length += left;
       if (out != 0) SgEntry.at(out, used - 1).length = length;
@@ -144,17 +168,14 @@ function segmentsWrite(out: usize, entriesAt: usize, count: u32, iovaPfn: u32, m
     while (left > 0) {
       const done = entry.length - left;
       const at = done == 0 ? offset : 0; // only the first piece begins inside a page
+      const pfn = iovaPfn + ((offset + done) >> FRAME_SHIFT);
       length = left <= maxBytes ? left : wholeMax - at;
+      if (boundaryPageMask != NO_BOUNDARY && entry.length > maxBytes) {
+        const pagesLeft = boundaryPageMask + 1 - (pfn & boundaryPageMask);
+        length = min(length, (pagesLeft << FRAME_SHIFT) - at);
+      }
       used += 1;
-      if (out != 0)
-        segmentWrite(
-          out,
-          used - 1,
-          iovaPfn + ((offset + done) >> FRAME_SHIFT),
-          at,
-          length,
-          entry.before + done,
-        );
+      if (out != 0) segmentWrite(out, used - 1, pfn, at, length, entry.before + done);
       left -= length;
     }
     isWhole = ((offset + entry.length) & FRAME_MASK) == 0;

@@ -51,6 +51,7 @@ export {
 } from "./sg";
 export { storageAllocBlocks, storageAllocRegion, storageClear, storageFree } from "./storage";
 export { iovaCheck } from "./iova-check";
+export { BLOCK_PAGES_MAX } from "./iova-space";
 export {
   iovaAlloc,
   iovaFind,
@@ -86,6 +87,7 @@ export {
   dmaDeviceAdd,
   dmaDeviceAt,
   dmaDeviceRemove,
+  dmaDeviceSetLimit,
   dmaMappingAt,
 } from "./dma-device";
 export { dmaMapTable, dmaSegmentOf, dmaUnmap } from "./dma";

@@ -14,6 +14,7 @@
 // Compare drivers/iommu/iommu.c and dma-iommu.c in the kernel.
 
 import { NONE } from "./bits";
+import { NO_BOUNDARY, holePages } from "./boundary";
 import { EAGAIN, EBUSY, ESTALE } from "./errno";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit } from "./iova";
 import { FRAME_BYTES, frameAt, header } from "./layout";
@@ -22,6 +23,7 @@ import { frameDrop, frameTake } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { OBJECT } from "./page";
 import { pgtFini, pgtInit, pgtLookup, pgtMap, pgtMapFrames, pgtProt, pgtUnmap } from "./pgtable";
+import { SgEntry } from "./sg-entries";
 
 const PAGE_TABLE_OFFSET: usize = 64;
 const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
@@ -160,8 +162,8 @@ function rangeAlloc(domain: Domain, pageCount: u32, limitPfn: u32): u32 {
 }
 
 /**
- * Maps a whole list at new device pages; their first, or 0: no range below the limit, no frame for
- * a table, or the lock refused.
+ * Maps a whole list at `pageCount` new device pages, with holes where the boundary asks for them;
+ * their first, or 0: no range below the limit, no frame for a table, or the lock refused.
  */
 export function domainMapList(
   payload: usize,
@@ -169,26 +171,67 @@ export function domainMapList(
   count: u32,
   pageCount: u32,
   limitPfn: u32,
+  boundaryPageMask: u32,
   prot: u32,
 ): u32 {
   const domain = Domain.at(payload);
   lockHard(payload);
   let iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
-  if (iovaPfn != 0 && pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot) != 0) {
-    iovaFree(domain.spaceAt, iovaPfn);
-    iovaPfn = 0;
+  if (iovaPfn != 0) {
+    const error =
+      boundaryPageMask == NO_BOUNDARY
+        ? pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot)
+        : runsMap(domain.tableAt, iovaPfn, entriesAt, count, boundaryPageMask, prot);
+    if (error != 0) {
+      iovaFree(domain.spaceAt, iovaPfn);
+      iovaPfn = 0;
+    }
   }
   unlock(payload);
   return iovaPfn;
+}
+
+/** Maps a list run by run, from one hole to the next. 0, or pgtMapFrames()'s errors (I1). */
+function runsMap(
+  tableAt: usize,
+  iovaPfn: u32,
+  entriesAt: usize,
+  count: u32,
+  boundaryPageMask: u32,
+  prot: u32,
+): i32 {
+  let first: u32 = 0; // entry of the run
+  let runAt: u32 = iovaPfn;
+  let at: u32 = iovaPfn; // behind entry i - 1
+  let error: i32 = 0;
+  for (let i: u32 = 0; i <= count && error == 0; i++) {
+    const pages = i < count ? SgEntry.at(entriesAt, i).pageCount : 0;
+    const hole = holePages(at - iovaPfn, pages, boundaryPageMask);
+    if (hole != 0 || i == count) {
+      const firstAt = changetype<usize>(SgEntry.at(entriesAt, first));
+      error = pgtMapFrames(tableAt, runAt, firstAt, i - first, prot);
+      first = i;
+      runAt = at + hole;
+    }
+    at += hole + pages;
+  }
+  if (error != 0) rangeUnmap(tableAt, iovaPfn, at - iovaPfn);
+  return error;
 }
 
 /** Undoes domainMapList(). */
 export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): void {
   const domain = Domain.at(payload);
   lockHard(payload);
-  pgtUnmap(domain.tableAt, iovaPfn, pageCount);
+  rangeUnmap(domain.tableAt, iovaPfn, pageCount);
   iovaFree(domain.spaceAt, iovaPfn); // I2
   unlock(payload);
+}
+
+/** Unmaps what is mapped of a range, on both sides of holes too. */
+function rangeUnmap(tableAt: usize, iovaPfn: u32, pageCount: u32): void {
+  for (let done: u32 = 0; done < pageCount; done += 1) // the page that stopped it, or the end
+    done += pgtUnmap(tableAt, iovaPfn + done, pageCount - done);
 }
 
 /**

@@ -14,6 +14,7 @@ export const CACHE_IOVA_RECORDS: u32 = 3; // 256-byte records: IovaControl and I
 export const CACHE_IOVA_NODES: u32 = 4; // 512-byte records: TreeNode
 
 export const SIZE_CLASSES: u32 = 6; // ranges of 1, 2, 4 … 32 pages
+export const BLOCK_PAGES_MAX: u32 = 1 << (SIZE_CLASSES - 1); // longer ranges go to the tree
 export const MAX_HEIGHT: u32 = 12;
 
 const PARTIAL_OFFSET: usize = 32;

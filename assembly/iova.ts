@@ -28,12 +28,12 @@ import {
 import { HIGH, LOW, TreeNode } from "./iova-node";
 import { pathSeek } from "./iova-path";
 import {
+  BLOCK_PAGES_MAX,
   CACHE_IOVA_RECORDS,
   IovaControl,
   IovaRange,
   IovaSpace,
   PathStep,
-  SIZE_CLASSES,
   controlInit,
 } from "./iova-space";
 import {
@@ -91,7 +91,7 @@ export function iovaRangeCount(spaceAt: usize): u32 {
  */
 export function iovaAlloc(spaceAt: usize, pageCount: u32, limitPfn: u32, isSizeAligned: bool): u32 {
   const space = IovaSpace.at(spaceAt);
-  if (pageCount - 1 < 1 << (SIZE_CLASSES - 1) && (pageCount & (pageCount - 1)) == 0) {
+  if (pageCount - 1 < BLOCK_PAGES_MAX && (pageCount & (pageCount - 1)) == 0) {
     const pfn = blockTake(space, <u32>ctz(pageCount), limitPfn);
     if (pfn != 0) return pfn;
   }

@@ -104,7 +104,7 @@ function addMapTable(suite: Suite, { core }: System): void {
     const bytes = TABLE_FRAMES * FRAME_BYTES;
     const table = exports.sgTableFromPages(scratch.byteOffset, TABLE_FRAMES, 0, bytes, bytes);
     const domain = exports.iommuDomainAlloc();
-    const device = exports.dmaDeviceAdd(domain, 0xfffff, bytes, TABLE_FRAMES);
+    const device = exports.dmaDeviceAdd(domain, 0xfffff, bytes, TABLE_FRAMES, NO_LIMIT);
     const { dmaMapTable, dmaUnmap } = exports;
     const mapping = dmaMapTable(device, table, BIDIRECTIONAL);
     assert(mapping > 0);

@@ -12,6 +12,7 @@ export {
   type DeviceOptions,
   defaultLimits,
   describeLimits,
+  type MappingLimits,
 } from "./device/device.ts";
 export { type Access, DeviceDma, type DmaFault } from "./device/device-dma.ts";
 export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";
@@ -33,6 +34,9 @@ export { Fence, type FenceCallback, type WaitOptions } from "./fence/fence.ts";
 export { Timeline } from "./fence/timeline.ts";
 export { type CountedFile, FdTable } from "./files/fd-table.ts";
 export { type AllocOptions, Heap } from "./heaps/heap.ts";
+export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
+export { type DomainType, IommuDomain, type PhysRange } from "./iommu/iommu-domain.ts";
+export type { IotlbGather } from "./iommu/iotlb-gather.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
 export { type FrameOptions, FramePool, type FrameType } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";

@@ -40,6 +40,7 @@ describe.each(eachCore)("a second instance on the memory of the $name core", ({ 
       0xfffff,
       65_536,
       NONE,
+      NONE,
     );
     const mapping = second.exports.dmaMapTable(device, table, 0);
     expect(mapping).toBeGreaterThan(0);

@@ -16,6 +16,7 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
     );
     expect(constants).toEqual({
       ABI_VERSION: 1,
+      BLOCK_PAGES_MAX: 32,
       ENTRY_BYTES: 16,
       FRAME_BYTES: 4096,
       HEADER_AT: 1024,
@@ -48,7 +49,7 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
 
   test("mapping: direction, nents, segmentsAt; device: faults", () => {
     const { exports, memory } = build.open(2048);
-    const device = exports.dmaDeviceAdd(0, 0xfffff, 65_536, 9);
+    const device = exports.dmaDeviceAdd(0, 0xfffff, 65_536, 9, 0xffffffff);
     const mapping = exports.dmaMapTable(device, exports.sgTableFromRange(700, 2, 4096), 2);
     const words = new Uint32Array(memory.buffer);
     const at = exports.dmaMappingAt(mapping) / 4;

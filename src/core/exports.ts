@@ -25,6 +25,7 @@ export interface CoreExports extends WebAssembly.Exports {
   readonly SCRATCH_OFFSET: CoreConstant & WebAssembly.Global;
   readonly SCRATCH_WORDS: CoreConstant & WebAssembly.Global;
   readonly ENTRY_BYTES: CoreConstant & WebAssembly.Global;
+  readonly BLOCK_PAGES_MAX: CoreConstant & WebAssembly.Global;
 
   coreOpen(
     frameCount: number,
@@ -134,9 +135,11 @@ export interface CoreExports extends WebAssembly.Exports {
     limitPfn: number,
     maxSegmentBytes: number,
     maxSegments: number,
+    boundaryMask: number,
   ): number;
   dmaDeviceRemove(device: number): number;
   dmaDeviceAt(device: number): number;
+  dmaDeviceSetLimit(device: number, limitPfn: number): number;
   dmaMapTable(device: number, table: number, direction: number): number;
   dmaUnmap(mapping: number): number;
   dmaMappingAt(mapping: number): number;

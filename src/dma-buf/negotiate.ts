@@ -64,8 +64,15 @@ function conflictsOf({ name, limits }: Participant, sizeBytes: number): Conflict
 
 /** Segments that `sizeBytes` bytes of whole frames become behind an IOMMU. */
 function segmentsNeeded(limits: DeviceLimits, sizeBytes: number): number {
-  const wholeBytes = Math.floor(limits.maxSegmentBytes / FRAME_BYTES) * FRAME_BYTES;
-  return Math.ceil((framesOf(sizeBytes) * FRAME_BYTES) / wholeBytes);
+  const boundary = limits.segmentBoundaryBytes;
+  const maxBytes = Math.min(limits.maxSegmentBytes, boundary);
+  const wholeBytes = Math.floor(maxBytes / FRAME_BYTES) * FRAME_BYTES;
+  const bytes = framesOf(sizeBytes) * FRAME_BYTES;
+  const restBytes = bytes % boundary;
+  return (
+    Math.floor(bytes / boundary) * Math.ceil(boundary / wholeBytes) +
+    Math.ceil(restBytes / wholeBytes)
+  );
 }
 
 /** Storage that exists: how many entries it has and where it ends. */

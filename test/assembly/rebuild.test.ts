@@ -12,8 +12,8 @@ function busyCore(core: TestCore): TestCore {
   const held = [1, 3, 64, 7].map((count) => exports.frameAlloc(count, 0, NONE));
   exports.frameFree(held[2], 64);
   const domain = exports.iommuDomainAlloc();
-  const device = exports.dmaDeviceAdd(domain, 0xfffff, 65_536, NONE);
-  const direct = exports.dmaDeviceAdd(0, 0xfffff, 65_536, NONE);
+  const device = exports.dmaDeviceAdd(domain, 0xfffff, 65_536, NONE, NONE);
+  const direct = exports.dmaDeviceAdd(0, 0xfffff, 65_536, NONE, NONE);
   const tables = [40, 300, 1].map((frames) => exports.storageAllocBlocks(frames, NONE));
   for (const table of tables) exports.dmaMapTable(device, table, 0);
   exports.dmaMapTable(direct, tables[0], 0);

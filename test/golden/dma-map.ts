@@ -6,13 +6,14 @@
 
 import { type Bed, isErrno, need, PAGE_BYTES } from "./bed.ts";
 import { cell, type Fields } from "./fields.ts";
-import { type Fact, factsOf, notYet, type Outcome } from "./outcome.ts";
+import { type Fact, factsOf, type Outcome } from "./outcome.ts";
 import { entriesOf, normalised, positionOf, retOf, type Segment, tableOf } from "./scatterlist.ts";
 
 const MAPPING_NENTS = 3; // word of a mapping's payload: segments
 const MAPPING_SEGMENTS_AT = 4;
 const MAX_SEGMENTS = 0xffffffff;
-const NO_BOUNDARY = 2n ** 32n - 1n;
+/** Boundary masks of 32 bits and more: no mapping is that long. */
+const NO_BOUNDARY = 0xffffffff;
 
 /** Whether the record's device translates. */
 export function isBehindIommu(fields: Fields): boolean {
@@ -25,17 +26,12 @@ export function isBehindIommu(fields: Fields): boolean {
  */
 export function dmaMapSgtable(fields: Fields, bed: Bed): Outcome {
   const isTranslated = isBehindIommu(fields);
-  if (isTranslated && fields.wide("segBoundaryMask") < NO_BOUNDARY) {
-    return notYet("a segment boundary below 4 GiB");
-  }
   const { exports } = bed;
   const sg = fields.rows("sg");
   const domain = isTranslated ? need(exports.iommuDomainAlloc(), "a domain") : 0;
   const limitPfn = 2 ** Math.min(fields.number("maskBits") - 12, 32) - 1;
-  const device = need(
-    exports.dmaDeviceAdd(domain, limitPfn, fields.number("maxSegSize"), MAX_SEGMENTS),
-    "a device",
-  );
+  const limits = [fields.number("maxSegSize"), MAX_SEGMENTS, boundaryMaskOf(fields)] as const;
+  const device = need(exports.dmaDeviceAdd(domain, limitPfn, ...limits), "a device");
   const table = need(tableOf(bed, sg), "the table");
   const mapping = exports.dmaMapTable(device, table, fields.number("dir"));
   const facts: Fact[] = [...factsOf(fields, { ret: retOf(mapping), origNents: sg.length })];
@@ -51,6 +47,11 @@ export function dmaMapSgtable(fields: Fields, bed: Bed): Outcome {
   need(exports.dmaDeviceRemove(device), "the end of the device");
   if (isTranslated) need(exports.iommuDomainFree(domain), "the end of the domain");
   return { facts };
+}
+
+function boundaryMaskOf(fields: Fields): number {
+  const mask = fields.wide("segBoundaryMask");
+  return mask < NO_BOUNDARY ? Number(mask) : NO_BOUNDARY;
 }
 
 function segmentFacts(fields: Fields, bed: Bed, mapping: number, domain: number): Fact[] {
@@ -106,36 +107,44 @@ export function hasEntryAboveMaximum(fields: Fields): boolean {
 }
 
 /**
- * Our segments, by a model that goes through the list byte range by byte range: an entry longer
- * than the maximum is cut at pages; a neighbour joins while the sum stays within the maximum.
+ * Our segments, by a model that goes through the list byte range by byte range: an entry that would
+ * cross the boundary begins at one; an entry longer than the maximum is cut at pages and
+ * boundaries; a neighbour joins while the sum stays within the maximum, but not at a boundary.
  */
 export function cutSegments(fields: Fields): { nents: number; dma: number[][] } {
   const maximum = fields.number("maxSegSize");
-  const wholePages = Math.floor(maximum / PAGE_BYTES) * PAGE_BYTES;
+  const boundary = boundaryMaskOf(fields) + 1;
   const dma: number[][] = [];
-  let page = 0; // the device page that the next entry begins on
+  let at = 0; // the device page that the next entry begins on, in bytes
   for (const entry of fields.rows("sg")) {
     const offset = positionOf(entry) % PAGE_BYTES;
     const length = cell(entry, 2);
-    const start = page * PAGE_BYTES + offset;
+    const pageBytes = Math.ceil((offset + length) / PAGE_BYTES) * PAGE_BYTES;
+    const isCrossing = (at % boundary) + pageBytes > boundary;
+    if (isCrossing) at = Math.ceil(at / boundary) * boundary;
+    const start = at + offset;
     const last = dma[dma.length - 1];
-    if (last && cell(last, 0) + cell(last, 1) === start && cell(last, 1) + length <= maximum) {
+    const isNeighbour = last !== undefined && cell(last, 0) + cell(last, 1) === start;
+    if (isNeighbour && start % boundary !== 0 && cell(last, 1) + length <= maximum) {
       last[1] = cell(last, 1) + length;
     } else {
-      dma.push(...cutEntry(start, length, maximum, wholePages));
+      dma.push(...cutEntry(start, length, maximum, boundary));
     }
-    page += Math.ceil((offset + length) / PAGE_BYTES);
+    at += pageBytes;
   }
   const first = dma[0]?.[0] ?? 0;
   return { nents: dma.length, dma: dma.map((s) => [cell(s, 0) - first, cell(s, 1)]) };
 }
 
-function cutEntry(start: number, length: number, maximum: number, wholePages: number): number[][] {
+function cutEntry(start: number, length: number, maximum: number, boundary: number): number[][] {
+  if (length <= maximum) return [[start, length]];
   const end = start + length;
+  const wholePages = Math.floor(maximum / PAGE_BYTES) * PAGE_BYTES;
   const pieces: number[][] = [];
   for (let at = start; at < end; ) {
     const pageStart = Math.floor(at / PAGE_BYTES) * PAGE_BYTES;
-    const next = end - at <= maximum ? end : pageStart + wholePages;
+    const fits = end - at <= maximum ? end : pageStart + wholePages;
+    const next = Math.min(fits, (Math.floor(at / boundary) + 1) * boundary);
     pieces.push([at, next - at]);
     at = next;
   }

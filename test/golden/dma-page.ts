@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type Bed, isErrno, need, PAGE_BYTES } from "./bed.ts";
+import { type Bed, isErrno, NONE, need, PAGE_BYTES } from "./bed.ts";
 import { isBehindIommu } from "./dma-map.ts";
 import type { Fields } from "./fields.ts";
 import { factsOf, type Outcome } from "./outcome.ts";
@@ -31,7 +31,8 @@ class RecordDevice {
     this.#bed = bed;
     this.domain = isBehindIommu(fields) ? need(exports.iommuDomainAlloc(), "a domain") : 0;
     const limitPfn = 2 ** Math.min(fields.number("maskBits") - 12, 32) - 1;
-    const device = exports.dmaDeviceAdd(this.domain, limitPfn, MAX_SEGMENT_BYTES, MAX_SEGMENTS);
+    const limits = [limitPfn, MAX_SEGMENT_BYTES, MAX_SEGMENTS, NONE] as const;
+    const device = exports.dmaDeviceAdd(this.domain, ...limits);
     this.#handle = need(device, "a device");
   }
 

@@ -6,9 +6,11 @@
 
 import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
+import { limits, setMask } from "./dma-limits.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
 import { gup } from "./gup.ts";
+import { coreCalls, domainError } from "./iommu-core.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
@@ -62,10 +64,13 @@ const iommu: Kinds = {
   dma_map_page: dmaPage.dmaMapPage,
   dma_map_small_mask: dmaPage.dmaMapSmallMask,
   dma_exhaust: dmaPage.dmaExhaust,
-  ...notReplayedYet(
-    "core_map core_unmap core_map_sg domain_error",
-    "set_mask mapping_error limits sgtable_orig_nents_0 default_domain vtd_domain vtd_err",
-  ),
+  core_map: coreCalls,
+  core_unmap: coreCalls,
+  core_map_sg: coreCalls,
+  domain_error: domainError,
+  set_mask: setMask,
+  limits,
+  ...notReplayedYet("mapping_error sgtable_orig_nents_0 default_domain vtd_domain vtd_err"),
 };
 
 const fences: Kinds = notReplayedYet(

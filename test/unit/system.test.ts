@@ -1,5 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { FRAME_BYTES, MiB, type OpenOptions, open, openSync } from "../../src/index.ts";
+import {
+  defaultLimits,
+  describeLimits,
+  FRAME_BYTES,
+  MiB,
+  negotiate,
+  type OpenOptions,
+  open,
+  openSync,
+} from "../../src/index.ts";
 import { pageMap } from "../../src/inspect/index.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError, expectRefusal, expectRejection } from "../support/errors.ts";
@@ -80,6 +89,9 @@ describe.each(eachCore)("system on the $name core", (build) => {
     ["a segment below a frame", { name: "d", maxSegmentBytes: 4095 }],
     ["no segments", { name: "d", maxSegments: 0 }],
     ["a fraction", { name: "d", maxSegments: 1.5 }],
+    ["a boundary inside a page", { name: "d", segmentBoundaryBytes: 2048 }],
+    ["a boundary that is no power of two", { name: "d", segmentBoundaryBytes: 12_288 }],
+    ["a boundary above 4 GiB", { name: "d", segmentBoundaryBytes: 2 ** 33 }],
   ])("a device with %s is EINVAL", (_, options) => {
     const system = build.system({ memoryBytes: 8 * MiB });
     expectRefusal(system, "EINVAL", () => system.addDevice(options));
@@ -106,6 +118,52 @@ describe.each(eachCore)("system on the $name core", (build) => {
     expect(system.stats().faultCount).toBe(1);
     for (const wrong of [-1, 1.5, 2 ** 44]) expectError("EINVAL", () => gpu.dma.read(wrong, back));
     expectError("EINVAL", () => gpu.dma.spans(address, 1, "execute" as "read"));
+  });
+
+  test("a device's segment boundary is in no segment, and counts when storage is chosen", () => {
+    const system = build.system({ memoryBytes: 16 * MiB });
+    const boundary = 4 * FRAME_BYTES;
+    const options = { iommu: true, maxSegmentBytes: MiB, segmentBoundaryBytes: boundary };
+    const dsp = system.addDevice({ name: "dsp", ...options, maxSegments: 7 });
+    const buf = system.heap("system").alloc(25 * FRAME_BYTES);
+    const mapping = buf.attach(dsp).map("bidirectional");
+    expect(mapping.nents).toBe(7);
+    for (const { address, lengthBytes } of mapping.segments()) {
+      expect((address % boundary) + lengthBytes).toBeLessThanOrEqual(boundary);
+      dsp.dma.write(address, new Uint8Array(lengthBytes).fill(3));
+    }
+    expect(dsp.dma.bytes).toBe(25 * FRAME_BYTES);
+    const conflict = { device: "dsp", field: "maxSegments", allowed: 7, needed: 8 };
+    expect(negotiate([dsp], 29 * FRAME_BYTES).conflicts).toEqual([conflict]);
+    expect(describeLimits(dsp.limits)).toContain("a boundary of 16 KiB");
+    expect(describeLimits(defaultLimits)).not.toContain("boundary");
+  });
+
+  test("a device says what its mappings are like, and its address bits change while it has none", () => {
+    const system = build.system({ memoryBytes: 16 * MiB });
+    const gpu = system.addDevice({ name: "gpu", iommu: true });
+    const direct = system.addDevice({ name: "direct" });
+    expect(gpu.mappingLimits).toEqual({
+      maxBytes: Infinity,
+      optimalBytes: 32 * FRAME_BYTES,
+      mergeBytes: FRAME_BYTES,
+    });
+    expect(direct.mappingLimits).toMatchObject({ optimalBytes: Infinity, mergeBytes: 0 });
+    gpu.setDmaMask(15);
+    expect(gpu.limits.dmaMaskBits).toBe(15);
+    const buf = system.heap("system").alloc(3 * FRAME_BYTES);
+    const attachment = buf.attach(gpu);
+    const mapping = attachment.map("to-device");
+    expect(mapping.dma(0).address).toBeLessThan(2 ** 15);
+    expectRefusal(system, "EBUSY", () => gpu.setDmaMask(64));
+    attachment.unmap(mapping);
+    gpu.setDmaMask(0);
+    expectError("ENOMEM", () => attachment.map("to-device"));
+    direct.setDmaMask(24);
+    expectRefusal(system, "EIO", () => direct.setDmaMask(23));
+    for (const bad of [-1, 65, 1.5]) expectRefusal(system, "EINVAL", () => gpu.setDmaMask(bad));
+    direct.remove();
+    expectError("ESTALE", () => direct.setDmaMask(32));
   });
 
   test("ranges are pinned by tokens, seen as zeros, and freed when unpinned", () => {

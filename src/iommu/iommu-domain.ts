@@ -1,0 +1,214 @@
+/**
+ * IommuDomain: the generic layer of an IOMMU, between "map these bytes" and a driver's page table.
+ *
+ *     map(iova, paddr, size) ─► mapPages(4 KiB × n) ─► mapPages(2 MiB × m) ─► … ─► iotlbSyncMap
+ *                                         └─ error ─► unmapPages … ─► iotlbSync ─► throw
+ *
+ * - ID1  A map() or mapSg() that throws has unmapped what it had mapped, and synced.
+ * - ID2  iotlbSyncMap() comes once, after the last page; iotlbSync() ends every unmap, also an
+ *        empty one.
+ * - ID3  Only a paging domain maps; an identity domain translates to the same number, a blocked one
+ *        to nothing.
+ *
+ * Compare iommu_map(), iommu_unmap() and iommu_map_sg() in the kernel's drivers/iommu/iommu.c.
+ * Addresses are safe integers: they end at 2^53.
+ *
+ * @module
+ */
+
+import { fail, requireInteger } from "../errors.ts";
+import { formatAddress } from "../units.ts";
+import type { DomainOps, PartialMap } from "./domain-ops.ts";
+import { IotlbGather } from "./iotlb-gather.ts";
+import { type PagePlan, PageSizes } from "./page-sizes.ts";
+
+/** Translated page by page, the same address on both sides, or nothing reachable. */
+export type DomainType = "paging" | "identity" | "blocked";
+
+/** Physical bytes in a row. */
+export interface PhysRange {
+  readonly address: number;
+  readonly lengthBytes: number;
+}
+
+/** An address space of devices over a driver's page table. */
+export class IommuDomain {
+  readonly type: DomainType;
+  readonly #ops: DomainOps;
+  readonly #sizes: PageSizes;
+
+  /** EINVAL: `ops.pgsizeBitmap` or `type` is none. */
+  constructor(ops: DomainOps, type: DomainType = "paging") {
+    if (!["paging", "identity", "blocked"].includes(type)) {
+      fail("EINVAL", "make a domain", "its type must be paging, identity or blocked");
+    }
+    this.type = type;
+    this.#ops = ops;
+    this.#sizes = new PageSizes(ops.pgsizeBitmap);
+  }
+
+  /**
+   * Maps `sizeBytes` bytes from `iova` to those from `paddr`. `prot` is a sum of
+   * {@link iommuProt}. ENODEV: the driver cannot map; EINVAL: not a paging domain, or something is
+   * not a multiple of the smallest page; ERANGE: an address ends above 2^53; and what the driver
+   * fails with. Then nothing is mapped that was not before (ID1).
+   */
+  map(iova: number, paddr: number, sizeBytes: number, prot: number): void {
+    const operation = `map ${sizeBytes} bytes at ${at(iova)}`;
+    requireRange(iova, sizeBytes, "iova", operation);
+    requireRange(paddr, sizeBytes, "paddr", operation);
+    this.#mapRun(iova, paddr, sizeBytes, prot, operation);
+    this.#syncMap(iova, sizeBytes);
+  }
+
+  /**
+   * Maps physical ranges one after the other from `iova` on; neighbours are mapped as one. How many
+   * bytes that is. Errors as of map(); each run must be a multiple of the smallest page.
+   */
+  mapSg(iova: number, ranges: readonly PhysRange[], prot: number): number {
+    const operation = `map ${ranges.length} ranges at ${at(iova)}`;
+    const runs = runsOf(ranges, operation);
+    const sizeBytes = runs.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    requireRange(iova, sizeBytes, "iova", operation);
+    let mapped = 0;
+    try {
+      for (const { address, lengthBytes } of runs) {
+        this.#mapRun(iova + mapped, address, lengthBytes, prot, operation);
+        mapped += lengthBytes;
+      }
+    } catch (cause) {
+      this.unmap(iova, mapped); // ID1
+      throw cause;
+    }
+    this.#syncMap(iova, mapped);
+    return mapped;
+  }
+
+  /**
+   * Unmaps from `iova` on, up to the first hole. How many bytes that is: 0 if nothing can be
+   * unmapped or something is not a multiple of the smallest page, and more than `sizeBytes` if the
+   * range ended inside a larger page.
+   */
+  unmap(iova: number, sizeBytes: number): number {
+    const gather = this.gather();
+    const unmapped = this.unmapFast(iova, sizeBytes, gather);
+    gather.sync(); // ID2
+    return unmapped;
+  }
+
+  /** What unmapFast() collects for one sync(). */
+  gather(): IotlbGather {
+    return new IotlbGather((gather) => this.#ops.iotlbSync?.(gather));
+  }
+
+  /** As unmap(), but devices may go on using the pages until `gather.sync()`. */
+  unmapFast(iova: number, sizeBytes: number, gather: IotlbGather): number {
+    const operation = `unmap ${sizeBytes} bytes at ${at(iova)}`;
+    requireRange(iova, sizeBytes, "iova", operation);
+    if (this.#ops.unmapPages === undefined || this.#sizes.minBytes === null) return 0;
+    if (this.type !== "paging") return 0; // ID3
+    if (!this.#sizes.isAligned(iova) || !this.#sizes.isAligned(sizeBytes)) return 0;
+    let done = 0;
+    while (done < sizeBytes) {
+      const from = iova + done;
+      const { pageBytes, pageCount } = this.#sizes.choose(from, from, sizeBytes - done);
+      const bytes = this.#ops.unmapPages(from, pageBytes, pageCount, gather);
+      if (!(Number.isSafeInteger(bytes) && bytes >= 0)) {
+        fail("EIO", operation, `the driver's unmapPages() returned ${String(bytes)}`);
+      }
+      if (bytes === 0) break;
+      done += bytes;
+    }
+    return done;
+  }
+
+  /** The physical address behind a device address; null for none. ENODEV: the driver cannot say. */
+  iovaToPhys(iova: number): number | null {
+    const operation = `translate ${at(iova)}`;
+    requireRange(iova, 0, "iova", operation);
+    if (this.type === "identity") return iova;
+    if (this.type === "blocked") return null;
+    if (this.#ops.iovaToPhys === undefined) {
+      fail("ENODEV", operation, "the driver has no iovaToPhys()");
+    }
+    return this.#ops.iovaToPhys(iova);
+  }
+
+  #syncMap(iova: number, sizeBytes: number): void {
+    try {
+      this.#ops.iotlbSyncMap?.(iova, sizeBytes);
+    } catch (cause) {
+      this.unmap(iova, sizeBytes); // ID1
+      throw cause;
+    }
+  }
+
+  /** One run, without the sync at its end. */
+  #mapRun(iova: number, paddr: number, sizeBytes: number, prot: number, operation: string): void {
+    const ops = this.#ops;
+    if (ops.mapPages === undefined || this.#sizes.minBytes === null) {
+      fail("ENODEV", operation, "the driver has no mapPages() or no page sizes");
+    }
+    if (this.type !== "paging") fail("EINVAL", operation, `the domain is ${this.type}`); // ID3
+    if (![iova, paddr, sizeBytes].every((bytes) => this.#sizes.isAligned(bytes))) {
+      const reason = `addresses and sizes must be multiples of ${this.#sizes.minBytes} bytes`;
+      fail("EINVAL", operation, reason);
+    }
+    let done = 0;
+    try {
+      while (done < sizeBytes) {
+        const plan = this.#sizes.choose(iova + done, paddr + done, sizeBytes - done);
+        const { pageBytes, pageCount } = plan;
+        const result = ops.mapPages(iova + done, paddr + done, pageBytes, pageCount, prot);
+        const { mappedBytes, error } = outcomeOf(result, plan);
+        done += mappedBytes;
+        if (error !== null) fail(error, operation, `the driver stopped after ${done} bytes`);
+      }
+    } catch (cause) {
+      this.unmap(iova, done); // ID1
+      throw cause;
+    }
+  }
+}
+
+/** A driver's answer, with EIO for one that makes no sense. */
+function outcomeOf(
+  result: number | PartialMap,
+  { pageBytes, pageCount }: PagePlan,
+): { readonly mappedBytes: number; readonly error: PartialMap["error"] | null } {
+  const isWhole = typeof result === "number";
+  const mappedBytes = isWhole ? result : result.mappedBytes;
+  const isPossible =
+    mappedBytes >= (isWhole ? pageBytes : 0) &&
+    mappedBytes <= pageBytes * pageCount &&
+    mappedBytes % pageBytes === 0;
+  if (!isPossible) return { mappedBytes: 0, error: "EIO" };
+  return { mappedBytes, error: isWhole ? null : result.error };
+}
+
+/** The ranges without empty ones, neighbours joined. */
+function runsOf(ranges: readonly PhysRange[], operation: string): PhysRange[] {
+  const runs: { address: number; lengthBytes: number }[] = [];
+  for (const { address, lengthBytes } of ranges) {
+    requireRange(address, lengthBytes, "address", operation);
+    const last = runs[runs.length - 1];
+    if (lengthBytes === 0) continue;
+    if (last !== undefined && last.address + last.lengthBytes === address) {
+      last.lengthBytes += lengthBytes;
+    } else {
+      runs.push({ address, lengthBytes });
+    }
+  }
+  return runs;
+}
+
+function requireRange(start: number, sizeBytes: number, name: string, operation: string): void {
+  requireInteger(start, name, 0, Number.MAX_SAFE_INTEGER, operation);
+  requireInteger(sizeBytes, "the size", 0, Number.MAX_SAFE_INTEGER, operation);
+  if (start + sizeBytes <= Number.MAX_SAFE_INTEGER) return;
+  fail("ERANGE", operation, `${name} must end below 2^53`);
+}
+
+function at(iova: number): string {
+  return formatAddress(Number(iova));
+}

@@ -1,0 +1,312 @@
+import { describe, expect, test } from "vitest";
+import {
+  type DomainOps,
+  type DomainType,
+  GiB,
+  IommuDomain,
+  type IotlbGather,
+  iommuProt,
+  KiB,
+  MiB,
+} from "../../../src/index.ts";
+import { expectError } from "../../support/errors.ts";
+import { fuzzSeed, Prng } from "../../support/prng.ts";
+
+const PS = 4 * KiB;
+const RW = iommuProt.read + iommuProt.write;
+const SIZES = 0x40201000n; // 4 KiB, 2 MiB, 1 GiB
+
+/** A page table that is a Map of whole pages; fails at map call `failAt`, counted from 1. */
+class MapTable implements DomainOps {
+  readonly pgsizeBitmap: bigint;
+  readonly pages = new Map<number, number>();
+  readonly log: string[] = [];
+  failAt = 0;
+  maxPages = Infinity;
+  #calls = 0;
+
+  constructor(pgsizeBitmap = SIZES) {
+    this.pgsizeBitmap = pgsizeBitmap;
+  }
+
+  mapPages(iova: number, paddr: number, pageBytes: number, pageCount: number) {
+    this.#calls += 1;
+    expect([iova % pageBytes, paddr % pageBytes]).toEqual([0, 0]);
+    const isFailing = this.#calls === this.failAt;
+    const taken = Math.min(pageCount, this.maxPages);
+    const count = isFailing ? Math.floor(taken / 2) : taken;
+    this.log.push(`map ${pageCount} of ${pageBytes / KiB} KiB`);
+    for (let at = 0; at < count * pageBytes; at += PS) {
+      if (this.pages.has(iova + at)) {
+        const mappedBytes = Math.floor(at / pageBytes) * pageBytes;
+        for (let back = mappedBytes; back < at; back += PS) this.pages.delete(iova + back);
+        return { mappedBytes, error: "EEXIST" as const };
+      }
+      this.pages.set(iova + at, paddr + at);
+    }
+    const mappedBytes = count * pageBytes;
+    return isFailing ? { mappedBytes, error: "ENOMEM" as const } : mappedBytes;
+  }
+
+  unmapPages(iova: number, pageBytes: number, pageCount: number, gather: IotlbGather): number {
+    let done = 0;
+    while (done < pageBytes * pageCount && this.pages.delete(iova + done)) {
+      gather.addPage(iova + done, PS);
+      done += PS;
+    }
+    this.log.push(`unmap ${pageCount} of ${pageBytes / KiB} KiB`);
+    return done;
+  }
+
+  iotlbSyncMap(_: number, sizeBytes: number): void {
+    this.log.push(`sync map ${sizeBytes / KiB} KiB`);
+  }
+
+  iotlbSync({ isEmpty, iova, iovaEnd }: IotlbGather): void {
+    this.log.push(isEmpty ? "sync" : `sync ${iova / PS} to ${iovaEnd / PS}`);
+  }
+
+  iovaToPhys(iova: number): number | null {
+    const page = this.pages.get(iova - (iova % PS));
+    return page === undefined ? null : page + (iova % PS);
+  }
+}
+
+function throwRangeError(): never {
+  throw new RangeError("out");
+}
+
+describe("IommuDomain.map()", () => {
+  test.each([
+    ["ends small pages at a large one", 0x1ff000, 0x1ff000, 0x202000, "1x4K 1x2M 1x4K"],
+    ["ends with a large one", 0x1ff000, 0x3ff000, 0x201000, "1x4K 1x2M"],
+    ["stays small where paddr is offset otherwise", 0x1ff000, 0x1000, 0x400000, "1024x4K"],
+    ["stays small from a large page's start", 0x200000, 0x1000, 0x200000, "512x4K"],
+    ["takes every size", 0x3fe00000, 0x7fe00000, 0x40400000, "1x2M 1x1G 1x2M"],
+    ["ends with small pages", 0x200000, 0x400000, 0x3ff000, "1x2M 511x4K"],
+    ["takes small pages in one call", 0x1000, 0x201000, 0x3fe000, "1022x4K"],
+    ["takes many large pages in one call", 0, 0x40000000, 3 * GiB, "3x1G"],
+    ["takes addresses above 2^44", 2 ** 52, 2 ** 45, GiB + PS, "1x1G 1x4K"],
+  ])("%s", (_, iova, paddr, size, plan) => {
+    const units = { [PS]: "4K", [2 * MiB]: "2M", [GiB]: "1G" } as Record<number, string>;
+    const seen: string[] = [];
+    const domain = new IommuDomain({
+      pgsizeBitmap: SIZES,
+      mapPages(at, phys, pageBytes, pageCount, prot) {
+        expect([at - iova, prot]).toEqual([phys - paddr, RW]);
+        seen.push(`${pageCount}x${units[pageBytes]}`);
+        return pageBytes * pageCount;
+      },
+    });
+    domain.map(iova, paddr, size, RW);
+    expect(seen.join(" ")).toBe(plan);
+  });
+
+  test("translates, and syncs once at the end", () => {
+    const table = new MapTable();
+    const domain = new IommuDomain(table);
+    domain.map(2 * MiB - PS, 4 * MiB - PS, 2 * MiB + PS, RW);
+    expect(table.log).toEqual(["map 1 of 4 KiB", "map 1 of 2048 KiB", "sync map 2052 KiB"]);
+    expect(domain.iovaToPhys(3 * MiB + 5)).toBe(5 * MiB + 5);
+    expect(domain.iovaToPhys(4 * MiB)).toBeNull();
+  });
+
+  test("rolls back at every n-th failure, leaving what was there before", () => {
+    const calls = 3 + 1 + 3; // 300 small pages, one large, 212 small
+    for (let failAt = 1; failAt <= calls + 1; failAt++) {
+      const table = new MapTable();
+      const domain = new IommuDomain(table);
+      domain.map(8 * MiB, 0, PS, RW);
+      table.failAt = failAt + 1;
+      table.maxPages = 100;
+      const map = () => domain.map(2 * MiB - 300 * PS, 4 * MiB - 300 * PS, 4 * MiB, RW);
+      if (failAt <= calls) {
+        expectError("ENOMEM", map);
+        expect([...table.pages]).toEqual([[8 * MiB, 0]]);
+        expect(table.log.at(-1)).toMatch(/^sync( \d|$)/);
+      } else {
+        map();
+        expect(table.log.at(-1)).toBe("sync map 4096 KiB");
+      }
+    }
+  });
+
+  test("rolls back at an overlap", () => {
+    const table = new MapTable();
+    const domain = new IommuDomain(table);
+    domain.map(5 * PS, 0, PS, RW);
+    expectError("EEXIST", () => domain.map(0, 9 * PS, 8 * PS, RW));
+    expect([...table.pages]).toEqual([[5 * PS, 0]]);
+  });
+
+  test.each([
+    ["an error", throwRangeError, RangeError],
+    ["nothing mapped", () => 0, /stopped after/],
+    ["more than asked for", () => 9 * PS, /stopped after/],
+    ["half a page", () => PS / 2, /stopped after/],
+    ["no number", () => Number.NaN, /stopped after/],
+  ])("rolls back when a driver answers with %s", (_, answer, message) => {
+    const table = new MapTable();
+    const domain = new IommuDomain({
+      pgsizeBitmap: table.pgsizeBitmap,
+      mapPages: (iova, paddr, pageBytes) =>
+        table.pages.size === 0 ? table.mapPages(iova, paddr, pageBytes, 1) : answer(),
+      unmapPages: (...args) => table.unmapPages(...args),
+    });
+    expect(() => domain.map(0, PS, 4 * PS, RW)).toThrow(message);
+    expect(table.pages.size).toBe(0);
+  });
+
+  test("is undone when iotlbSyncMap() throws", () => {
+    const table = new MapTable();
+    table.iotlbSyncMap = () => {
+      throw new RangeError("broken");
+    };
+    const domain = new IommuDomain(table);
+    expect(() => domain.map(0, PS, 4 * PS, RW)).toThrow(RangeError);
+    expect(() => domain.mapSg(0, [{ address: PS, lengthBytes: PS }], RW)).toThrow(RangeError);
+    expect(table.pages.size).toBe(0);
+  });
+});
+
+describe("IommuDomain.mapSg()", () => {
+  test("maps neighbours as one, and skips empty ranges", () => {
+    const table = new MapTable();
+    const domain = new IommuDomain(table);
+    const ranges = [
+      { address: 8 * PS, lengthBytes: PS },
+      { address: 0, lengthBytes: 0 },
+      { address: 9 * PS, lengthBytes: 2 * PS },
+      { address: 3 * PS, lengthBytes: PS },
+    ];
+    expect(domain.mapSg(PS, ranges, RW)).toBe(4 * PS);
+    expect(table.log).toEqual(["map 3 of 4 KiB", "map 1 of 4 KiB", "sync map 16 KiB"]);
+    expect(domain.iovaToPhys(3 * PS)).toBe(10 * PS);
+    expect(domain.iovaToPhys(4 * PS)).toBe(3 * PS);
+  });
+
+  test("rolls back at every n-th failure", () => {
+    const ranges = Array.from({ length: 9 }, (_, i) => ({ address: 3 * i * PS, lengthBytes: PS }));
+    for (let failAt = 1; failAt <= ranges.length; failAt++) {
+      const table = new MapTable();
+      table.failAt = failAt;
+      expectError("ENOMEM", () => new IommuDomain(table).mapSg(PS, ranges, RW));
+      expect(table.pages.size).toBe(0);
+      expect(table.log.at(-1)).toMatch(/^sync/);
+      expect(table.log).not.toContainEqual(expect.stringMatching(/^sync map/));
+    }
+  });
+
+  test("refuses a range that is no whole pages, with what came before undone", () => {
+    const table = new MapTable();
+    const odd = [
+      { address: 0, lengthBytes: PS },
+      { address: 2 * PS, lengthBytes: 100 },
+    ];
+    expectError("EINVAL", () => new IommuDomain(table).mapSg(0, odd, RW));
+    expect(table.pages.size).toBe(0);
+  });
+});
+
+describe("IommuDomain.unmap()", () => {
+  test("stops at the first hole, and always syncs", () => {
+    const table = new MapTable();
+    const domain = new IommuDomain(table);
+    domain.map(0, 0, 2 * PS, RW);
+    domain.map(3 * PS, 0, PS, RW);
+    expect(domain.unmap(0, 4 * PS)).toBe(2 * PS);
+    expect(table.log.at(-1)).toBe("sync 0 to 2");
+    expect(domain.unmap(0, 0)).toBe(0);
+    expect(table.log.at(-1)).toBe("sync");
+    expect(domain.unmap(1, PS)).toBe(0);
+    expect(domain.unmap(0, PS + 1)).toBe(0);
+    expect([...table.pages.keys()]).toEqual([3 * PS]);
+  });
+
+  test("collects several ranges for one sync, and syncs early where they do not touch", () => {
+    const table = new MapTable();
+    const domain = new IommuDomain(table);
+    domain.map(0, 0, 9 * PS, RW);
+    table.log.length = 0;
+    const gather = domain.gather();
+    domain.unmapFast(0, 2 * PS, gather);
+    domain.unmapFast(2 * PS, PS, gather);
+    domain.unmapFast(7 * PS, PS, gather);
+    gather.sync();
+    expect(table.log.filter((line) => line.startsWith("sync"))).toEqual([
+      "sync 0 to 3",
+      "sync 7 to 8",
+    ]);
+    expect(gather.isEmpty).toBe(true);
+  });
+
+  test("refuses what a driver must not return", () => {
+    const domain = new IommuDomain({ pgsizeBitmap: SIZES, unmapPages: () => -12 });
+    expectError("EIO", () => domain.unmap(0, PS));
+  });
+});
+
+describe("an IommuDomain", () => {
+  test.each([
+    ["identity", 5],
+    ["blocked", null],
+  ] as const)("that is %s maps nothing", (type, phys) => {
+    const table = new MapTable();
+    const domain = new IommuDomain(table, type);
+    expectError("EINVAL", () => domain.map(0, 0, PS, RW));
+    expect(domain.unmap(0, PS)).toBe(0);
+    expect(domain.iovaToPhys(5)).toBe(phys);
+  });
+
+  test("without callbacks or page sizes is ENODEV", () => {
+    expectError("ENODEV", () => new IommuDomain({ pgsizeBitmap: SIZES }).map(0, 0, PS, RW));
+    expectError("ENODEV", () => new IommuDomain(new MapTable(0n)).map(0, 0, PS, RW));
+    expectError("ENODEV", () => new IommuDomain({ pgsizeBitmap: SIZES }).iovaToPhys(0));
+    expect(new IommuDomain({ pgsizeBitmap: SIZES }).unmap(0, PS)).toBe(0);
+  });
+
+  test("refuses arguments that are none", () => {
+    const domain = new IommuDomain(new MapTable());
+    for (const bad of [-1, 0.5, Number.NaN, 2 ** 53, "0", undefined] as number[]) {
+      expectError("EINVAL", () => domain.map(bad, 0, PS, RW));
+      expectError("EINVAL", () => domain.map(0, bad, PS, RW));
+      expectError("EINVAL", () => domain.map(0, 0, bad, RW));
+      expectError("EINVAL", () => domain.unmap(bad, PS));
+      expectError("EINVAL", () => domain.iovaToPhys(bad));
+    }
+    expectError("ERANGE", () => domain.map(2 ** 53 - PS, 0, PS, RW));
+    expectError("EINVAL", () => new IommuDomain(new MapTable(), "none" as DomainType));
+    for (const bad of [-1n, 1n << 64n, 4096 as unknown as bigint]) {
+      expectError("EINVAL", () => new IommuDomain(new MapTable(bad)));
+    }
+  });
+});
+
+test("maps and unmaps at random as a naive table does", () => {
+  const random = new Prng(fuzzSeed(0x10));
+  const table = new MapTable(0x11000n); // 4 and 64 KiB
+  const domain = new IommuDomain(table);
+  const naive = new Map<number, number>();
+  for (let step = 0; step < 3000; step++) {
+    const iova = random.below(64) * PS;
+    const paddr = random.below(64) * PS;
+    const count = 1 + random.below(20);
+    const pages = Array.from({ length: count }, (_, i) => iova + i * PS);
+    if (random.below(2) === 0) {
+      if (pages.some((page) => naive.has(page))) {
+        expectError("EEXIST", () => domain.map(iova, paddr, count * PS, RW));
+      } else {
+        domain.map(iova, paddr, count * PS, RW);
+        for (const [i, page] of pages.entries()) naive.set(page, paddr + i * PS);
+      }
+    } else {
+      let gone = 0;
+      for (const page of pages) {
+        if (!naive.delete(page)) break;
+        gone += PS;
+      }
+      expect(domain.unmap(iova, count * PS)).toBe(gone);
+    }
+    expect(new Map([...table.pages].sort())).toEqual(new Map([...naive].sort()));
+  }
+});
