@@ -75,7 +75,8 @@ export class MemoryFuzz {
   #take(): void {
     const kind = this.#random.below(100);
     if (kind < 40) this.#takeRun();
-    else if (kind < 50) this.#takeList();
+    else if (kind < 48) this.#takeList();
+    else if (kind < 50) this.#takePlace();
     else if (kind < 75) this.#takeRegion();
     else this.#takeMovable();
   }
@@ -118,6 +119,17 @@ export class MemoryFuzz {
       return;
     }
     this.#receive("list", [...this.#core.scratch.subarray(0, count)], 0, OWNED);
+  }
+
+  /** Asks for certain frames; movable ones there make room. */
+  #takePlace(): void {
+    const count = this.#size(128);
+    const pfn = this.#random.below(this.#view.frameCount - count);
+    const result = this.#core.exports.contigAlloc(pfn, count);
+    this.#followMovables();
+    if (result === 0) this.#receive("run", sequence(pfn, count), 0, OWNED);
+    else if (result !== EBUSY && result !== ENOMEM)
+      throw new Error(`contigAlloc(${pfn}, ${count}): ${result}`);
   }
 
   #takeRegion(): void {
