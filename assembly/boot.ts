@@ -2,7 +2,7 @@
 // leave.
 
 import { rangeInsert } from "./free-list";
-import { PAGEBLOCK_ORDER, header, layoutInit } from "./layout";
+import { PAGEBLOCK_ORDER, POISON, PREFAULT, STRICT, frameAt, header, layoutInit } from "./layout";
 import { magazineDrain } from "./magazine";
 import {
   MIGRATE_MOVABLE,
@@ -17,7 +17,7 @@ import { threadJoin, threadLeave } from "./thread";
 /**
  * Makes a system of zeroed memory and joins it. `frameCount` frames get a descriptor, the first
  * `backedFrames` have bytes; `physPfnBase` is the device-side number of frame 0, a multiple of
- * 1024. 0, or EINVAL, ENOMEM, ENOSPC, EBUSY.
+ * 1024; `flags` are POISON, STRICT, PREFAULT. 0, or EINVAL, ENOMEM, ENOSPC, EBUSY.
  */
 export function coreOpen(
   frameCount: u32,
@@ -26,12 +26,15 @@ export function coreOpen(
   physPfnBase: u32,
   isShared: u32,
   canBlock: u32,
+  flags: u32,
 ): i32 {
   const firstFrame = layoutInit(frameCount, backedFrames, threadCount, physPfnBase, isShared);
   if (firstFrame < 0) return firstFrame;
   wordsChange(0, firstFrame, 0, RESERVED);
   wordsChange(backedFrames, frameCount - backedFrames, 0, RESERVED);
   header().reservedFrames = <u32>firstFrame + frameCount - backedFrames;
+  header().freeFlags = flags & (POISON | STRICT);
+  if ((flags & PREFAULT) != 0) framesTouch(firstFrame, backedFrames);
   const joined = threadJoin(canBlock);
   if (joined < 0) return joined;
   pageblocksMark(0, backedFrames, MIGRATE_MOVABLE);
@@ -39,6 +42,11 @@ export function coreOpen(
   framesInsert(firstFrame, backedFrames);
   header().reserveFrames = <u32>sqrt<f64>(<f64>(backedFrames * 4)); // 4 sqrt(KiB) KiB, as Linux
   return 0;
+}
+
+/** Writes into each frame, so that the host has it at hand before the first use. */
+function framesTouch(pfn: u32, pfnEnd: u32): void {
+  for (; pfn < pfnEnd; pfn++) memory.fill(frameAt(pfn), 0, 1);
 }
 
 /** Gives all frames to the buddy, the lowest last: lists are stacks, so allocations start low. */

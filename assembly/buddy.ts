@@ -17,6 +17,7 @@ import { FreeOrders, blockCut, blockFind, frameInsert, rangeInsert, restInsert }
 import { FRAMES_LOCK_AT, MAX_ORDER, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { CACHED, Frame, PINS_MASK, PfnCell, STATE_MASK, wordsFree, wordsTake } from "./page";
+import { framesRetire } from "./quarantine";
 import { stealTake } from "./steal";
 import { threadIndex } from "./thread";
 
@@ -98,9 +99,10 @@ export function bulkFree(listAt: usize, count: u32, state: u32): i32 {
     const first = PfnCell.at(listAt, i).pfn;
     let run: u32 = 1;
     while (i + run < count && PfnCell.at(listAt, i + run).pfn == first + run) run += 1;
+    i += run;
+    if (header().freeFlags != 0 && framesRetire(first, run)) continue;
     wordsFree(first, run);
     rangeInsert(first, first + run);
-    i += run;
   }
   unlock(FRAMES_LOCK_AT);
   return 0;

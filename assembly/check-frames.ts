@@ -9,6 +9,7 @@ import {
   Frame,
   MIGRATE_CMA,
   Page,
+  QUARANTINE,
   RESERVED,
   STATES,
   pageblockType,
@@ -18,6 +19,7 @@ import { Thread } from "./thread";
 const B: u32 = 6600;
 const L: u32 = 7600;
 const P: u32 = 8000;
+const Q: u32 = 8100;
 const T: u32 = 8400;
 
 /** Frames in `state`. */
@@ -61,7 +63,8 @@ export function checkFrames(isDeep: bool): u32 {
     const state = frame.state;
     if (state >= STATES) return P + 1;
     if (state == RESERVED) reserved += 1;
-    if ((state == CACHED || state == RESERVED) && frame.pins != 0) return P + 3;
+    const isHeld = state != CACHED && state != RESERVED && state != QUARANTINE;
+    if (!isHeld && frame.pins != 0) return P + 3;
     if (pfn < h.firstFrame && state != RESERVED) return L + 1;
     if (state == FREE && pageblockType(pfn) != MIGRATE_CMA) {
       if (!frame.isFreeHead) return B + 1;
@@ -73,7 +76,20 @@ export function checkFrames(isDeep: bool): u32 {
     }
   }
   if (reserved != h.reservedFrames) return L + 4;
+  if (!isQuarantineLinked()) return Q + 1;
   return free == h.freeFrames ? 0 : B + 3;
+}
+
+/** Whether the quarantine's links visit as many frames as have its state (Q1). */
+function isQuarantineLinked(): bool {
+  const h = header();
+  let pfn = h.quarantineFirst;
+  for (let i: u32 = 0; i < h.quarantineCount; i++) {
+    if (pfn >= h.backedFrames || Frame.at(pfn).state != QUARANTINE) return false;
+    if (i + 1 == h.quarantineCount && pfn != h.quarantineLast) return false;
+    pfn = Page.at(pfn).next;
+  }
+  return frameCountIn(QUARANTINE) == h.quarantineCount;
 }
 
 function checkBlock(pfn: u32, order: u32): u32 {

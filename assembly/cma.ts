@@ -29,6 +29,7 @@ import {
   MAX_REGIONS,
   MOVABLE_LOCK_AT,
   PAGEBLOCK_ORDER,
+  STRICT,
   frameAt,
   header,
 } from "./layout";
@@ -54,6 +55,7 @@ import {
   wordsTake,
 } from "./page";
 import { must } from "./panic";
+import { poisonFill, poisonVerify } from "./quarantine";
 import {
   Region,
   RegionSlot,
@@ -180,6 +182,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
 function runHandOut(region: Region, pfn: u32, bits: u32): void {
   const frames = bits << region.orderPerBit;
   if (CHECKS) must(wordsMatch(pfn, frames, STATE_MASK | PINS_MASK, FREE), C1, pfn);
+  if ((header().freeFlags & STRICT) != 0) poisonVerify(pfn, frames);
   wordsTake(pfn, frames, CMA, threadIndex());
   region.usedBits += bits;
   region.allocCount += 1;
@@ -265,6 +268,7 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
     return isHeld ? EBUSY : ENOENT;
   }
   if (CHECKS) must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
+  if (header().freeFlags != 0) poisonFill(first, frames);
   wordsFree(first, frames);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;

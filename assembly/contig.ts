@@ -29,6 +29,7 @@ import {
   pageblockType,
   wordsTake,
 } from "./page";
+import { quarantineDrain } from "./quarantine";
 import { pageblockRetype } from "./steal";
 import { threadIndex } from "./thread";
 
@@ -90,6 +91,7 @@ function evacuate(pfn: u32, count: u32): i32 {
 /** Takes the range, now free, out of the lists. 0, or EBUSY. */
 function take(pfn: u32, count: u32): i32 {
   lockHard(FRAMES_LOCK_AT);
+  quarantineDrain(); // where frames that moved away may wait
   const isTaken = rangeTake(pfn, count);
   if (isTaken) wordsTake(pfn, count, OWNED, threadIndex());
   unlock(FRAMES_LOCK_AT);

@@ -33,6 +33,7 @@ export {
   frameFree,
   frameWord,
 } from "./frames";
+export { misuseCount, misusePfn, poisonNext } from "./quarantine";
 export { pinRange, unpinRange } from "./pin";
 export { contigAlloc } from "./contig";
 export { compact, movablePin } from "./migrate";

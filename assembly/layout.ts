@@ -39,7 +39,12 @@ export const PAGE_BYTES: usize = 8;
 export const MAX_THREADS: u32 = 64;
 export const MAX_REGIONS: u32 = 16;
 export const DIRECTORY_ENTRIES: u32 = 4096; // slabs of objects, see object.ts
+export const MISUSES_KEPT: u32 = 16;
 export const MAX_PHYS_PFN: u32 = 0xffffffff; // 44-bit physical addresses
+
+export const POISON: u32 = 1; // freed frames are filled with a pattern
+export const STRICT: u32 = 2; // and wait in a queue before they are used again
+export const PREFAULT: u32 = 4; // all frames are touched when the system is opened
 
 export const MAGIC: u32 = 0x66754264; // "dBuf"
 export const ABI_VERSION: u32 = 1;
@@ -67,6 +72,11 @@ export class Header {
   reserveFrames: u32; // listed frames that movable requests leave to all others
   fenceContexts: u32; // fence contexts given out; context 0 belongs to nobody
   reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes
+  freeFlags: u32; // POISON, STRICT: what happens to freed frames
+  quarantineFirst: u32; // quarantine.ts, Q1; under framesLock, as the next three
+  quarantineLast: u32;
+  quarantineCount: u32;
+  misuseCount: u32; // writes into frames that nobody held
 }
 
 /** Offsets inside the header for what is an array or needs a cache line of its own. */
@@ -76,12 +86,15 @@ export const SLAB_CACHES_AT: usize = HEADER_AT + 256; // partial slabs by cache:
 export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions: u32 each
 export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by type: bit n = order n has a block
 export const MOVABLE_LOCK_AT: usize = HEADER_AT + 704;
+export const MISUSES_AT: usize = HEADER_AT + 768; // the last frames of misuseCount: u32 pfn each
 export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first pfn, 0 = none
 
 const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
 
 if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");
 if (FREE_HEADS_END > MOVABLE_LOCK_AT) ERROR("the free lists reach into movableLock");
+if (MISUSES_AT + <usize>MISUSES_KEPT * 4 > HEADER_AT + HEADER_BYTES)
+  ERROR("the misuses leave the header");
 if (MAX_REGIONS * 4 > 64) ERROR("the regions leave their line");
 
 export function header(): Header {

@@ -24,12 +24,22 @@ import {
   wordsMatch,
   wordsTake,
 } from "./page";
+import { framesRetire, quarantineDrain } from "./quarantine";
 import { MAGAZINE_FRAMES, self, threadIndex } from "./thread";
 
 const REFILL_FRAMES: u32 = MAGAZINE_FRAMES / 2;
 
 function magazineRefill(): i32 {
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
+  let count = refillTake();
+  if (count == 0 && quarantineDrain() != 0) count = refillTake();
+  self().cachedCount = count;
+  unlock(FRAMES_LOCK_AT);
+  return count == 0 ? ENOMEM : <i32>count;
+}
+
+/** Fills the empty magazine from the lists; the caller counts the frames. How many. */
+function refillTake(): u32 {
   const me = self();
   let count: u32 = 0;
   while (count < REFILL_FRAMES) {
@@ -41,9 +51,7 @@ function magazineRefill(): i32 {
     // The lowest frame is pushed last and popped first.
     for (let i = size; i > 0; i--) me.setCached(count++, pfn + i - 1);
   }
-  me.cachedCount = count;
-  unlock(FRAMES_LOCK_AT);
-  return count == 0 ? ENOMEM : <i32>count;
+  return count;
 }
 
 /** Gives the oldest frames of the magazine back until `keep` are left. */
@@ -59,9 +67,13 @@ function magazineSpill(keep: u32): void {
   unlock(FRAMES_LOCK_AT);
 }
 
-/** Empties the calling thread's magazine into the lists. */
+/** Empties the calling thread's magazine into the lists, and the quarantine. */
 export function magazineDrain(): void {
   magazineSpill(0);
+  if (header().quarantineCount == 0) return;
+  lockHard(FRAMES_LOCK_AT);
+  quarantineDrain();
+  unlock(FRAMES_LOCK_AT);
 }
 
 /** One frame for `state`, from the magazine. The pfn, ENOMEM or EAGAIN. */
@@ -80,6 +92,7 @@ export function frameTake(state: u32): i32 {
 
 /** Gives one frame, whatever it was, to the magazine. The caller has checked it. */
 export function frameDrop(pfn: u32): void {
+  if (header().freeFlags != 0 && frameRetire(pfn)) return;
   const me = self();
   if (me.cachedCount == MAGAZINE_FRAMES) magazineSpill(REFILL_FRAMES);
   const frame = Frame.at(pfn);
@@ -87,6 +100,14 @@ export function frameDrop(pfn: u32): void {
   frame.take(CACHED, threadIndex());
   me.setCached(me.cachedCount, pfn);
   me.cachedCount += 1;
+}
+
+/** Poisons a freed frame; whether it waits in the quarantine. */
+function frameRetire(pfn: u32): bool {
+  lockHard(FRAMES_LOCK_AT);
+  const isRetired = framesRetire(pfn, 1);
+  unlock(FRAMES_LOCK_AT);
+  return isRetired;
 }
 
 /** A frame of zeros for `state`. The pfn, ENOMEM or EAGAIN. */
@@ -114,7 +135,7 @@ export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): 
   if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
   if (count == 1 && alignOrder == 0 && pfnEnd == NONE) return frameTake(state);
   const pfn = runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
-  if (pfn != ENOMEM || self().cachedCount == 0) return pfn;
+  if (pfn != ENOMEM || (self().cachedCount | header().quarantineCount) == 0) return pfn;
   magazineDrain(); // its frames may be what the run lacks
   return runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
 }
@@ -145,7 +166,7 @@ export function runFree(pfn: u32, count: u32, state: u32): i32 {
   }
   lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
   const error = runError(pfn, count, state);
-  if (error == 0) {
+  if (error == 0 && (header().freeFlags == 0 || !framesRetire(pfn, count))) {
     wordsFree(pfn, count);
     rangeInsert(pfn, pfn + count);
   }

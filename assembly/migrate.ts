@@ -113,6 +113,7 @@ export function compact(): u32 {
     moved += 1;
   }
   unlock(MOVABLE_LOCK_AT);
+  magazineDrain(); // what was left behind may wait in the quarantine
   return moved;
 }
 

@@ -47,6 +47,7 @@ import {
   pageblockType,
   wordsFree,
 } from "./page";
+import { framesRetire, quarantineDrain } from "./quarantine";
 import { regionLend, regionTakeBack, regionsFreeFrames } from "./region";
 import { stealTake } from "./steal";
 import { threadIndex } from "./thread";
@@ -96,7 +97,9 @@ export function movableFrameTake(mayLend: bool): u32 {
   else if (isAllowed && !(mayLend && regionsFreeFrames() > 0))
     pfn = stealTake(0, NONE, MIGRATE_MOVABLE);
   if (pfn != 0) Frame.at(pfn).take(MOVABLE, threadIndex());
+  const isRetry = pfn == 0 && quarantineDrain() != 0;
   unlock(FRAMES_LOCK_AT);
+  if (isRetry) return movableFrameTake(mayLend);
   return pfn == 0 && mayLend ? regionLend() : pfn;
 }
 
@@ -107,8 +110,10 @@ export function movableFrameDrop(pfn: u32): void {
     return;
   }
   lockHard(FRAMES_LOCK_AT);
-  wordsFree(pfn, 1);
-  rangeInsert(pfn, pfn + 1);
+  if (header().freeFlags == 0 || !framesRetire(pfn, 1)) {
+    wordsFree(pfn, 1);
+    rangeInsert(pfn, pfn + 1);
+  }
   unlock(FRAMES_LOCK_AT);
 }
 

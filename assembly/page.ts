@@ -6,12 +6,14 @@
 //
 //   FREE ─► CACHED ─► OWNED ─► CACHED ─► FREE     single frames, through a thread's magazine
 //   FREE ─► OWNED | CMA | TABLE | SLAB | OBJECT ─► FREE
+//   handed out ─► QUARANTINE ─► FREE               with STRICT (quarantine.ts)
 //
 // P1  The word is the truth: lists, bitmaps and counters are derived from all words (rebuild() does
 //     it).
-// P2  A frame is handed out exactly when its state is neither FREE, CACHED nor RESERVED.
+// P2  A frame is handed out exactly when its state is neither FREE, CACHED, RESERVED nor
+//     QUARANTINE.
 // P3  pins > 0 only while the frame is handed out; a pinned frame is neither freed nor moved.
-// P4  A FREE or CACHED frame without `dirty` holds zeros. On a frame that is handed out, `dirty`
+// P4  A frame that nobody holds without `dirty` holds zeros. On a frame that is handed out, `dirty`
 //     means that it still holds what the owner before left; clearing the frame resets it.
 // P5  `thread` is who took the frame, for the day on which that thread dies.
 //
@@ -39,7 +41,8 @@ export const CMA: u32 = 5; // handed out by a CMA region
 export const TABLE: u32 = 6; // an IO page table
 export const SLAB: u32 = 7; // cut into records
 export const OBJECT: u32 = 8; // belongs to an object: a list of entries, a bitmap, a domain
-export const STATES: u32 = 9;
+export const QUARANTINE: u32 = 9; // freed, and kept from new owners for a while
+export const STATES: u32 = 10;
 
 export const MIGRATE_UNMOVABLE: u32 = 0;
 export const MIGRATE_MOVABLE: u32 = 1;

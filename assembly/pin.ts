@@ -19,6 +19,7 @@ import {
   MOVABLE,
   PIN,
   PINS_MAX,
+  QUARANTINE,
   RESERVED,
   isFrameRange,
   wordsAdd,
@@ -55,7 +56,7 @@ function rangeError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
   for (let i: u32 = 0; i < count; i++) {
     const frame = Frame.at(pfn + i);
     const state = frame.state;
-    if (state == FREE || state == CACHED || state == RESERVED) return ENOENT;
+    if (state == FREE || state == CACHED || state == RESERVED || state == QUARANTINE) return ENOENT;
     if (state == MOVABLE) return EINVAL; // pinned through its handle (movable.ts, Y3)
     if (frame.pins == forbidden) return error;
   }

@@ -2,7 +2,7 @@
 // mapping lists.
 //
 // U1  Afterwards check() finds nothing, whatever state the derived data was in; no truth word has
-//     changed but CACHED to FREE.
+//     changed but CACHED and QUARANTINE to FREE.
 //
 // For the day on which a thread died inside the core: who held its locks may have left lists and
 // counters half-changed, but never a truth word. Call it while nobody else is inside the core.
@@ -42,10 +42,12 @@ import {
   Frame,
   MIGRATE_CMA,
   MOVABLE,
+  QUARANTINE,
   SLAB,
   pageblockType,
   wordsFree,
 } from "./page";
+import { poisonFill } from "./quarantine";
 import { Region, RegionSlot, bitmapBase } from "./region";
 import { SgTable } from "./sg";
 import {
@@ -76,9 +78,10 @@ function rebuildFrames(): void {
     for (let order: u32 = 0; order <= MAX_ORDER; order++) FreeList.at(type, order).first = 0;
   }
   h.freeFrames = 0;
+  h.quarantineCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     const state = Frame.at(pfn).state;
-    if (state == FREE || state == CACHED) Frame.at(pfn).unmarkHead();
+    if (state == FREE || state == CACHED || state == QUARANTINE) Frame.at(pfn).unmarkHead();
   }
   let pfn = h.firstFrame;
   while (pfn < h.backedFrames) {
@@ -120,6 +123,7 @@ function rebuildSlab(pfn: u32): void {
     }
   }
   if (slab.used == 0) {
+    if (header().freeFlags != 0) poisonFill(pfn, 1);
     wordsFree(pfn, 1); // its last record went when the thread died
     return;
   }

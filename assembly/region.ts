@@ -21,6 +21,7 @@ import { FRAME_MASK, FRAME_SHIFT, REGIONS_AT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
 import { KIND_REGION, objectFind } from "./object";
 import { FREE, Frame, MOVABLE, wordsFree } from "./page";
+import { poisonFill } from "./quarantine";
 import { threadIndex } from "./thread";
 
 @unmanaged
@@ -114,6 +115,7 @@ export function regionTakeBack(pfn: u32): void {
     const region = Region.at(payload);
     if (pfn - region.basePfn >= region.frameCount) continue;
     lockHard(payload);
+    if (header().freeFlags != 0) poisonFill(pfn, 1);
     wordsFree(pfn, 1);
     region.lentFrames -= 1;
     regionFreed(region, pfn + 1);

@@ -2,7 +2,7 @@
 // and the programs.
 //
 //   assembly/ ──asc──► build/core.{debug,release}.wasm ──► src/core/module.generated.ts ──tsc──► dist/
-//                                                          examples/, bench/, test/golden/ ──tsc──► build/
+//                                                          examples/, bench/, test/{golden,fuzz}/ ──tsc──► build/
 //
 // A part is built only when something it is made of is newer; asc's warnings are failures.
 import { spawnSync } from "node:child_process";
@@ -103,6 +103,9 @@ function buildPrograms() {
     "examples",
     "bench",
     "test/golden",
+    "test/fuzz",
+    "test/model",
+    "test/support",
     "tsconfig.programs.json",
     "dist/index.js",
   ].map((file) => at(file));

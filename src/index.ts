@@ -4,6 +4,7 @@
  * @module
  */
 export type { CoreOptions, MemoryBytes } from "./core/core.ts";
+export type { Misuse, OnMisuse } from "./core/misuse.ts";
 export type { CoreSource } from "./core/module.ts";
 export {
   Device,
@@ -58,6 +59,17 @@ export type { IotlbGather } from "./iommu/iotlb-gather.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
 export { type FrameOptions, FramePool, type FrameType } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
+export {
+  GUP_PIN_COUNTING_BIAS,
+  getUserPages,
+  HeldPages,
+  LockedVm,
+  type PinUserPagesOptions,
+  pinUserPages,
+  UserPage,
+  type UserPagesOptions,
+  UserRange,
+} from "./mm/gup.ts";
 export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { type SgEntry, SgTable } from "./mm/sg-table.ts";
 export {

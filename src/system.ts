@@ -29,7 +29,7 @@ import { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
 import { SgTable } from "./mm/sg-table.ts";
-import { FRAME_BYTES, formatBytes, GiB, PAGEBLOCK_BYTES, pfnOf } from "./units.ts";
+import { FRAME_BYTES, formatBytes, GiB, NO_PFN, PAGEBLOCK_BYTES, pfnOf } from "./units.ts";
 
 /** What a system is opened with. */
 export interface OpenOptions extends CoreOptions {
@@ -65,6 +65,8 @@ export interface SystemStats {
   readonly faultCount: number;
   /** Frames that are pinned now. */
   readonly pinnedFrames: number;
+  /** Writes into memory that nobody held, as far as they were found. */
+  readonly misuseCount: number;
 }
 
 /** What compacting gained. Runs are in frames, outside the CMA regions. */
@@ -74,8 +76,8 @@ export interface Compaction {
   readonly largestRunAfter: number;
 }
 
-const FRAME_FREE = 0;
-const FRAME_CACHED = 1;
+/** States of frames that nobody holds (assembly/page.ts): free, cached, in quarantine. */
+const NOBODYS: readonly number[] = [0, 1, 9];
 
 /** A system. Made by {@link open} or {@link openSync}. */
 export class System {
@@ -263,22 +265,38 @@ export class System {
     const frameCount = u8.length / FRAME_BYTES;
     return {
       frameCount,
-      freeFrames: exports.frameCountIn(FRAME_FREE) + exports.frameCountIn(FRAME_CACHED),
+      freeFrames: NOBODYS.reduce((total, state) => total + exports.frameCountIn(state), 0),
       bufferCount: this.#buffers.size,
       openFds: this.files.openCount,
       bytesCopied: bytesCopied + exports.movedFrameCount() * FRAME_BYTES,
       dmaBytes: sum([...this.#devices].map(({ dma }) => dma.bytes)),
       faultCount: sum([...this.#devices].map(({ dma }) => dma.faultCount)),
       pinnedFrames: exports.pinnedFrameCount(),
+      misuseCount: exports.misuseCount() >>> 0,
     };
   }
 
   /**
+   * The frames that nobody holds and somebody wrote to since they were freed: each is found once,
+   * and told to `onMisuse`. None without `poison` or `strict`. Cost: reads all free memory.
+   */
+  checkPoison(): number[] {
+    this.#requireOpen("check the poison");
+    const written: number[] = [];
+    for (let pfn = 0; ; pfn++) {
+      pfn = this.core.exports.poisonNext(pfn) >>> 0;
+      if (pfn === NO_PFN) return written;
+      written.push(pfn);
+    }
+  }
+
+  /**
    * Null, or the id of the first invariant that the memory breaks. `isDeep` also reads the bytes of
-   * free frames.
+   * free frames, and looks for misuses before it ({@link checkPoison}).
    */
   check(isDeep = false): string | null {
     this.#requireOpen("check the system");
+    if (isDeep) this.checkPoison();
     return this.core.check(isDeep);
   }
 

@@ -33,7 +33,7 @@ const coreOrder = [
   "thread page",
   "lock",
   "bitmap-lanes bitmap-check bitmap-count bitmap",
-  "free-list steal buddy magazine pin",
+  "free-list steal quarantine buddy magazine pin",
   "slab",
   "object",
   "region",

@@ -6,7 +6,8 @@
  *              └── instance, thread 1   joinCore()    the same memory, another index
  *
  * - W1  The memory is made whole and never grows, so views stay valid as long as the memory.
- * - W2  Only `instance.exports` is called: the functions themselves, without the loader's wrappers.
+ * - W2  Only `instance.exports` is called: the functions themselves, without the loader's wrappers;
+ *       with `onMisuse`, each behind one that looks for misuses.
  *
  * @module
  */
@@ -15,6 +16,7 @@ import { instantiateSync } from "@assemblyscript/loader";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
 import type { CoreExports } from "./exports.ts";
+import { type OnMisuse, watchMisuse } from "./misuse.ts";
 import { type CoreSource, inlinedModule, loadModule, moduleOfBytes } from "./module.ts";
 
 const WASM_PAGE_BYTES: number = 64 * KiB;
@@ -42,6 +44,17 @@ export interface CoreOptions {
   readonly unbackedFrames?: number;
   /** Whether this thread may sleep. Default: found out. */
   readonly canBlock?: boolean;
+  /** Fill freed frames with a pattern; their next owner sees zeros all the same. Default false. */
+  readonly poison?: boolean;
+  /** Touch all memory at once, so that no first use waits for the host. Default false. */
+  readonly prefault?: boolean;
+  /**
+   * Find writes into freed memory: `poison`, and freed frames wait before they are used again;
+   * those that were written to meanwhile are counted, and told to `onMisuse`. Slow. Default false.
+   */
+  readonly strict?: boolean;
+  /** Told of each misuse that `strict` or `system.checkPoison()` finds. */
+  readonly onMisuse?: OnMisuse;
   /** A core to use instead of the one inside the package. */
   readonly wasm?: CoreSource;
 }
@@ -222,9 +235,17 @@ function start(module: WebAssembly.Module, options: CoreOptions): Core {
     pfnOf(physicalBase),
     shared ? 1 : 0,
     canBlock ? 1 : 0,
+    flagsOf(options),
   );
   checked(opened, "open a system", (code) => openReason(code, memory.buffer.byteLength));
-  return new Core({ memory, module }, exports, 0);
+  const { onMisuse } = options;
+  const watched = onMisuse === undefined ? exports : watchMisuse(exports, onMisuse);
+  return new Core({ memory, module }, watched, 0);
+}
+
+/** What to do with freed frames, and at the start, as the core's flags (assembly/layout.ts). */
+function flagsOf({ poison = false, strict = false, prefault = false }: CoreOptions): number {
+  return (poison || strict ? 1 : 0) + (strict ? 2 : 0) + (prefault ? 4 : 0);
 }
 
 function openReason(code: ErrnoCode, bytes: number): string {

@@ -34,6 +34,7 @@ export interface CoreExports extends WebAssembly.Exports {
     physPfnBase: number,
     isShared: number,
     canBlock: number,
+    flags: number,
   ): number;
   coreJoin(canBlock: number): number;
   coreLeave(): void;
@@ -42,6 +43,9 @@ export interface CoreExports extends WebAssembly.Exports {
   rebuild(): void;
   frameCountIn(state: number): number;
   pinnedFrameCount(): number;
+  misuseCount(): number;
+  misusePfn(i: number): number;
+  poisonNext(pfn: number): number;
   movedFrameCount(): number;
   largestFreeRun(): number;
 

@@ -21,7 +21,8 @@ export type FrameUse =
   | "cma"
   | "table"
   | "slab"
-  | "object";
+  | "object"
+  | "quarantine";
 
 const uses: readonly FrameUse[] = [
   "free",
@@ -33,6 +34,7 @@ const uses: readonly FrameUse[] = [
   "table",
   "slab",
   "object",
+  "quarantine",
 ];
 
 /** One frame of a map. */

@@ -14,6 +14,7 @@ import { EINVAL } from "./bed.ts";
 import { parseOdd } from "./cma-odd.ts";
 import { cutSegments, hasEntryAboveMaximum, isBehindIommu } from "./dma-map.ts";
 import { cell, type Fields } from "./fields.ts";
+import { needsProcess, ordinaryCounts } from "./gup.ts";
 
 const PAGE_BYTES = 4096;
 /** Entries of one allocation; Linux links a longer table together from several. */
@@ -104,6 +105,13 @@ export const classes: readonly DifferenceClass[] = [
     matches: () => true,
     instead: (fields) => ({ count: 2 ** (fields.number("maskBits") - 12) - 1 }), // not page 0
     leavesOut: ["addrs"],
+  },
+  {
+    name: "no-process-memory",
+    kinds: ["gup"],
+    matches: needsProcess,
+    instead: ordinaryCounts,
+    leavesOut: ["childSaw", "parentSeesAfterChildWrite"],
   },
 ];
 

@@ -15,6 +15,7 @@ import * as resv from "./fence-resv.ts";
 import { fenceSteps } from "./fence-steps.ts";
 import { fenceUnwrap } from "./fence-unwrap.ts";
 import * as fenceWait from "./fence-wait.ts";
+import { gup } from "./gup.ts";
 import { coreCalls, domainError } from "./iommu-core.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
@@ -92,7 +93,7 @@ const fences: Kinds = {
   wait_any: fenceWait.waitAny,
 };
 
-const pinning: Kinds = notReplayedYet("gup");
+const pinning: Kinds = { gup };
 
 /** The kinds of each area. */
 export const kindsByArea: ReadonlyMap<string, Kinds> = new Map([

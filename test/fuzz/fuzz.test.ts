@@ -1,0 +1,27 @@
+/**
+ * A part of the long fuzz in every test run; `npm run fuzz` goes on.
+ *
+ * @module
+ */
+
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { fuzzSeed } from "../support/prng.ts";
+import { runFuzz } from "./run-fuzz.ts";
+
+const seed = fuzzSeed(20_261_121);
+const debug = readFileSync(new URL("../../build/core.debug.wasm", import.meta.url));
+
+describe("frames, regions, movable memory and pins agree with a naive model", () => {
+  test("over 100,000 events on the release core", () => {
+    expect(() => runFuzz({ operations: 100_000, seed })).not.toThrow();
+  });
+
+  test.each([
+    ["the debug core", { wasm: debug }],
+    ["shared memory", { shared: true }],
+    ["strict memory, where nobody is found to write", { strict: true }],
+  ])("over 10,000 events on %s", (_, options) => {
+    expect(() => runFuzz({ operations: 10_000, seed: seed + 1, ...options })).not.toThrow();
+  });
+});
