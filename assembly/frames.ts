@@ -9,6 +9,7 @@ import { header } from "./layout";
 import { magazineDrain, runAlloc, runAllocOf, runFree } from "./magazine";
 import {
   CMA,
+  DIRTY,
   Frame,
   MIGRATE_RECLAIMABLE,
   MIGRATE_UNMOVABLE,
@@ -69,7 +70,10 @@ export function frameWord(pfn: u32): u32 {
  */
 export function frameClearRun(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count) || pfn + count > header().backedFrames) return EINVAL;
-  if (!wordsMatch(pfn, count, STATE_MASK, OWNED) && !wordsMatch(pfn, count, STATE_MASK, CMA))
-    return ENOENT;
+  if (wordsMatch(pfn, count, STATE_MASK | DIRTY, OWNED)) return 0; // the common case
+  for (let i: u32 = 0; i < count; i++) {
+    const state = Frame.at(pfn + i).state;
+    if (state != OWNED && state != CMA) return ENOENT;
+  }
   return rangeClear(pfn, pfn + count);
 }

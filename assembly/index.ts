@@ -48,7 +48,10 @@ export {
   sgTableFromList,
   sgTableFromPages,
   sgTableFromRange,
+  sgZero,
 } from "./sg";
+export { sgTableAppend } from "./sg-grow";
+export { sgSplit } from "./sg-split";
 export { storageAllocBlocks, storageAllocRegion, storageClear, storageFree } from "./storage";
 export { iovaCheck } from "./iova-check";
 export { BLOCK_PAGES_MAX } from "./iova-space";

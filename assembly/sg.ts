@@ -241,7 +241,8 @@ export function tableDestroy(payload: usize): void {
 
 /**
  * Copies `length` bytes between the table, from byte `skip` on, and linear memory at `bufferAt`.
- * Bytes copied, less when the table ends before; or ESTALE, EINVAL (the buffer leaves memory).
+ * Bytes copied, less when the table ends before; or ESTALE, EINVAL (the buffer leaves memory, or
+ * a frame has no bytes: then none is copied).
  */
 export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isToBuffer: u32): i32 {
   const payload = objectFind(handle, KIND_TABLE);
@@ -251,10 +252,10 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
   if (skip >= table.lengthBytes) return 0;
   const total = min(length, table.lengthBytes - skip);
   let i = entriesBisect(table.entriesAt, table.origNents, skip);
+  if (!hasBytes(table, i, skip + total)) return EINVAL;
   let into = skip - SgEntry.at(table.entriesAt, i).before;
   for (let left = total; left > 0; i++, into = 0) {
     const entry = SgEntry.at(table.entriesAt, i);
-    if (entry.pfn + entry.pageCount > header().backedFrames) return EINVAL; // no bytes there
     const bytes = min(left, entry.length - into);
     if (isToBuffer) memory.copy(bufferAt, entry.byteAt + into, bytes);
     else memory.copy(entry.byteAt + into, bufferAt, bytes);
@@ -262,4 +263,38 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
     left -= bytes;
   }
   return total;
+}
+
+/**
+ * Fills `length` bytes of the table with zeros, from byte `skip` on. Bytes filled, less when the
+ * table ends before; or ESTALE, EINVAL (a frame without bytes: then none is filled).
+ */
+export function sgZero(handle: u32, skip: u32, length: u32): i32 {
+  const payload = objectFind(handle, KIND_TABLE);
+  if (payload == 0) return ESTALE;
+  const table = SgTable.at(payload);
+  if (skip >= table.lengthBytes || length == 0) return 0;
+  const total = min(length, table.lengthBytes - skip);
+  let i = entriesBisect(table.entriesAt, table.origNents, skip);
+  if (!hasBytes(table, i, skip + total)) return EINVAL;
+  let into = skip - SgEntry.at(table.entriesAt, i).before;
+  for (let left = total; left > 0; i++, into = 0) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    const bytes = min(left, entry.length - into);
+    memory.fill(entry.byteAt + into, 0, bytes);
+    left -= bytes;
+  }
+  return total;
+}
+
+/** Whether all frames from entry `i` on, up to byte `end`, have bytes (layout.ts, L4). */
+function hasBytes(table: SgTable, i: u32, end: u32): bool {
+  const backedFrames = header().backedFrames;
+  if (backedFrames == header().frameCount) return true;
+  for (; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    if (entry.before >= end) break;
+    if (entry.pfn + entry.pageCount > backedFrames) return false;
+  }
+  return true;
 }

@@ -16,6 +16,7 @@ export {
 } from "./device/device.ts";
 export { type Access, DeviceDma, type DmaFault } from "./device/device-dma.ts";
 export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";
+export { splitSegments } from "./device/split-segments.ts";
 export type { Direction } from "./direction.ts";
 export { Attachment } from "./dma-buf/attachment.ts";
 export { CpuMapping } from "./dma-buf/cpu-mapping.ts";
@@ -57,6 +58,7 @@ export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.t
 export { type DomainType, IommuDomain, type PhysRange } from "./iommu/iommu-domain.ts";
 export type { IotlbGather } from "./iommu/iotlb-gather.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
+export type { FileSink, FileSource, TransferOptions } from "./mm/files.ts";
 export { type FrameOptions, FramePool, type FrameType } from "./mm/frame-pool.ts";
 export { FrameRange, PinnedRange } from "./mm/frame-range.ts";
 export {
@@ -71,7 +73,8 @@ export {
   UserRange,
 } from "./mm/gup.ts";
 export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
-export { type SgEntry, SgTable } from "./mm/sg-table.ts";
+export { PinnedTable } from "./mm/pinned-table.ts";
+export { type SgEntry, SgTable, type SgTableOptions } from "./mm/sg-table.ts";
 export {
   type Compaction,
   type FenceOptions,

@@ -18,7 +18,7 @@ import { Device, type DeviceOptions } from "./device/device.ts";
 import { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
 import { AcquireContext } from "./dma-buf/ww-mutex.ts";
-import { checked, type ErrnoCode, fail, isErrno, requireInteger } from "./errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "./errors.ts";
 import { Fence, type FenceOps, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
@@ -28,7 +28,8 @@ import { createHeaps, type Heap } from "./heaps/heap.ts";
 import { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
-import { SgTable } from "./mm/sg-table.ts";
+import { tableFromFrames, tableFromList, tableFromRange } from "./mm/sg-build.ts";
+import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
 import { FRAME_BYTES, formatBytes, GiB, NO_PFN, PAGEBLOCK_BYTES, pfnOf } from "./units.ts";
 
 /** What a system is opened with. */
@@ -221,24 +222,21 @@ export class System {
    * not freed before; old bytes are cleared first. EINVAL; ENOENT: a frame is not handed out as a
    * range.
    */
-  sgTableFromRange(
-    pfn: number,
-    frameCount: number,
-    maxSegmentBytes: number = 4 * GiB - 1,
-  ): SgTable {
-    const operation = "build an sg table";
-    this.#requireOpen(operation);
-    for (const [name, value] of Object.entries({ pfn, frameCount, maxSegmentBytes })) {
-      requireInteger(value, name, 0, 4 * GiB - 1, operation);
-    }
-    const { exports } = this.core;
-    checked(exports.frameClearRun(pfn, frameCount), operation, tableReason);
-    checked(exports.pinRange(pfn, frameCount), operation, tableReason);
-    const result = exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
-    if (isErrno(result)) exports.unpinRange(pfn, frameCount);
-    return new SgTable(this.core, checked(result, operation, tableReason), false, () => {
-      exports.unpinRange(pfn, frameCount);
-    });
+  sgTableFromRange(pfn: number, frameCount: number, maxSegmentBytes?: number): SgTable {
+    this.#requireOpen("build an sg table");
+    return tableFromRange(this.core, pfn, frameCount, maxSegmentBytes);
+  }
+
+  /** A table of listed frames, pinned in the same way. Compare sg_alloc_table_from_pages(). */
+  sgTableFromFrames(frames: ArrayLike<number>, options: SgTableOptions = {}): SgTable {
+    this.#requireOpen("build an sg table");
+    return tableFromFrames(this.core, frames, options);
+  }
+
+  /** A table of listed segments, pinned likewise; an offset may pass the first frame. */
+  sgTableFromList(segments: readonly SgEntry[]): SgTable {
+    this.#requireOpen("build an sg table");
+    return tableFromList(this.core, segments);
   }
 
   /** Memory of `frameCount` frames that may move while it is not pinned. EINVAL, ENOMEM. */
@@ -320,13 +318,6 @@ export class System {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-function tableReason(code: ErrnoCode): string {
-  if (code === "ENOMEM") return "no run of frames is free for its entries";
-  if (code === "ENOENT") return "a frame of the range is not handed out as a range";
-  if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
-  return "the range leaves memory, is empty, or segments are shorter than a frame";
 }
 
 /** Cuts the regions from the top of memory. */

@@ -41,7 +41,7 @@ const coreOrder = [
   "migrate",
   "contig",
   "cma",
-  "sg-entries sg-pack sg",
+  "sg-entries sg-pack sg sg-grow sg-split",
   "storage",
   "frames",
   "iova-node iova-space iova-path iova-tree iova-block iova-check iova",

@@ -106,6 +106,16 @@ export interface CoreExports extends WebAssembly.Exports {
   sgTableAt(table: number): number;
   sgTableFree(table: number): number;
   sgCopy(table: number, skip: number, bufferAt: number, length: number, isToBuffer: number): number;
+  sgZero(table: number, skip: number, length: number): number;
+  sgTableAppend(
+    table: number,
+    listAt: number,
+    count: number,
+    offset: number,
+    size: number,
+    maxSegmentBytes: number,
+  ): number;
+  sgSplit(table: number, skip: number, listAt: number, count: number): number;
   storageAllocBlocks(frameCount: number, pfnEnd: number): number;
   storageAllocRegion(region: number, frameCount: number, alignOrder: number): number;
   storageClear(table: number): number;

@@ -11,6 +11,7 @@ import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
 import { addressOf } from "../units.ts";
+import { splitSegments } from "./split-segments.ts";
 
 /** One segment as the device sees it. */
 export interface DmaSegment {
@@ -109,5 +110,22 @@ export class DeviceMapping {
     );
     const { address, length, before } = this.#segment(i);
     return { address: address + offset - before, lengthBytes: length - (offset - before) };
+  }
+
+  /**
+   * What the device sees of `sizes` bytes each, one after the other from byte `skip` on. EINVAL:
+   * the mapping is too short. Compare sg_split().
+   */
+  split(sizes: readonly number[], skip = 0): DmaSegment[][] {
+    requireInteger(skip, "skip", 0, 2 ** 32 - 1, "split a mapping");
+    const result = this.#core.exports.dmaSegmentOf(this.handle, skip);
+    const first = checked(result, "split a mapping", (code) =>
+      code === "ESTALE" ? "it was unmapped" : `it holds ${this.lengthBytes}`,
+    );
+    return splitSegments(this.#segmentsFrom(first), sizes, skip - this.#segment(first).before);
+  }
+
+  *#segmentsFrom(first: number): Generator<DmaSegment> {
+    for (let i = first; i < this.nents; i++) yield this.dma(i);
   }
 }

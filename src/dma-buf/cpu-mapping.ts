@@ -11,9 +11,9 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, fail } from "../errors.ts";
+import { fail } from "../errors.ts";
+import type { PinnedTable } from "../mm/pinned-table.ts";
 import type { SgTable } from "../mm/sg-table.ts";
-import { framesOf } from "../units.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 
 /**
@@ -23,39 +23,16 @@ export class CpuMapping {
   readonly buf: DmaBuf;
   readonly #core: Core;
   readonly #table: SgTable;
-  #views: readonly Uint8Array<ArrayBufferLike>[] | null;
+  #pinned: PinnedTable;
+  #isMapped = true;
 
   /** @internal */
   constructor(core: Core, buf: DmaBuf, table: SgTable) {
     this.#core = core;
     this.buf = buf;
     this.#table = table;
-    this.#pin();
+    this.#pinned = table.pin();
     buf.get();
-    this.#views = table.views();
-  }
-
-  #pin(): void {
-    const pinned: { pfn: number; frames: number }[] = [];
-    for (const { pfn, offset, lengthBytes } of this.#table.entries()) {
-      const frames = framesOf(offset + lengthBytes);
-      const result = this.#core.exports.pinRange(pfn, frames);
-      if (result < 0) {
-        for (const done of pinned) this.#core.exports.unpinRange(done.pfn, done.frames);
-        checked(
-          result,
-          `map ${this.buf.name} for the CPU`,
-          () => "a frame has as many pins as can be counted",
-        );
-      }
-      pinned.push({ pfn, frames });
-    }
-  }
-
-  #unpin(): void {
-    for (const { pfn, offset, lengthBytes } of this.#table.entries()) {
-      this.#core.exports.unpinRange(pfn, framesOf(offset + lengthBytes));
-    }
   }
 
   /**
@@ -63,7 +40,8 @@ export class CpuMapping {
    * keep it beyond unmap().
    */
   get views(): readonly Uint8Array<ArrayBufferLike>[] {
-    return this.#views ?? fail("EINVAL", `read ${this.buf.name}`, "it was unmapped");
+    if (!this.#isMapped) fail("EINVAL", `read ${this.buf.name}`, "it was unmapped");
+    return this.#pinned.views;
   }
 
   /** The bytes as one view. EINVAL when they are not in one run: use `views`. */
@@ -109,20 +87,18 @@ export class CpuMapping {
 
   /** Ends the mapping and its pins. EINVAL: unmapped before. */
   unmap(): void {
-    const views = this.#views;
-    if (views === null) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
-    this.#views = null;
-    this.#unpin();
+    if (!this.#isMapped) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
+    this.#pinned.unpin();
     try {
       this.buf.put();
     } catch (error) {
-      this.#pin(); // the reference is still ours, and so is the mapping
-      this.#views = views;
+      this.#pinned = this.#table.pin(); // the reference is still ours, and so is the mapping
       throw error;
     }
+    this.#isMapped = false;
   }
 
   [Symbol.dispose](): void {
-    if (this.#views !== null) this.unmap();
+    if (this.#isMapped) this.unmap();
   }
 }

@@ -10,9 +10,18 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
-import { addressOf } from "../units.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { addressOf, FRAME_BYTES, framesOf } from "../units.ts";
+import {
+  type FileSink,
+  type FileSource,
+  readAll,
+  type TransferOptions,
+  writeAll,
+} from "./files.ts";
 import type { PinnedRange } from "./frame-range.ts";
+import { PinnedTable, type Run } from "./pinned-table.ts";
+import { withWords, wordsOf } from "./word-list.ts";
 
 /** One entry of a table: `lengthBytes` bytes in consecutive frames. */
 export interface SgEntry {
@@ -27,6 +36,75 @@ const ENTRIES_AT = 0;
 const ORIG_NENTS = 1;
 const LENGTH_BYTES = 2;
 const MAP_COUNT = 3;
+/** A table holds less than 4 GiB. */
+const MAX_BYTES = 2 ** 32 - 1;
+
+/** How frames become entries. */
+export interface SgTableOptions {
+  /** Bytes of the first frame to leave out. Default 0; only for a new table. */
+  readonly offset?: number;
+  /** How many bytes: they reach the last entry. Default: all that the frames hold. */
+  readonly lengthBytes?: number;
+  /** The longest entry, rounded down to frames. Default: no limit. */
+  readonly maxSegmentBytes?: number;
+}
+
+/**
+ * Appends listed frames to the table of `handle`, or makes a table when that is 0. The table's
+ * handle.
+ */
+export function framesInto(
+  core: Core,
+  handle: number,
+  words: Uint32Array,
+  options: SgTableOptions,
+  operation: string,
+): number {
+  const { offset = 0, maxSegmentBytes = MAX_BYTES } = options;
+  const { lengthBytes = addressOf(words.length) - offset } = options;
+  for (const [name, value] of Object.entries({ offset, lengthBytes, maxSegmentBytes }))
+    requireInteger(value, name, 0, MAX_BYTES, operation);
+  const result = withWords(core, words, operation, (at) =>
+    core.exports.sgTableAppend(handle, at, words.length, offset, lengthBytes, maxSegmentBytes),
+  );
+  return checked(result, operation, (code) => reasons[code] ?? "it was freed");
+}
+
+const reasons: Partial<Record<ErrnoCode, string>> = {
+  EBUSY: "it is mapped",
+  ENOMEM: "memory is out",
+  EOVERFLOW: "it would hold 4 GiB",
+  EINVAL:
+    "the bytes do not fit the frames, a number is no frame's, or the table cannot grow: it owns " +
+    "its frames, or its last entry is empty",
+};
+
+/** Runs of consecutive frames in a list. */
+export function runsOf(frames: Uint32Array): Run[] {
+  const runs: Run[] = [];
+  for (let first = 0, i = 1; i <= frames.length; i++) {
+    const pfn = frames[first] ?? 0;
+    if (i < frames.length && frames[i] === pfn + i - first) continue;
+    runs.push({ pfn, offset: 0, lengthBytes: addressOf(i - first) });
+    first = i;
+  }
+  return runs;
+}
+
+/**
+ * Clears what earlier owners left in the frames, and pins them: a table that somebody has reads no
+ * old bytes, and its frames are not freed before it. ENOENT: a frame is not handed out as a range.
+ */
+export function holdRuns(core: Core, runs: readonly Run[], operation: string): PinnedTable {
+  for (const { pfn, offset, lengthBytes } of runs) {
+    checked(core.exports.frameClearRun(pfn, framesOf(offset + lengthBytes)), operation, (code) =>
+      code === "ENOENT"
+        ? "a frame is not handed out as a range"
+        : "a number is no frame with bytes",
+    );
+  }
+  return new PinnedTable(core, runs, () => {});
+}
 
 /** A list of segments in memory. Made by a heap, or by `system.sgTable…()`. */
 export class SgTable {
@@ -36,6 +114,8 @@ export class SgTable {
   readonly #ownsFrames: boolean;
   readonly #onFreed: () => void;
   #isFreed = false;
+  readonly #held: PinnedTable[] = [];
+  #pinCount = 0;
 
   /** @internal */
   constructor(core: Core, handle: number, ownsFrames: boolean, onFreed: () => void = () => {}) {
@@ -109,12 +189,157 @@ export class SgTable {
   }
 
   /**
-   * @internal The bytes of every entry. The caller keeps the frames pinned as long as somebody
-   * holds the views.
+   * The number of every frame that the entries touch, in order: an entry counts each of its frames.
+   * `pgoffset` frames are left out at the front. Compare for_each_sgtable_page().
+   */
+  *pages(pgoffset = 0): Generator<number> {
+    requireInteger(pgoffset, "pgoffset", 0, MAX_BYTES, "walk an sg table");
+    let left = pgoffset;
+    for (const { pfn, offset, lengthBytes } of this.entries()) {
+      const count = framesOf(offset + lengthBytes);
+      for (let i = Math.min(left, count); i < count; i++) yield pfn + i;
+      left = Math.max(0, left - count);
+    }
+  }
+
+  /**
+   * The bytes from `skip` on, in pieces that lie in one frame each; nothing when the table ends
+   * before. Compare sg_miter_next().
+   */
+  *spans(skip = 0): Generator<SgEntry> {
+    requireInteger(skip, "skip", 0, MAX_BYTES, "walk an sg table");
+    if (skip >= this.lengthBytes) return;
+    const first = this.nentsForLen(skip + 1) - 1;
+    let into = skip - this.#before(first);
+    for (let i = first; i < this.origNents; i++, into = 0) {
+      const entry = this.cpu(i);
+      const end = entry.offset + entry.lengthBytes;
+      for (let at = entry.offset + into; at < end; ) {
+        const offset = at % FRAME_BYTES;
+        const lengthBytes = Math.min(end - at, FRAME_BYTES - offset);
+        yield { pfn: entry.pfn + (at - offset) / FRAME_BYTES, offset, lengthBytes };
+        at += lengthBytes;
+      }
+    }
+  }
+
+  /** Bytes of the entries before entry `i`. */
+  #before(i: number): number {
+    const at = this.#field(ENTRIES_AT) + i * this.#core.exports.ENTRY_BYTES.value;
+    return this.#core.word(at, 3);
+  }
+
+  /**
+   * Keeps the frames where they are, and shows their bytes. ENOENT: a frame is not handed out;
+   * EOVERFLOW: it has as many pins as can be counted.
+   */
+  pin(): PinnedTable {
+    this.#pinCount += 1;
+    try {
+      return new PinnedTable(this.#core, [...this.entries()], () => {
+        this.#pinCount -= 1;
+      });
+    } catch (error) {
+      this.#pinCount -= 1;
+      throw error;
+    }
+  }
+
+  /**
+   * The bytes, one view for each entry, as `fs.readv` and `writev` take them. EINVAL unless
+   * somebody holds a `pin()` of the table: do not keep the views beyond that.
    */
   views(): Uint8Array<ArrayBufferLike>[] {
+    if (this.#pinCount === 0) fail("EINVAL", "view an sg table", "nobody pinned it; use pin()");
     return Array.from(this.entries(), (entry) =>
       this.#core.view(addressOf(entry.pfn, entry.offset), entry.lengthBytes),
+    );
+  }
+
+  /**
+   * Reads bytes of a file into the table, until that is full or the file ends: how many. The file
+   * writes straight into the frames, which stay pinned meanwhile.
+   */
+  async readFrom(file: FileSource, options: TransferOptions = {}): Promise<number> {
+    const pinned = this.pin();
+    try {
+      return await readAll(file, pinned.views, options);
+    } finally {
+      pinned.unpin();
+    }
+  }
+
+  /** Writes the table's bytes to a file, straight from the frames: how many. */
+  async writeTo(file: FileSink, options: TransferOptions = {}): Promise<number> {
+    const pinned = this.pin();
+    try {
+      return await writeAll(file, pinned.views, options);
+    } finally {
+      pinned.unpin();
+    }
+  }
+
+  /**
+   * Tables of `sizes` bytes each, one after the other from byte `skip` on. They name the same
+   * frames, pin them, and are freed by the caller. EINVAL: the table is too short. Compare
+   * sg_split().
+   */
+  split(sizes: readonly number[], skip = 0): SgTable[] {
+    const operation = "split an sg table";
+    requireInteger(skip, "skip", 0, MAX_BYTES, operation);
+    for (const size of sizes) requireInteger(size, "a size", 1, MAX_BYTES, operation);
+    const end = sizes.reduce((sum, size) => sum + size, skip);
+    if (sizes.length === 0) fail("EINVAL", operation, "no size is given");
+    if (end > this.lengthBytes)
+      fail("EINVAL", operation, `${end} bytes are asked for, and it holds ${this.lengthBytes}`);
+    return withWords(this.#core, Uint32Array.from(sizes), operation, (at, list) => {
+      const result = this.#core.exports.sgSplit(this.handle, skip, at, sizes.length);
+      checked(result, operation, (code) => (code === "ENOMEM" ? "memory is out" : "it was freed"));
+      const outputs = Array.from(list, (handle) => new SgTable(this.#core, handle, false));
+      try {
+        for (const output of outputs) output.#hold();
+      } catch (error) {
+        for (const output of outputs) output.free();
+        throw error;
+      }
+      return outputs;
+    });
+  }
+
+  /** Pins the frames until the table is freed. */
+  #hold(): void {
+    this.#held.push(new PinnedTable(this.#core, [...this.entries()], () => {}));
+  }
+
+  /**
+   * Appends the first `lengthBytes` bytes of the frames, which stay their owner's: all bytes,
+   * unless told otherwise. They join the last entry where they follow it and it stays within
+   * `maxSegmentBytes`. EBUSY: mapped; EINVAL: the table owns its frames. Compare
+   * sg_alloc_append_table_from_pages().
+   */
+  append(frames: ArrayLike<number>, options: SgTableOptions = {}): void {
+    const operation = "append to an sg table";
+    const words = wordsOf(frames, "a frame", operation);
+    const held = holdRuns(this.#core, runsOf(words), operation);
+    try {
+      framesInto(this.#core, this.handle, words, options, operation);
+    } catch (error) {
+      held.unpin();
+      throw error;
+    }
+    this.#held.push(held);
+  }
+
+  /**
+   * Fills `lengthBytes` bytes from `skip` on with zeros: all, unless told otherwise. How many:
+   * fewer when the table ends before. Compare sg_zero_buffer().
+   */
+  zero(skip = 0, lengthBytes: number = MAX_BYTES): number {
+    const operation = "zero an sg table";
+    requireInteger(skip, "skip", 0, MAX_BYTES, operation);
+    requireInteger(lengthBytes, "lengthBytes", 0, MAX_BYTES, operation);
+    return checked(this.#core.exports.sgZero(this.handle, skip, lengthBytes), operation, (code) =>
+      code === "ESTALE" ? "it was freed" : "a frame has no bytes",
     );
   }
 
@@ -136,13 +361,13 @@ export class SgTable {
 
   #pcopy(buffer: PinnedRange, skip: number, isToBuffer: number): number {
     const operation = "copy an sg table";
-    requireInteger(skip, "skip", 0, 2 ** 32 - 1, operation);
+    requireInteger(skip, "skip", 0, MAX_BYTES, operation);
     if (!buffer.isOn(this.#core)) fail("EINVAL", operation, "the buffer is of another system");
     const { byteOffset, length } = buffer.bytes;
     const copied = checked(
       this.#core.exports.sgCopy(this.handle, skip, byteOffset, length, isToBuffer),
       operation,
-      () => "it was freed",
+      (code) => (code === "ESTALE" ? "it was freed" : "a frame has no bytes"),
     );
     this.#core.bytesCopied += copied;
     return copied;
@@ -162,6 +387,7 @@ export class SgTable {
         : "it was freed",
     );
     this.#isFreed = true;
+    for (const held of this.#held) held.unpin();
     this.#onFreed();
   }
 

@@ -15,6 +15,7 @@ import { parseOdd } from "./cma-odd.ts";
 import { cutSegments, hasEntryAboveMaximum, isBehindIommu } from "./dma-map.ts";
 import { cell, type Fields } from "./fields.ts";
 import { needsProcess, ordinaryCounts } from "./gup.ts";
+import { beginsAtSegmentEnd, endsInsideSegment, exactSplit } from "./scatter-parts.ts";
 
 const PAGE_BYTES = 4096;
 /** Entries of one allocation; Linux links a longer table together from several. */
@@ -43,7 +44,7 @@ export const classes: readonly DifferenceClass[] = [
   },
   {
     name: "no-empty-table",
-    kinds: ["pcopy_to", "pcopy_from", "copy_to"],
+    kinds: ["pcopy_to", "pcopy_from", "copy_to", "zero"],
     matches: (fields) => fields.number("nents") === 0,
     instead: () => ({ table: EINVAL }),
   },
@@ -52,6 +53,19 @@ export const classes: readonly DifferenceClass[] = [
     kinds: ["alloc_table"],
     matches: (fields) => fields.number("n") > SG_MAX_SINGLE_ALLOC,
     instead: () => ({ chains: 0 }),
+  },
+  {
+    name: "split-ends-where-asked",
+    kinds: ["split"],
+    matches: endsInsideSegment,
+    instead: exactSplit,
+  },
+  {
+    name: "split-no-empty-entries",
+    kinds: ["split"],
+    matches: beginsAtSegmentEnd,
+    instead: () => ({}),
+    leavesOut: ["entries of length 0"],
   },
   {
     name: "zero-count-release",

@@ -20,6 +20,7 @@ import { coreCalls, domainError } from "./iommu-core.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
+import * as parts from "./scatter-parts.ts";
 import * as scatterlist from "./scatterlist.ts";
 
 type Kinds = Readonly<Record<string, Handler | null>>;
@@ -41,7 +42,10 @@ const scatterlists: Kinds = {
   pcopy_to: scatterlist.copy,
   pcopy_from: scatterlist.copy,
   copy_to: scatterlist.copy,
-  ...notReplayedYet("append split zero iter"),
+  zero: scatterlist.zero,
+  append: parts.append,
+  split: parts.split,
+  iter: parts.iterate,
 };
 
 const placement: Kinds = {

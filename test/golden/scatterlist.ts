@@ -95,12 +95,32 @@ export function copy(fields: Fields, bed: Bed): Outcome {
     facts.push(...factsOf(fields, { bufFnv: fnv1a(buffer.subarray(0, copied)) }));
     return { facts };
   }
-  const parts = list.map((segment) =>
-    bed.core.view(bed.pagesPfn * PAGE_BYTES + positionOf(segment), cell(segment, 2)),
-  );
-  const listLen = parts.reduce((sum, part) => sum + part.length, 0);
-  facts.push(...factsOf(fields, { listLen, listFnv: fnv1a(...parts) }));
+  facts.push(...listFacts(fields, bed));
   return { facts };
+}
+
+/** `zero`: a part of a list filled with zeros. */
+export function zero(fields: Fields, bed: Bed): Outcome {
+  const list = fields.rows("in");
+  bed.core.u8.set(pagesPattern(bed), bed.pagesPfn * PAGE_BYTES);
+  const table = tableOf(bed, list.slice(0, fields.number("nents")));
+  const facts: Fact[] = [{ name: "table", actual: retOf(table), recorded: 0 }];
+  const [skip, length] = [fields.number("skip"), fields.number("buflen")];
+  const copied = isErrno(table) ? 0 : bed.exports.sgZero(table, skip, length);
+  if (!isErrno(table)) bed.exports.sgTableFree(table);
+  facts.push(...factsOf(fields, { copied }), ...listFacts(fields, bed));
+  return { facts };
+}
+
+/** The length and the bytes of a whole list, as they are now. */
+function listFacts(fields: Fields, bed: Bed): Fact[] {
+  const parts = fields
+    .rows("in")
+    .map((segment) =>
+      bed.core.view(bed.pagesPfn * PAGE_BYTES + positionOf(segment), cell(segment, 2)),
+    );
+  const listLen = parts.reduce((sum, part) => sum + part.length, 0);
+  return factsOf(fields, { listLen, listFnv: fnv1a(...parts) });
 }
 
 /** What all pages hold before a copy. */
@@ -124,7 +144,7 @@ export function tableOf(bed: Bed, list: readonly Segment[]): number {
 }
 
 /** The entries of a table, as [position, length]. */
-function segmentsOf(bed: Bed, table: number): number[][] {
+export function segmentsOf(bed: Bed, table: number): number[][] {
   const payload = bed.exports.sgTableAt(table) >>> 0;
   const entriesAt = bed.core.word(payload, 0);
   const count = bed.core.word(payload, 1);

@@ -1,0 +1,85 @@
+/**
+ * Building tables of frames that somebody holds: cleared of old bytes, and pinned until the table
+ * is freed.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
+import { addressOf, offsetOf, pfnOf } from "../units.ts";
+import type { Run } from "./pinned-table.ts";
+import {
+  framesInto,
+  holdRuns,
+  runsOf,
+  type SgEntry,
+  SgTable,
+  type SgTableOptions,
+} from "./sg-table.ts";
+import { withWords, wordsOf } from "./word-list.ts";
+
+const operation = "build an sg table";
+const MAX = 2 ** 32 - 1;
+
+/** A table of the frames [pfn, pfn + frameCount). */
+export function tableFromRange(
+  core: Core,
+  pfn: number,
+  frameCount: number,
+  maxSegmentBytes: number = MAX,
+): SgTable {
+  for (const [name, value] of Object.entries({ pfn, frameCount, maxSegmentBytes })) {
+    requireInteger(value, name, 0, MAX, operation);
+  }
+  const runs = [{ pfn, offset: 0, lengthBytes: addressOf(frameCount) }];
+  return tableOf(core, runs, () => {
+    const result = core.exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
+    return checked(result, operation, tableReason);
+  });
+}
+
+/** A table of listed frames. */
+export function tableFromFrames(
+  core: Core,
+  frames: ArrayLike<number>,
+  options: SgTableOptions,
+): SgTable {
+  const words = wordsOf(frames, "a frame", operation);
+  return tableOf(core, runsOf(words), () => framesInto(core, 0, words, options, operation));
+}
+
+/** A table of listed segments. */
+export function tableFromList(core: Core, segments: readonly SgEntry[]): SgTable {
+  const numbers = segments.flatMap((one) => [one.pfn, one.offset, one.lengthBytes, 0]);
+  const words = wordsOf(numbers, "a segment's number", operation);
+  const runs = segments.map(({ pfn, offset, lengthBytes }) => ({
+    pfn: pfn + pfnOf(offset),
+    offset: offsetOf(offset),
+    lengthBytes,
+  }));
+  return tableOf(core, runs, () =>
+    withWords(core, words, operation, (at) => {
+      const result = core.exports.sgTableFromList(at, segments.length);
+      return checked(result, operation, tableReason);
+    }),
+  );
+}
+
+/** The table that `build` makes of the runs, once they are pinned. */
+function tableOf(core: Core, runs: readonly Run[], build: () => number): SgTable {
+  const held = holdRuns(core, runs, operation);
+  try {
+    return new SgTable(core, build(), false, () => held.unpin());
+  } catch (error) {
+    held.unpin();
+    throw error;
+  }
+}
+
+function tableReason(code: ErrnoCode): string {
+  if (code === "ENOMEM") return "no run of frames is free for its entries";
+  if (code === "ENOENT") return "a frame of the range is not handed out as a range";
+  if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
+  return "the range leaves memory, is empty, or segments are shorter than a frame";
+}
