@@ -17,7 +17,7 @@
 import { EBUSY, EINVAL, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import { KIND_TABLE, PAYLOAD_BYTES, objectAlloc, objectFind, objectFree, recordOf } from "./object";
-import { isFrameRange } from "./page";
+import { PfnCell, isFrameRange } from "./page";
 import {
   ENTRIES_MAX,
   ENTRIES_PER_FRAME,
@@ -99,7 +99,7 @@ export function buildingAt(count: u32): usize {
  * ENOMEM.
  */
 export function tableBuilt(builtAt: usize, room: u32, count: u32): i32 {
-  if (room <= ENTRIES_PER_FRAME) return tableCopy(builtAt, count, 0);
+  if (builtAt == workspaceAt()) return tableCopy(builtAt, count, 0);
   if (count > 1) return tableAdopt(entriesShrink(builtAt, room, count), count);
   const handle = tableCopy(builtAt, 1, 0);
   entriesFree(builtAt, room);
@@ -134,16 +134,25 @@ export function sgTableFromPages(
   if (<u64>offset + size > (<u64>count) << FRAME_SHIFT) return EINVAL;
 
   const room = count <= ENTRIES_MAX ? count : sgPackedCount(listAt, count, maxPages);
-  const builtAt = room <= ENTRIES_MAX ? buildingAt(room) : 0;
+  if (room > ENTRIES_MAX) return ENOMEM;
+  const builtAt = looksScattered(listAt, count) ? entriesAlloc(room) : buildingAt(room);
   if (builtAt == 0) return ENOMEM;
   const used = sgPack(builtAt, listAt, count, maxPages);
   // As in Linux, the bytes may end early, but not before the last entry begins.
   if (used == 0 || SgEntry.at(builtAt, used - 1).before > offset + size) {
-    if (room > ENTRIES_PER_FRAME) entriesFree(builtAt, room);
+    if (builtAt != workspaceAt()) entriesFree(builtAt, room);
     return EINVAL;
   }
   sgTrim(builtAt, used, offset, size);
   return tableBuilt(builtAt, room, used);
+}
+
+/**
+ * Whether a list begins as one without neighbours: then its many entries are built where they stay,
+ * which saves copying them. A wrong guess costs a frame taken and given back.
+ */
+function looksScattered(listAt: usize, count: u32): bool {
+  return count > 64 && PfnCell.at(listAt, 1).pfn != PfnCell.at(listAt, 0).pfn + 1;
 }
 
 /**
