@@ -90,7 +90,7 @@ export function dmaDeviceAdd(
   device.maxSegmentBytes = maxSegmentBytes;
   device.maxSegments = maxSegments;
   device.boundaryPageMask = boundaryMask == NONE ? NO_BOUNDARY : boundaryMask >> FRAME_SHIFT;
-  if (domainAt != 0) Domain.at(domainAt).deviceCount += 1;
+  if (domainAt != 0) atomic.add<u32>(deviceCountAt(domainAt), 1); // other threads add devices too
   return handle;
 }
 
@@ -115,7 +115,8 @@ export function dmaDeviceRemove(handle: u32): i32 {
   if (payload == 0) return ESTALE;
   const device = Device.at(payload);
   if (device.mappingCount != 0) return EBUSY;
-  if (device.domain != 0) Domain.at(objectFind(device.domain, KIND_DOMAIN)).deviceCount -= 1;
+  const domain = device.domain;
+  if (domain != 0) atomic.sub<u32>(deviceCountAt(objectFind(domain, KIND_DOMAIN)), 1);
   objectFree(recordOf(payload));
   return 0;
 }
@@ -157,4 +158,8 @@ export function protOf(direction: u32): u32 {
         ? ACCESS_WRITE
         : ACCESS_READ | ACCESS_WRITE;
   return access | PROT_CACHE;
+}
+
+function deviceCountAt(domainPayload: usize): usize {
+  return domainPayload + offsetof<Domain>("deviceCount");
 }

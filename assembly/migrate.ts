@@ -59,18 +59,21 @@ export function frameEvacuate(pfn: u32): i32 {
  * EOVERFLOW.
  */
 export function movablePin(handle: u32, isLongterm: u32): i32 {
+  lockHard(MOVABLE_LOCK_AT); // before the look: another thread may be freeing it
   const payload = objectFind(handle, KIND_MOVABLE);
-  if (payload == 0 || Movable.at(payload).isDying != 0) return ESTALE;
-  const movable = Movable.at(payload);
-  lockHard(MOVABLE_LOCK_AT);
-  let error = movable.pinCount == PINS_MAX ? EOVERFLOW : 0;
-  if (error == 0 && isLongterm != 0) error = leaveRegions(movable);
-  if (error == 0) {
-    movable.pinCount += 1;
-    movablePinsAdd(movable, PIN);
-  }
+  const isGone = payload == 0 || Movable.at(payload).isDying != 0;
+  const error = isGone ? ESTALE : pinPutOn(Movable.at(payload), isLongterm != 0);
   unlock(MOVABLE_LOCK_AT);
   return error;
+}
+
+function pinPutOn(movable: Movable, isLongterm: bool): i32 {
+  if (movable.pinCount == PINS_MAX) return EOVERFLOW;
+  const error = isLongterm ? leaveRegions(movable) : 0;
+  if (error != 0) return error;
+  movable.pinCount += 1;
+  movablePinsAdd(movable, PIN);
+  return 0;
 }
 
 /**

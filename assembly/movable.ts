@@ -164,15 +164,18 @@ function framesTake(movable: Movable, handle: u32): bool {
  * ESTALE.
  */
 export function movableFree(handle: u32): i32 {
+  lockHard(MOVABLE_LOCK_AT); // before the look: another thread may be freeing it
   const payload = movableFind(handle);
-  if (payload == 0) return ESTALE;
-  const movable = Movable.at(payload);
-  lockHard(MOVABLE_LOCK_AT);
-  const isDeferred = movable.pinCount > 0;
-  if (isDeferred) movable.isDying = 1;
-  else movableRelease(payload, movable.listFrames);
+  let result = ESTALE;
+  if (payload != 0) {
+    const movable = Movable.at(payload);
+    const isDeferred = movable.pinCount > 0;
+    if (isDeferred) movable.isDying = 1;
+    else movableRelease(payload, movable.listFrames);
+    result = <i32>isDeferred;
+  }
   unlock(MOVABLE_LOCK_AT);
-  return <i32>isDeferred;
+  return result;
 }
 
 function movableRelease(payload: usize, listFrames: u32): void {
@@ -200,16 +203,18 @@ export function movablePinsAdd(movable: Movable, delta: u32): void {
  * none).
  */
 export function movableUnpin(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_MOVABLE);
-  if (payload == 0) return ESTALE;
-  const movable = Movable.at(payload);
   lockHard(MOVABLE_LOCK_AT);
-  const isPinned = movable.pinCount > 0;
-  if (isPinned) {
-    movable.pinCount -= 1;
-    movablePinsAdd(movable, 0 - PIN);
-    if (movable.pinCount == 0 && movable.isDying != 0) movableRelease(payload, movable.listFrames);
-  }
+  const payload = objectFind(handle, KIND_MOVABLE);
+  const result = payload == 0 ? ESTALE : pinTakeOff(payload);
   unlock(MOVABLE_LOCK_AT);
-  return isPinned ? 0 : EINVAL;
+  return result;
+}
+
+function pinTakeOff(payload: usize): i32 {
+  const movable = Movable.at(payload);
+  if (movable.pinCount == 0) return EINVAL;
+  movable.pinCount -= 1;
+  movablePinsAdd(movable, 0 - PIN);
+  if (movable.pinCount == 0 && movable.isDying != 0) movableRelease(payload, movable.listFrames);
+  return 0;
 }
