@@ -1,22 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { eachCore, type TestCore } from "../support/cores.ts";
 import { fuzzSeed, Prng } from "../support/prng.ts";
+import { type Segment, segments } from "../support/segments.ts";
 import { expectSound, freeCount } from "../support/sound.ts";
 
 const [ENOMEM, EBUSY, EINVAL, EOVERFLOW, ESTALE] = [-12, -16, -22, -75, -116];
 const PS = 4096;
 const ALL = 0xffffffff;
-
-type Segment = [pfn: number, offset: number, length: number];
-
-function segments({ exports, memory }: TestCore, table: number): Segment[] {
-  const words = new Uint32Array(memory.buffer);
-  const at = exports.sgTableAt(table) / 4;
-  const [entriesAt, count] = [(words[at] as number) / 4, words[at + 1] as number];
-  return Array.from({ length: count }, (_, i) => {
-    return [...words.subarray(entriesAt + 4 * i, entriesAt + 4 * i + 3)] as Segment;
-  });
-}
 
 /** Words in the test's own memory, and their address. */
 function store(core: TestCore, words: readonly number[]): number {
