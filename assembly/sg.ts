@@ -257,21 +257,7 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
   const payload = objectFind(handle, KIND_TABLE);
   if (payload == 0) return ESTALE;
   if (<u64>bufferAt + length > (<u64>header().backedFrames) << FRAME_SHIFT) return EINVAL;
-  const table = SgTable.at(payload);
-  if (skip >= table.lengthBytes) return 0;
-  const total = min(length, table.lengthBytes - skip);
-  let i = entriesBisect(table.entriesAt, table.origNents, skip);
-  if (!hasBytes(table, i, skip + total)) return EINVAL;
-  let into = skip - SgEntry.at(table.entriesAt, i).before;
-  for (let left = total; left > 0; i++, into = 0) {
-    const entry = SgEntry.at(table.entriesAt, i);
-    const bytes = min(left, entry.length - into);
-    if (isToBuffer) memory.copy(bufferAt, entry.byteAt + into, bytes);
-    else memory.copy(entry.byteAt + into, bufferAt, bytes);
-    bufferAt += bytes;
-    left -= bytes;
-  }
-  return total;
+  return runsVisit(SgTable.at(payload), skip, length, bufferAt, isToBuffer ? COPY_OUT : COPY_IN);
 }
 
 /**
@@ -281,7 +267,15 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
 export function sgZero(handle: u32, skip: u32, length: u32): i32 {
   const payload = objectFind(handle, KIND_TABLE);
   if (payload == 0) return ESTALE;
-  const table = SgTable.at(payload);
+  return runsVisit(SgTable.at(payload), skip, length, 0, FILL);
+}
+
+const COPY_OUT: u32 = 0; // of the table, into the buffer
+const COPY_IN: u32 = 1;
+const FILL: u32 = 2; // with zeros
+
+/** Does `what` to the bytes from `skip` on, run by run. Bytes done, or EINVAL: then none is. */
+function runsVisit(table: SgTable, skip: u32, length: u32, bufferAt: usize, what: u32): i32 {
   if (skip >= table.lengthBytes || length == 0) return 0;
   const total = min(length, table.lengthBytes - skip);
   let i = entriesBisect(table.entriesAt, table.origNents, skip);
@@ -290,7 +284,10 @@ export function sgZero(handle: u32, skip: u32, length: u32): i32 {
   for (let left = total; left > 0; i++, into = 0) {
     const entry = SgEntry.at(table.entriesAt, i);
     const bytes = min(left, entry.length - into);
-    memory.fill(entry.byteAt + into, 0, bytes);
+    if (what == FILL) memory.fill(entry.byteAt + into, 0, bytes);
+    else if (what == COPY_OUT) memory.copy(bufferAt, entry.byteAt + into, bytes);
+    else memory.copy(entry.byteAt + into, bufferAt, bytes);
+    bufferAt += bytes;
     left -= bytes;
   }
   return total;
