@@ -13,6 +13,7 @@
 
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
+import { faultHits } from "./fault";
 import { FreeOrders, blockCut, blockFind, frameInsert, rangeInsert, restInsert } from "./free-list";
 import { FRAMES_LOCK_AT, MAX_ORDER, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
@@ -52,6 +53,7 @@ export function runTake(count: u32, alignOrder: u32, pfnEnd: u32, type: u32): u3
  */
 export function bulkAlloc(listAt: usize, count: u32, state: u32, type: u32): i32 {
   if (count == 0 || count > header().frameCount) return EINVAL;
+  if (faultHits()) return ENOMEM;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
   let done: u32 = 0;
   while (done < count) {

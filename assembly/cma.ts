@@ -22,6 +22,7 @@ import {
 } from "./bitmap";
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
+import { faultHits } from "./fault";
 import { rangeInsert, rangeTake } from "./free-list";
 import {
   FRAMES_LOCK_AT,
@@ -157,6 +158,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   const bits = ((frameCount - 1) >> orderPerBit) + 1;
   const bitOrder = alignOrder > orderPerBit ? alignOrder - orderPerBit : 0;
 
+  if (faultHits()) return ENOMEM;
   if (!lock(payload)) return EAGAIN;
   const bit = bitmapAlloc(region.bitmapAt, bits, bitOrder);
   if (bit == NONE) {

@@ -103,6 +103,7 @@ export {
   fenceStatus,
   fenceTimestampMs,
 } from "./fence";
+export { faultArm, faultDisarm } from "./fault";
 export { check } from "./check";
 export { frameCountIn, largestFreeRun, movedFrameCount, pinnedFrameCount } from "./check-frames";
 export { rebuild } from "./rebuild";

@@ -17,6 +17,7 @@
 // failing size; here the search is exact each time.
 
 import { EINVAL, ENOMEM } from "./errno";
+import { faultHits } from "./fault";
 import {
   blockFind,
   blockGive,
@@ -90,6 +91,7 @@ export function iovaRangeCount(spaceAt: usize): u32 {
  * the next power of two. The first page, or 0.
  */
 export function iovaAlloc(spaceAt: usize, pageCount: u32, limitPfn: u32, isSizeAligned: bool): u32 {
+  if (faultHits()) return 0;
   const space = IovaSpace.at(spaceAt);
   if (pageCount - 1 < BLOCK_PAGES_MAX && (pageCount & (pageCount - 1)) == 0) {
     const pfn = blockTake(space, <u32>ctz(pageCount), limitPfn);

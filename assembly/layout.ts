@@ -77,6 +77,8 @@ export class Header {
   quarantineLast: u32;
   quarantineCount: u32;
   misuseCount: u32; // writes into frames that nobody held
+  faultNth: u32; // fault.ts: allocations until one fails, 1 for the next
+  faultTimes: u32; // how many fail then; 0 = none
 }
 
 /** Offsets inside the header for what is an array or needs a cache line of its own. */

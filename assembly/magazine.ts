@@ -9,6 +9,7 @@
 import { NONE } from "./bits";
 import { blockTake, runTake, smallOrder } from "./buddy";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
+import { faultHits } from "./fault";
 import { frameInsert, rangeInsert } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, MAX_ORDER, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
@@ -78,6 +79,7 @@ export function magazineDrain(): void {
 
 /** One frame for `state`, from the magazine. The pfn, ENOMEM or EAGAIN. */
 export function frameTake(state: u32): i32 {
+  if (faultHits()) return ENOMEM;
   const me = self();
   if (me.cachedCount == 0) {
     const refilled = magazineRefill();
@@ -146,6 +148,7 @@ export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): 
  */
 export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
   if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
+  if (faultHits()) return ENOMEM;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
   const pfn = runTake(count, alignOrder, pfnEnd, type);
   if (pfn != 0) wordsTake(pfn, count, state, threadIndex());

@@ -20,6 +20,7 @@
 // Records behind `bump` were never touched, so a new slab costs no loop. All functions take
 // slabLock themselves.
 
+import { faultHits } from "./fault";
 import {
   DIRECTORY_ENTRIES,
   FRAME_BYTES,
@@ -112,6 +113,7 @@ export class SlabCache {
  */
 export function slabAlloc(cache: u32, truth: u32): usize {
   must(truth != 0, R1);
+  if (faultHits()) return 0;
   lockHard(SLAB_LOCK_AT);
   const at = recordTake(cache);
   if (at != 0) {

@@ -30,6 +30,7 @@ function imports(text: string): string[] {
 /** The core, bottom-up: a file imports only files of earlier lines. */
 const coreOrder = [
   "errno bits panic layout",
+  "fault",
   "thread page",
   "lock",
   "bitmap-lanes bitmap-check bitmap-count bitmap",

@@ -39,6 +39,8 @@ export interface CoreExports extends WebAssembly.Exports {
   coreJoin(canBlock: number): number;
   coreLeave(): void;
   scratchAt(): number;
+  faultArm(nth: number, times: number): void;
+  faultDisarm(): number;
   check(isDeep: number): number;
   rebuild(): void;
   frameCountIn(state: number): number;

@@ -89,7 +89,7 @@ export class DeviceDma {
    * Maps a table for this device. EINVAL: more segments than it takes; EIO: it cannot address a
    * frame (no IOMMU); ENOMEM: no device addresses or page tables are left.
    */
-  mapTable(table: SgTable, direction: Direction): DeviceMapping {
+  mapSgtable(table: SgTable, direction: Direction): DeviceMapping {
     const operation = `map a table for ${this.#name}`;
     const number = directionNumber(direction, operation);
     if (!table.isOn(this.#core)) fail("EINVAL", operation, "the table is of another system");
@@ -99,7 +99,7 @@ export class DeviceDma {
   }
 
   /** Ends a mapping: from now on the device faults there. ESTALE: it was ended before. */
-  unmapTable(mapping: DeviceMapping): void {
+  unmapSgtable(mapping: DeviceMapping): void {
     const operation = `unmap a table for ${this.#name}`;
     if (!mapping.isOf(this.#core, this.#handle)) {
       fail("EINVAL", operation, "the mapping is another device's");

@@ -24,7 +24,7 @@ const NENTS = 3;
 const SEGMENTS_AT = 4;
 
 /**
- * A table mapped for a device. Made by `device.dma.mapTable()`; ended by `device.dma.unmapTable()`.
+ * A table mapped for a device. Made by `device.dma.mapSgtable()`, ended by `unmapSgtable()`.
  */
 export class DeviceMapping {
   /** The core's number for it. */

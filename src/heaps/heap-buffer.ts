@@ -100,7 +100,7 @@ export class HeapBuffer implements DmaBufOps {
     const isFirst = this.#table === null;
     const table = this.decide(buf);
     try {
-      return device.dma.mapTable(table, direction);
+      return device.dma.mapSgtable(table, direction);
     } catch (error) {
       if (isFirst) this.release(); // the choice was made for this map alone
       throw error;
@@ -108,7 +108,7 @@ export class HeapBuffer implements DmaBufOps {
   }
 
   unmap({ device }: Attachment, mapping: DeviceMapping): void {
-    device.dma.unmapTable(mapping);
+    device.dma.unmapSgtable(mapping);
   }
 
   mmap(buf: DmaBuf): SgTable {

@@ -14,12 +14,12 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     if (a === undefined || b === undefined) return;
     const attachment = one.heap("system").alloc(1).attach(a);
     const mapping = attachment.map("to-device");
-    expectRefusal(one, "EINVAL", () => b.dma.unmapTable(mapping));
-    expectRefusal(one, "EINVAL", () => other.dma.unmapTable(mapping));
+    expectRefusal(one, "EINVAL", () => b.dma.unmapSgtable(mapping));
+    expectRefusal(one, "EINVAL", () => other.dma.unmapSgtable(mapping));
     expectRefusal(one, "EINVAL", () => one.heap("system").name && attachment.buf.attach(b));
     const table = attachment.buf.storage;
     if (table === null) return;
-    expectRefusal(two, "EINVAL", () => b.dma.mapTable(table, "to-device"));
+    expectRefusal(two, "EINVAL", () => b.dma.mapSgtable(table, "to-device"));
     const pinned = two.frames.alloc(1).pin();
     expectRefusal(two, "EINVAL", () => table.pcopyToBuffer(pinned));
     attachment.unmap(mapping);
@@ -36,7 +36,7 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     const table = system.sgTableFromRange(range.pfn, 4);
     expectRefusal(system, "EBUSY", () => range.free());
     const device = system.addDevice({ name: "dma" });
-    const { address } = device.dma.mapTable(table, "bidirectional").dma(0);
+    const { address } = device.dma.mapSgtable(table, "bidirectional").dma(0);
     const bytes = new Uint8Array(4 * FRAME_BYTES);
     device.dma.read(address, bytes);
     expect(bytes.every((byte) => byte === 0)).toBe(true);
@@ -56,10 +56,10 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     const buf = system.heap("system").alloc(1);
     const table = buf.storage;
     if (table === null) return;
-    const mapping = device.dma.mapTable(table, "to-device");
+    const mapping = device.dma.mapSgtable(table, "to-device");
     expectRefusal(system, "EBUSY", () => buf.put());
     expect(buf.refCount).toBe(1);
-    device.dma.unmapTable(mapping);
+    device.dma.unmapSgtable(mapping);
     buf.put();
     system.close();
   });
@@ -106,8 +106,8 @@ describe.each(eachCore)("regression on the $name core", (build) => {
       exporterName: "mine",
       sizeBytes: FRAME_BYTES,
       ops: {
-        map: ({ device }, direction) => device.dma.mapTable(table, direction),
-        unmap: ({ device }, mapping) => device.dma.unmapTable(mapping),
+        map: ({ device }, direction) => device.dma.mapSgtable(table, direction),
+        unmap: ({ device }, mapping) => device.dma.unmapSgtable(mapping),
         beginCpuAccess: () => void calls.push("begin"),
         release: () => {},
       },
@@ -121,7 +121,7 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     const system = open();
     const range = system.frames.alloc(1);
     const table = system.sgTableFromRange(range.pfn, 1);
-    const mapping = system.addDevice({ name: "d" }).dma.mapTable(table, "to-device");
+    const mapping = system.addDevice({ name: "d" }).dma.mapSgtable(table, "to-device");
     for (const offset of [2 ** 32, 1.5, Number.NaN, -1, FRAME_BYTES]) {
       expectError("EINVAL", () => mapping.at(offset));
     }
@@ -133,10 +133,10 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     const device = system.addDevice({ name: "d" });
     const range = system.frames.alloc(1);
     const table = system.sgTableFromRange(range.pfn, 1);
-    const mapping = device.dma.mapTable(table, "bidirectional");
+    const mapping = device.dma.mapSgtable(table, "bidirectional");
     device.dma.write(mapping.dma(0).address, new Uint8Array(100));
     expectError("EFAULT", () => device.dma.read(0, new Uint8Array(1)));
-    device.dma.unmapTable(mapping);
+    device.dma.unmapSgtable(mapping);
     device.remove();
     expect(system.stats()).toMatchObject({ dmaBytes: 100, faultCount: 1 });
   });
@@ -162,13 +162,13 @@ describe.each(eachCore)("regression on the $name core", (build) => {
     const device = system.addDevice({ name: "d" });
     const range = system.frames.alloc(1);
     const table = system.sgTableFromRange(range.pfn, 1);
-    const mapping = device.dma.mapTable(table, "to-device");
-    device.dma.unmapTable(mapping);
+    const mapping = device.dma.mapSgtable(table, "to-device");
+    device.dma.unmapSgtable(mapping);
     table.free();
     for (let i = 0; i < 8200; i++) {
       const other = system.sgTableFromRange(range.pfn, 1);
-      device.dma.unmapTable(device.dma.mapTable(other, "to-device"));
-      expectError("ESTALE", () => device.dma.unmapTable(mapping));
+      device.dma.unmapSgtable(device.dma.mapSgtable(other, "to-device"));
+      expectError("ESTALE", () => device.dma.unmapSgtable(mapping));
       other.free();
     }
     expectError("ESTALE", () => table.free());

@@ -13,11 +13,11 @@ function exporter(system: System, calls: string[] = []): DmaBufOps {
     detach: (_, { device }) => void calls.push(`detach ${device.name}`),
     map: ({ device }, direction) => {
       calls.push(`map ${device.name}`);
-      return device.dma.mapTable(table, direction);
+      return device.dma.mapSgtable(table, direction);
     },
     unmap: ({ device }, mapping) => {
       calls.push(`unmap ${device.name}`);
-      device.dma.unmapTable(mapping);
+      device.dma.unmapSgtable(mapping);
     },
     beginCpuAccess: (_, direction) => void calls.push(`begin ${direction}`),
     endCpuAccess: (_, direction) => void calls.push(`end ${direction}`),

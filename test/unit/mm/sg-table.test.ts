@@ -126,7 +126,7 @@ describe.each(eachCore)("SgTable on the $name core", (build) => {
     const system = openSystem();
     const { table } = filled(system, 4);
     const device = system.addDevice({ name: "codec", maxSegmentBytes: 2 * PS });
-    const mapping = device.dma.mapTable(table, "to-device");
+    const mapping = device.dma.mapSgtable(table, "to-device");
     const whole = [...mapping.segments()];
     const parts = mapping.split([PS, 2 * PS + 1], PS - 1);
     expect(parts).toEqual(splitSegments(whole, [PS, 2 * PS + 1], PS - 1));
@@ -138,7 +138,7 @@ describe.each(eachCore)("SgTable on the $name core", (build) => {
     expectError("EINVAL", () => mapping.split([1], 4 * PS));
     expectError("EINVAL", () => splitSegments(whole, [0]));
     expectError("EINVAL", () => splitSegments(whole, []));
-    device.dma.unmapTable(mapping);
+    device.dma.unmapSgtable(mapping);
   });
 
   test("pages() and spans() walk frame by frame", () => {
