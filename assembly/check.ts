@@ -180,6 +180,7 @@ function checkRegion(region: Region): u32 {
     }
   }
   if (lent != region.lentFrames) return C + 5;
+  if (lent != 0 && region.isFixed != 0) return C + 7;
   return bitmapTakenCount(region.bitmapAt) == region.usedBits ? 0 : C + 2;
 }
 

@@ -111,6 +111,16 @@ export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32
 }
 
 /**
+ * A carve-out: a region whose free frames are never lent, so that every run of it is there at once.
+ * Its handle, or cmaDeclare's errors.
+ */
+export function carveoutDeclare(basePfn: u32, frameCount: u32): i32 {
+  const handle = cmaDeclare(basePfn, frameCount, 0);
+  if (handle >= 0) Region.at(objectFind(handle, KIND_REGION)).isFixed = 1; // C7
+  return handle;
+}
+
+/**
  * Moves the frames from the buddy, or from those without bytes, to the region (C3). 0, EBUSY or
  * EAGAIN.
  */

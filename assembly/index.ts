@@ -38,7 +38,14 @@ export { pinRange, unpinRange } from "./pin";
 export { contigAlloc } from "./contig";
 export { compact, movablePin } from "./migrate";
 export { movableAlloc, movableAt, movableFree, movableUnpin } from "./movable";
-export { cmaAlloc, cmaDeclare, cmaLargestFree, cmaRegionAt, cmaRelease } from "./cma";
+export {
+  carveoutDeclare,
+  cmaAlloc,
+  cmaDeclare,
+  cmaLargestFree,
+  cmaRegionAt,
+  cmaRelease,
+} from "./cma";
 export {
   sgCopy,
   sgNentsForLen,

@@ -11,6 +11,7 @@
 //     pageblock-aligned and disjoint.
 // C5  lentFrames is the number of the region's frames whose state is MOVABLE.
 // C6  No frame of [lendPfn, basePfn + frameCount) is FREE: lending searches downward from there.
+// C7  A carve-out (isFixed) lends nothing: its lentFrames is 0.
 //
 // Linux puts free CMA frames into the buddy and takes them out again for each run. Here they stay
 // where they are, and a movable request borrows single frames from the region's end, so that an
@@ -37,6 +38,7 @@ export class Region {
   allocCount: u32; // successful allocations
   failCount: u32; // refused for want of room
   lendPfn: u32; // C6
+  isFixed: u32; // C7
 
   static at(payload: usize): Region {
     return changetype<Region>(payload);
@@ -82,7 +84,7 @@ export function regionLend(): u32 {
   for (let i: u32 = 0; i < header().regionCount; i++) {
     const payload = regionPayload(i);
     const region = Region.at(payload);
-    if (region.basePfn >= header().backedFrames) continue; // L4
+    if (region.basePfn >= header().backedFrames || region.isFixed != 0) continue; // L4, C7
     lockHard(payload);
     const pfn = lendFind(region);
     if (pfn != 0) {

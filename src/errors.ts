@@ -52,6 +52,7 @@ export const errno = {
   EOVERFLOW: 75,
   EALREADY: 114,
   ESTALE: 116,
+  EDQUOT: 122,
   ECANCELED: 125,
   EOWNERDEAD: 130,
 } as const;

@@ -53,7 +53,9 @@ export {
   waitAny,
 } from "./fence/wait.ts";
 export { type CountedFile, FdTable } from "./files/fd-table.ts";
-export { type AllocOptions, Heap } from "./heaps/heap.ts";
+export type { ExporterStats } from "./heaps/accounts.ts";
+export { type AllocOptions, Heap, type HeapInfo, type HeapRequest } from "./heaps/heap.ts";
+export { Owner, type OwnerOptions } from "./heaps/owner.ts";
 export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
 export { type DomainType, IommuDomain, type PhysRange } from "./iommu/iommu-domain.ts";
 export type { IotlbGather } from "./iommu/iotlb-gather.ts";

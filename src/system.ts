@@ -18,19 +18,24 @@ import { Device, type DeviceOptions } from "./device/device.ts";
 import { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
 import { AcquireContext } from "./dma-buf/ww-mutex.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "./errors.ts";
+import { fail, requireInteger } from "./errors.ts";
 import { Fence, type FenceOps, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
 import { Timeline } from "./fence/timeline.ts";
 import { FdTable } from "./files/fd-table.ts";
-import { createHeaps, type Heap } from "./heaps/heap.ts";
-import { CmaRegion } from "./mm/cma-region.ts";
+import { Accounts, type ExporterStats } from "./heaps/accounts.ts";
+import { cutAreas } from "./heaps/areas.ts";
+import { builtinHeaps } from "./heaps/builtin.ts";
+import type { Heap, HeapInfo } from "./heaps/heap.ts";
+import type { Owner, OwnerOptions } from "./heaps/owner.ts";
+import { HeapRegistry } from "./heaps/registry.ts";
+import type { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
 import { tableFromFrames, tableFromList, tableFromRange } from "./mm/sg-build.ts";
 import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
-import { FRAME_BYTES, formatBytes, GiB, NO_PFN, PAGEBLOCK_BYTES, pfnOf } from "./units.ts";
+import { FRAME_BYTES, NO_PFN } from "./units.ts";
 
 /** What a system is opened with. */
 export interface OpenOptions extends CoreOptions {
@@ -39,6 +44,11 @@ export interface OpenOptions extends CoreOptions {
    * order.
    */
   readonly cma?: Readonly<Record<string, number>>;
+  /**
+   * Carve-outs by name, likewise and below them: fixed areas that serve only the heap of that name
+   * and are never lent.
+   */
+  readonly carveout?: Readonly<Record<string, number>>;
 }
 
 /** What a fence may be made with. */
@@ -92,8 +102,9 @@ export class System {
   readonly stub: Fence = signaledFence();
   /** What a device sees as the address of byte 0. */
   readonly physicalBase: number;
-  readonly #regions: ReadonlyMap<string, CmaRegion>;
-  readonly #heaps: ReadonlyMap<string, Heap>;
+  readonly #areas: readonly CmaRegion[];
+  readonly #accounts: Accounts = new Accounts();
+  readonly #heaps: HeapRegistry = new HeapRegistry(this.#accounts);
   readonly #devices: Set<Device> = new Set();
   readonly #buffers: Map<number, DmaBuf> = new Map();
   #lastIno = 0;
@@ -105,13 +116,15 @@ export class System {
     this.core = core;
     this.physicalBase = options.physicalBase ?? 0;
     this.frames = new FramePool(core, this.physicalBase);
-    this.#regions = declareRegions(core, options.cma ?? {});
-    this.#heaps = createHeaps({
+    this.#areas = cutAreas(core, options.cma ?? {}, options.carveout ?? {});
+    const heaps = builtinHeaps({
       core,
       physicalBase: this.physicalBase,
-      regions: this.#regions,
+      areas: this.#areas,
+      regions: this.#areas.filter((area) => area.isReusable),
       export: (info) => this.export(info),
     });
+    for (const heap of heaps) this.#heaps.add(heap);
   }
 
   #requireOpen(operation: string): void {
@@ -131,29 +144,68 @@ export class System {
     return [...this.#devices].filter((device) => !device.isRemoved);
   }
 
-  /**
-   * The heap `system`, `auto`, or one with a region's name. ENOENT: the message lists the names.
-   */
+  /** The heap of a name: `system`, `auto`, an area's, or one that was added. ENOENT lists them. */
   heap(name: string): Heap {
     this.#requireOpen(`find heap ${name}`);
-    return (
-      this.#heaps.get(name) ??
-      fail("ENOENT", `find heap ${name}`, `the heaps are ${[...this.#heaps.keys()].join(", ")}`)
-    );
+    return this.#heaps.find(name);
   }
 
-  /** The CMA region of a name. ENOENT. */
+  /** All heaps: `system`, `auto`, one for each CMA region and carve-out, and those added. */
+  get heaps(): readonly Heap[] {
+    return this.#heaps.all;
+  }
+
+  /**
+   * Adds a heap of your own. EINVAL: no name, no alloc(), or the name is taken; EBUSY: there are
+   * 128 heaps.
+   */
+  addHeap(info: HeapInfo): Heap {
+    this.#requireOpen(`add heap ${info?.name}`);
+    return this.#heaps.add(info);
+  }
+
+  /**
+   * Somebody whom buffers are charged to: `heap.alloc(bytes, { owner })`. EINVAL: the name or the
+   * quota; EEXIST: there is one of this name.
+   */
+  owner(name: string, options: OwnerOptions = {}): Owner {
+    this.#requireOpen(`make owner ${name}`);
+    return this.#accounts.addOwner(name, options);
+  }
+
+  /** All owners, oldest first. */
+  get owners(): readonly Owner[] {
+    return this.#accounts.owners;
+  }
+
+  /** Who pays for a buffer; null: nobody does. */
+  ownerOf(buf: DmaBuf): Owner | null {
+    return this.#accounts.ownerOf(buf);
+  }
+
+  /** What the live buffers of an exporter, or a heap, amount to. Cost: O(1). */
+  exporterStats(exporterName: string): ExporterStats {
+    return this.#accounts.exporter(exporterName);
+  }
+
+  /** The same for every exporter that has buffers. */
+  get exporters(): readonly ExporterStats[] {
+    return this.#accounts.exporters;
+  }
+
+  /** The CMA region or carve-out of a name. ENOENT. */
   region(name: string): CmaRegion {
     this.#requireOpen(`find region ${name}`);
-    const names = [...this.#regions.keys()].join(", ") || "none";
+    const names = this.#areas.map((area) => area.name).join(", ") || "none";
     return (
-      this.#regions.get(name) ?? fail("ENOENT", `find region ${name}`, `the regions are ${names}`)
+      this.#areas.find((area) => area.name === name) ??
+      fail("ENOENT", `find region ${name}`, `the regions are ${names}`)
     );
   }
 
-  /** All CMA regions, in the order they were given. */
+  /** All CMA regions, then all carve-outs, in the order they were given. */
   get regions(): readonly CmaRegion[] {
-    return [...this.#regions.values()];
+    return this.#areas;
   }
 
   /**
@@ -163,13 +215,19 @@ export class System {
   export(info: ExportInfo): DmaBuf {
     this.#requireOpen("export a buffer");
     const buf = new DmaBuf(
-      { core: this.core, onReleased: (released) => this.#buffers.delete(released.ino) },
+      { core: this.core, onReleased: (released) => this.#forget(released) },
       this.#lastIno + 1,
       info,
     );
     this.#lastIno = buf.ino;
     this.#buffers.set(buf.ino, buf);
+    this.#accounts.exported(buf);
     return buf;
+  }
+
+  #forget(buf: DmaBuf): void {
+    this.#buffers.delete(buf.ino);
+    this.#accounts.released(buf);
   }
 
   /** Live buffers, oldest first. */
@@ -318,47 +376,6 @@ export class System {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** Cuts the regions from the top of memory. */
-function declareRegions(core: Core, cma: Readonly<Record<string, number>>): Map<string, CmaRegion> {
-  const regions = new Map<string, CmaRegion>();
-  let end = Math.floor(core.u8.length / PAGEBLOCK_BYTES) * PAGEBLOCK_BYTES;
-  for (const [name, bytes] of Object.entries(cma)) {
-    const operation = `make region ${name}`;
-    if (name === "system" || name === "auto")
-      fail("EINVAL", operation, "a heap has this name already");
-    requireInteger(bytes, "its size", PAGEBLOCK_BYTES, 4 * GiB, operation);
-    if (bytes % PAGEBLOCK_BYTES !== 0)
-      fail(
-        "EINVAL",
-        operation,
-        `its size must be a multiple of 4 MiB, and is ${formatBytes(bytes)}`,
-      );
-    if (bytes >= end)
-      fail(
-        "ENOMEM",
-        operation,
-        `${formatBytes(bytes)} do not fit into ${formatBytes(core.u8.length)} of memory`,
-      );
-    end -= bytes;
-    const result = core.exports.cmaDeclare(pfnOf(end), pfnOf(bytes), 0);
-    regions.set(
-      name,
-      new CmaRegion(
-        core,
-        name,
-        checked(result, operation, (code) => regionReason(code, bytes, core)),
-      ),
-    );
-  }
-  return regions;
-}
-
-function regionReason(code: ErrnoCode, bytes: number, core: Core): string {
-  if (code === "ENOSPC") return `a system has at most ${core.exports.MAX_REGIONS.value} regions`;
-  const memory = formatBytes(core.u8.length);
-  return `${formatBytes(bytes)} do not fit beside the map of ${memory} of memory`;
 }
 
 /**

@@ -1,179 +1,127 @@
 /**
- * Heap: a named source of buffers.
+ * Heap: a named source of buffers, and the arguments that every heap checks alike.
  *
- *     system   scattered frames, chosen at alloc: blocks of 1 MiB, 64 KiB, 4 KiB, as they come
- *     <region> one run of a CMA region, chosen at alloc
- *     auto     nothing at alloc; at the first use, what the devices attached then can all address
+ *     alloc(sizeBytes) ─► arguments ─► the owner is charged ─► info.alloc(request) ─► DmaBuf
  *
- * - HP1  Sizes are rounded up to whole frames for storage; the buffer keeps the rounded size, as
- *        Linux has it.
- * - HP2  A heap that cannot serve throws ENOMEM and holds nothing.
+ * - HP1  Sizes are rounded up to whole frames; the buffer keeps the rounded size, as Linux has it.
+ * - HP2  A heap that cannot serve throws ENOMEM and holds nothing; its owner is not charged.
  *
- * Compare the kernel's drivers/dma-buf/dma-heap.c.
+ * Compare dma_heap_buffer_alloc() in the kernel's drivers/dma-buf/dma-heap.c.
  *
  * @module
  */
 
-import type { Core } from "../core/core.ts";
-import type { DmaBuf } from "../dma-buf/dma-buf.ts";
-import { negotiate } from "../dma-buf/negotiate.ts";
-import type { ExportInfo } from "../dma-buf/ops.ts";
-import { checked, codeOf, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
-import type { CmaRegion } from "../mm/cma-region.ts";
-import {
-  ADDRESS_END,
-  addressOf,
-  FRAME_BYTES,
-  formatBytes,
-  framesOf,
-  GiB,
-  NO_PFN,
-  pfnOf,
-} from "../units.ts";
-import { HeapBuffer, type Place } from "./heap-buffer.ts";
+import { DmaBuf } from "../dma-buf/dma-buf.ts";
+import { fail } from "../errors.ts";
+import { FRAME_BYTES, formatBytes, framesOf, GiB } from "../units.ts";
+import type { Accounts } from "./accounts.ts";
+import type { Owner } from "./owner.ts";
 
 /** What a buffer is allocated with. */
 export interface AllocOptions {
   /** A label for people. */
   readonly name?: string;
+  /** Who is charged for it, until it is released. Default: nobody. */
+  readonly owner?: Owner;
+  /**
+   * The open flags that its descriptor will have, as `DMA_HEAP_IOCTL_ALLOC` takes them: an access
+   * mode (0, 1, 2) and O_CLOEXEC (0o2000000). Default 0. Checked here; they are the descriptor's.
+   */
+  readonly fdFlags?: number;
+  /** Linux knows none: 0, or EINVAL. */
+  readonly heapFlags?: number;
 }
 
-/** What heaps need from their system. */
-export interface HeapContext {
-  readonly core: Core;
-  readonly physicalBase: number;
-  readonly regions: ReadonlyMap<string, CmaRegion>;
-  export(info: ExportInfo): DmaBuf;
+/** What a heap is asked for, with everything checked. */
+export interface HeapRequest {
+  /** The heap's name: what its buffers are exported under. */
+  readonly heapName: string;
+  /** Bytes, in whole frames, less than 4 GiB. */
+  readonly sizeBytes: number;
+  /** The label for the buffer; undefined: it gets one of its own. */
+  readonly name: string | undefined;
 }
 
-const MAX_ALIGN_ORDER = 8; // CONFIG_CMA_ALIGNMENT: 1 MiB
+/** A heap as its maker describes it. */
+export interface HeapInfo {
+  /** Unique among the heaps of a system. */
+  readonly name: string;
+  /**
+   * Makes a buffer, all zero, of at least `request.sizeBytes` bytes, by `system.export()`. Throws
+   * ENOMEM and holds nothing when it cannot.
+   */
+  alloc(request: HeapRequest): DmaBuf;
+}
+
+const MAX_BYTES: number = 4 * GiB - FRAME_BYTES;
+const O_ACCMODE = 3;
+const O_CLOEXEC = 0o2000000;
+/** Flags that a descriptor may be asked for with: none, each access mode, and the same on exec. */
+const FD_FLAGS: ReadonlySet<number> = new Set(
+  [0, O_CLOEXEC].flatMap((cloexec) =>
+    Array.from({ length: O_ACCMODE + 1 }, (_, mode) => cloexec + mode),
+  ),
+);
 
 /** A heap of a system. Found by `system.heap(name)`. */
 export class Heap {
   readonly name: string;
-  readonly #context: HeapContext;
-  readonly #place: Place;
-  readonly #isLate: boolean;
+  readonly #info: HeapInfo;
+  readonly #accounts: Accounts;
 
-  /** @internal `isLate`: storage is chosen at the first use, not at alloc. */
-  constructor(context: HeapContext, name: string, place: Place, isLate: boolean) {
-    this.#context = context;
-    this.name = name;
-    this.#place = place;
-    this.#isLate = isLate;
+  /** @internal */
+  constructor(info: HeapInfo, accounts: Accounts) {
+    this.name = info.name;
+    this.#info = info;
+    this.#accounts = accounts;
   }
 
   /**
-   * A buffer of `sizeBytes` bytes, rounded up to whole frames (HP1), all zero. EINVAL: size 0;
-   * ENOMEM (HP2).
+   * A buffer of `sizeBytes` bytes, rounded up to whole frames (HP1), all zero. A bigint is a size
+   * of 64 bits, which wraps when it is rounded up. EINVAL: the size is 0 or no whole number, a flag
+   * that Linux does not know, an owner of another system; EDQUOT: the owner's quota; ENOMEM (HP2).
    */
-  alloc(sizeBytes: number, { name }: AllocOptions = {}): DmaBuf {
-    requireInteger(
-      sizeBytes,
-      "sizeBytes",
-      1,
-      4 * GiB - FRAME_BYTES,
-      `allocate from heap ${this.name}`,
-    );
-    const { core, physicalBase } = this.#context;
-    const ops = new HeapBuffer(core, physicalBase, this.#place);
-    const rounded = framesOf(sizeBytes) * FRAME_BYTES;
-    const buf = this.#context.export({
-      ops,
-      sizeBytes: rounded,
-      exporterName: this.name,
-      ...(name === undefined ? {} : { name }),
-    });
-    if (this.#isLate) return buf;
+  alloc(sizeBytes: number | bigint, options: AllocOptions = {}): DmaBuf {
+    const { name, owner, fdFlags = 0, heapFlags = 0 } = options;
+    const operation = `allocate ${String(sizeBytes)} bytes from heap ${this.name}`;
+    if (!FD_FLAGS.has(fdFlags))
+      fail("EINVAL", operation, `fdFlags ${fdFlags} are not an access mode and O_CLOEXEC`);
+    if (heapFlags !== 0) fail("EINVAL", operation, `heapFlags must be 0, and are ${heapFlags}`);
+    const rounded = roundedSize(sizeBytes, operation);
+    if (rounded > MAX_BYTES)
+      fail("ENOMEM", operation, `a buffer holds at most ${formatBytes(MAX_BYTES)}`);
+
+    const request: HeapRequest = { heapName: this.name, sizeBytes: rounded, name };
+    if (owner === undefined) return this.#make(request, operation);
+    if (!this.#accounts.has(owner) && !owner.isRemoved)
+      fail("EINVAL", operation, `owner ${owner.name} is of another system`);
+    owner.charge(rounded, operation);
     try {
-      ops.decide(buf);
+      const buf = this.#make(request, operation);
+      this.#accounts.settle(buf, owner, rounded);
+      return buf;
     } catch (error) {
-      buf.put();
+      owner.uncharge(rounded);
       throw error;
     }
+  }
+
+  #make(request: HeapRequest, operation: string): DmaBuf {
+    const buf = this.#info.alloc(request);
+    if (!(buf instanceof DmaBuf)) fail("ENOMEM", operation, "the heap gave no buffer");
+    if (this.#accounts.ownerOf(buf) !== null)
+      fail("EINVAL", operation, "the heap gave a buffer that it gave before");
     return buf;
   }
 }
 
-/**
- * The heaps that every system has: `system`, `auto`, and one per CMA region under the region's
- * name.
- */
-export function createHeaps(context: HeapContext): Map<string, Heap> {
-  const heaps = new Map<string, Heap>();
-  heaps.set(
-    "system",
-    new Heap(context, "system", (buf) => placeScattered(context, buf, ADDRESS_END), false),
-  );
-  heaps.set("auto", new Heap(context, "auto", (buf) => placeForAttached(context, buf), true));
-  for (const region of context.regions.values()) {
-    heaps.set(
-      region.name,
-      new Heap(context, region.name, (buf) => placeInRegion(context, buf, region), false),
-    );
-  }
-  return heaps;
-}
-
-/** The storage that all attached devices can use. */
-function placeForAttached(context: HeapContext, buf: DmaBuf): number {
-  const devices = buf.attachments.map(({ device }) => device);
-  const { storage } = negotiate(devices, buf.sizeBytes);
-  if (storage === null)
-    return fail("EINVAL", `place ${buf.name}`, "the attached devices have no storage in common");
-  if (storage.kind === "scattered") return placeScattered(context, buf, storage.addressEnd);
-  return placeContiguous(context, buf, storage.addressEnd);
-}
-
-function placeScattered(
-  { core, physicalBase }: HeapContext,
-  buf: DmaBuf,
-  addressEnd: number,
-): number {
-  const pfnEnd = addressEnd >= ADDRESS_END ? NO_PFN : Math.max(0, pfnOf(addressEnd - physicalBase));
-  const result = core.exports.storageAllocBlocks(framesOf(buf.sizeBytes), pfnEnd);
-  return checked(result, `place ${buf.name}`, (code) => scatteredReason(code, buf));
-}
-
-function scatteredReason(code: ErrnoCode, buf: DmaBuf): string {
-  if (code === "EAGAIN") return "another thread holds the allocator; try again";
-  return `fewer than ${framesOf(buf.sizeBytes)} frames are free where all its devices reach`;
-}
-
-/** The first region below `addressEnd` that has a run long enough. */
-function placeContiguous(context: HeapContext, buf: DmaBuf, addressEnd: number): number {
-  const refusals: string[] = [];
-  for (const region of context.regions.values()) {
-    const regionEnd = context.physicalBase + addressOf(region.basePfn + region.frameCount);
-    if (regionEnd > addressEnd) {
-      refusals.push(`region ${region.name} reaches beyond what a device can address`);
-      continue;
-    }
-    const handle = regionAlloc(context, buf, region);
-    if (handle >= 0) return handle;
-    refusals.push(`region ${region.name}: ${region.explain(codeOf(handle))}`);
-  }
-  const reason =
-    refusals.length > 0
-      ? refusals.join("; ")
-      : "the system has no CMA region; open it with cma: { default: bytes }";
-  return fail(
-    "ENOMEM",
-    `place ${buf.name}`,
-    `a device needs ${formatBytes(buf.sizeBytes)} in one run, and ${reason}`,
-  );
-}
-
-function placeInRegion(context: HeapContext, buf: DmaBuf, region: CmaRegion): number {
-  return checked(regionAlloc(context, buf, region), `place ${buf.name}`, (code) =>
-    region.explain(code),
-  );
-}
-
-/** A run aligned to its size, up to 1 MiB. The table's handle, or a negative errno. */
-function regionAlloc({ core }: HeapContext, buf: DmaBuf, region: CmaRegion): number {
-  const frames = framesOf(buf.sizeBytes);
-  if (frames > region.frameCount) return -errno.ENOMEM;
-  const alignOrder = Math.min(Math.ceil(Math.log2(frames)), MAX_ALIGN_ORDER);
-  return core.exports.storageAllocRegion(region.handle, frames, alignOrder);
+/** Bytes of the frames that hold `sizeBytes` bytes (HP1). EINVAL: 0, or no whole number. */
+function roundedSize(sizeBytes: number | bigint, operation: string): number {
+  const rounded =
+    typeof sizeBytes === "bigint"
+      ? Number(BigInt.asUintN(64, ((sizeBytes + 4095n) / 4096n) * 4096n))
+      : framesOf(sizeBytes) * FRAME_BYTES;
+  if (sizeBytes >= 0 && rounded > 0 && (rounded > MAX_BYTES || Number.isInteger(Number(sizeBytes))))
+    return rounded;
+  return fail("EINVAL", operation, "the size must be a whole number of bytes, 1 or more");
 }

@@ -19,6 +19,7 @@ const LENT_FRAMES = 6;
 const USED_BITS = 7;
 const ALLOC_COUNT = 8;
 const FAIL_COUNT = 9;
+const IS_FIXED = 11;
 
 // A frame's word (assembly/page.ts): its state in the low digits, its pins in the high ones.
 const STATES = 16;
@@ -39,7 +40,8 @@ export interface CmaStats {
 }
 
 /**
- * A contiguous region. Made by `open({ cma: { name: bytes } })`, found by `system.region(name)`.
+ * A contiguous region. Made by `open({ cma: { name: bytes } })`, or as a carve-out by
+ * `open({ carveout: { name: bytes } })`; found by `system.region(name)`.
  */
 export class CmaRegion {
   readonly name: string;
@@ -48,6 +50,8 @@ export class CmaRegion {
   /** The first frame. */
   readonly basePfn: number;
   readonly frameCount: number;
+  /** Whether movable memory borrows its free frames. Not those of a carve-out. */
+  readonly isReusable: boolean;
   readonly #core: Core;
 
   /** @internal */
@@ -57,6 +61,7 @@ export class CmaRegion {
     this.handle = handle;
     this.basePfn = this.#field(BASE_PFN);
     this.frameCount = this.#field(FRAME_COUNT);
+    this.isReusable = this.#field(IS_FIXED) === 0;
   }
 
   #field(index: number): number {

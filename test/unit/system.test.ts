@@ -66,12 +66,6 @@ describe.each(eachCore)("system on the $name core", (build) => {
     expect(expectError("ENOENT", () => system.region("vram"))).toContain("camera, codec");
   });
 
-  test.each([0, -1, 1.5, Number.NaN, 2 ** 33])("a heap refuses %s bytes", (bytes) => {
-    const system = build.system({ memoryBytes: 8 * MiB });
-    for (const heap of ["system", "auto"])
-      expectRefusal(system, "EINVAL", () => system.heap(heap).alloc(bytes));
-  });
-
   test("a heap without room says ENOMEM and holds nothing", () => {
     const system = build.system({ memoryBytes: 16 * MiB, cma: { default: 4 * MiB } });
     expectRefusal(system, "ENOMEM", () => system.heap("system").alloc(15 * MiB));

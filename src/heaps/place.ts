@@ -1,0 +1,96 @@
+/**
+ * Places: where a buffer's frames come from, as tables that own them.
+ *
+ *     scattered   blocks of 1 MiB, 64 KiB and 4 KiB, as the buddy has them; no larger again once a
+ *                 size failed
+ *     in a region one run, first fit, aligned to its size up to 1 MiB in a CMA region
+ *
+ * Compare the kernel's drivers/dma-buf/heaps/system_heap.c and cma_heap.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import { negotiate } from "../dma-buf/negotiate.ts";
+import { checked, codeOf, type ErrnoCode, errno, fail } from "../errors.ts";
+import type { CmaRegion } from "../mm/cma-region.ts";
+import { ADDRESS_END, addressOf, formatBytes, framesOf, NO_PFN, pfnOf } from "../units.ts";
+
+/** Where frames are. */
+export interface Places {
+  readonly core: Core;
+  readonly physicalBase: number;
+  /** CMA regions, in the order they were given. Carve-outs serve only who asks for them. */
+  readonly regions: readonly CmaRegion[];
+}
+
+const MAX_ALIGN_ORDER = 8; // CONFIG_CMA_ALIGNMENT: 1 MiB
+
+/** The storage that all attached devices can use. */
+export function placeForAttached(places: Places, buf: DmaBuf): number {
+  const devices = buf.attachments.map(({ device }) => device);
+  const { storage } = negotiate(devices, buf.sizeBytes);
+  if (storage === null)
+    return fail("EINVAL", `place ${buf.name}`, "the attached devices have no storage in common");
+  if (storage.kind === "scattered") return placeScattered(places, buf, storage.addressEnd);
+  return placeContiguous(places, buf, storage.addressEnd);
+}
+
+/** Blocks below `addressEnd`. ENOMEM, EAGAIN. */
+export function placeScattered(
+  { core, physicalBase }: Places,
+  buf: DmaBuf,
+  addressEnd: number = ADDRESS_END,
+): number {
+  const pfnEnd = addressEnd >= ADDRESS_END ? NO_PFN : Math.max(0, pfnOf(addressEnd - physicalBase));
+  const result = core.exports.storageAllocBlocks(framesOf(buf.sizeBytes), pfnEnd);
+  return checked(result, `place ${buf.name}`, (code) => scatteredReason(code, buf));
+}
+
+function scatteredReason(code: ErrnoCode, buf: DmaBuf): string {
+  if (code === "EAGAIN") return "another thread holds the allocator; try again";
+  return `fewer than ${framesOf(buf.sizeBytes)} frames are free where all its devices reach`;
+}
+
+/** The first region below `addressEnd` that has a run long enough. */
+function placeContiguous(places: Places, buf: DmaBuf, addressEnd: number): number {
+  const refusals: string[] = [];
+  for (const region of places.regions) {
+    const regionEnd = places.physicalBase + addressOf(region.basePfn + region.frameCount);
+    if (regionEnd > addressEnd) {
+      refusals.push(`region ${region.name} reaches beyond what a device can address`);
+      continue;
+    }
+    const handle = regionAlloc(places.core, buf, region);
+    if (handle >= 0) return handle;
+    refusals.push(`region ${region.name}: ${region.explain(codeOf(handle))}`);
+  }
+  const reason =
+    refusals.length > 0
+      ? refusals.join("; ")
+      : "the system has no CMA region; open it with cma: { default: bytes }";
+  return fail(
+    "ENOMEM",
+    `place ${buf.name}`,
+    `a device needs ${formatBytes(buf.sizeBytes)} in one run, and ${reason}`,
+  );
+}
+
+/** One run of a region or carve-out. ENOMEM, EAGAIN; EBUSY: pinned frames are in the way. */
+export function placeInRegion(places: Places, buf: DmaBuf, region: CmaRegion): number {
+  const result = regionAlloc(places.core, buf, region);
+  return checked(result, `place ${buf.name}`, (code) => region.explain(code));
+}
+
+/** The table's handle, or a negative errno. A carve-out packs its runs, and aligns none. */
+function regionAlloc(core: Core, buf: DmaBuf, region: CmaRegion): number {
+  const frames = framesOf(buf.sizeBytes);
+  if (frames > region.frameCount) return -errno.ENOMEM;
+  const alignOrder = region.isReusable ? Math.ceil(Math.log2(frames)) : 0;
+  return core.exports.storageAllocRegion(
+    region.handle,
+    frames,
+    Math.min(alignOrder, MAX_ALIGN_ORDER),
+  );
+}
