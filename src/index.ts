@@ -3,6 +3,7 @@
  *
  * @module
  */
+export type { Clock, WaitDone, WaitOptions } from "./clock.ts";
 export type { CoreOptions, MemoryBytes } from "./core/core.ts";
 export type { Misuse, OnMisuse } from "./core/misuse.ts";
 export type { CoreSource } from "./core/module.ts";
@@ -30,6 +31,7 @@ export {
 } from "./dma-buf/negotiate.ts";
 export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
 export { Resv, type ResvEntry, type ResvUsage, resvUsages, usageFor } from "./dma-buf/resv.ts";
+export type { SyncAccess } from "./dma-buf/sync-files.ts";
 export { AcquireContext, type LockOptions, WwMutex } from "./dma-buf/ww-mutex.ts";
 export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
 export { Fence, type FenceCallback, type FenceOps, signaledFence } from "./fence/fence.ts";
@@ -41,18 +43,37 @@ export {
 } from "./fence/fence-array.ts";
 export { containedFence, FenceChain, findSeqno, walkChain } from "./fence/fence-chain.ts";
 export { isLater, isSeqnoLater, laterFence, type Seqno } from "./fence/order.ts";
+export { SwSync } from "./fence/sw-sync.ts";
+export { type SyncFenceInfo, SyncFile, type SyncFileInfo } from "./fence/sync-file.ts";
 export { Timeline } from "./fence/timeline.ts";
 export { latestOfEachContext, mergeFences, unwrapFence } from "./fence/unwrap.ts";
+export { startWait, startWaitAll, startWaitAny, waitAny } from "./fence/wait.ts";
+export { type FdOptions, FdTable } from "./files/fd-table.ts";
 export {
-  type Clock,
-  startWait,
-  startWaitAll,
-  startWaitAny,
-  type WaitDone,
-  type WaitOptions,
-  waitAny,
-} from "./fence/wait.ts";
-export { type CountedFile, FdTable } from "./files/fd-table.ts";
+  type CountedFile,
+  O_ACCMODE,
+  O_APPEND,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+  type OpenFile,
+  ReferencedFile,
+} from "./files/open-file.ts";
+export {
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLNVAL,
+  POLLOUT,
+  POLLPRI,
+  type PollableFile,
+  type PollEntry,
+  pollNow,
+  startPoll,
+  WaitQueue,
+} from "./files/poll.ts";
 export type { ExporterStats } from "./heaps/accounts.ts";
 export { type AllocOptions, Heap, type HeapInfo, type HeapRequest } from "./heaps/heap.ts";
 export { Owner, type OwnerOptions } from "./heaps/owner.ts";

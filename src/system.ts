@@ -22,6 +22,7 @@ import { fail, requireInteger } from "./errors.ts";
 import { Fence, type FenceOps, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
+import { SwSync } from "./fence/sw-sync.ts";
 import { Timeline } from "./fence/timeline.ts";
 import { FdTable } from "./files/fd-table.ts";
 import { Accounts, type ExporterStats } from "./heaps/accounts.ts";
@@ -239,6 +240,12 @@ export class System {
   timeline(name: string): Timeline {
     this.#requireOpen("create a timeline");
     return new Timeline(this.core, name);
+  }
+
+  /** A timeline that its user moves, as the kernel's sw_sync file; the caller owns a reference. */
+  swSync(name: string): SwSync {
+    this.#requireOpen("create a sw_sync timeline");
+    return new SwSync(this.core, name);
   }
 
   /** A fence, of its own context unless one is given. EINVAL: the seqno. */

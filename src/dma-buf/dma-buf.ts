@@ -21,18 +21,24 @@
  * @module
  */
 
+import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
 import { cpuWrites, type Direction, directionNumber } from "../direction.ts";
 import { fail } from "../errors.ts";
 import { requireSignaled } from "../fence/fence.ts";
-import type { WaitOptions } from "../fence/wait.ts";
-import type { CountedFile } from "../files/fd-table.ts";
+
+import type { SyncFile } from "../fence/sync-file.ts";
+import { requireName } from "../files/name.ts";
+import { O_ACCMODE, O_NONBLOCK, O_RDWR, type OpenFile } from "../files/open-file.ts";
+import { type PollableFile, pollFile, type WaitQueue } from "../files/poll.ts";
 import type { SgTable } from "../mm/sg-table.ts";
 import { Attachment } from "./attachment.ts";
 import { CpuMapping } from "./cpu-mapping.ts";
 import type { DmaBufOps, ExportInfo } from "./ops.ts";
+import { BufferPoll } from "./poll.ts";
 import { Resv, usageFor } from "./resv.ts";
+import { exportSyncFile, importSyncFile, type SyncAccess } from "./sync-files.ts";
 
 /** What a buffer needs from its system. */
 export interface BufferOwner {
@@ -42,19 +48,21 @@ export interface BufferOwner {
 }
 
 /** A buffer that devices share. Made by a heap's alloc() or by `system.export()`. */
-export class DmaBuf implements CountedFile {
+export class DmaBuf implements OpenFile, PollableFile {
   /** Unique in its system, from 1. */
   readonly ino: number;
   readonly sizeBytes: number;
   readonly exporterName: string;
   /** Which operations are under way. */
   readonly resv: Resv;
-  /** A label for people. */
-  name: string;
+  /** Access mode and status flags of the buffer's file (`O_…`). */
+  fileFlags: number;
   readonly #owner: BufferOwner;
   readonly #ops: DmaBufOps;
   readonly #attachments: Set<Attachment> = new Set();
   #refCount = 1;
+  #label: string | null;
+  #poll: BufferPoll | null = null;
 
   /** @internal */
   constructor(owner: BufferOwner, ino: number, info: ExportInfo) {
@@ -65,7 +73,25 @@ export class DmaBuf implements CountedFile {
     this.ino = ino;
     this.sizeBytes = info.sizeBytes;
     this.exporterName = info.exporterName;
-    this.name = info.name ?? `${info.exporterName}:${ino}`;
+    this.#label = info.name ?? null;
+    this.fileFlags = (info.flags ?? O_RDWR) & (O_ACCMODE + O_NONBLOCK);
+  }
+
+  /** What setName() said last; null before. */
+  get label(): string | null {
+    return this.#label;
+  }
+
+  /** The label, or exporter and number: for people. */
+  get name(): string {
+    return this.#label ?? `${this.exporterName}:${this.ino}`;
+  }
+
+  /** Labels the buffer. EINVAL: more than 31 bytes of UTF-8. */
+  setName(label: string): void {
+    this.#requireLive(`name ${this.name}`);
+    requireName(label, `name ${this.name}`);
+    this.#label = label;
   }
 
   get description(): string {
@@ -199,17 +225,50 @@ export class DmaBuf implements CountedFile {
     return whence === "end" ? this.sizeBytes : 0;
   }
 
+  /** What an access that begins now must wait for, as a sync file. EINVAL: the access. */
+  exportSyncFile(access: SyncAccess): SyncFile {
+    this.#requireLive(`export a sync file of ${this.name}`);
+    return exportSyncFile(this.resv, access, this.name);
+  }
+
+  /** Adds a sync file's fences as accesses under way. EINVAL; EAGAIN: `resv` is locked. */
+  importSyncFile(file: SyncFile, access: SyncAccess): void {
+    this.#requireLive(`import a sync file into ${this.name}`);
+    importSyncFile(this.resv, file, access, this.name);
+  }
+
+  #polling(): BufferPoll {
+    this.#requireLive(`poll ${this.name}`);
+    this.#poll ??= new BufferPoll(this);
+    return this.#poll;
+  }
+
+  get pollQueue(): WaitQueue {
+    return this.#polling().queue;
+  }
+
+  /** Which of POLLIN (nobody writes) and POLLOUT (nobody reads or writes) are ready now. */
+  poll(events: number): number {
+    return this.#polling().poll(events);
+  }
+
+  /** Resolves with those of `events` that are ready, as soon as one is. ETIME, EINTR. */
+  pollAsync(events: number, options: WaitOptions = {}): Promise<number> {
+    return pollFile(this, events, options);
+  }
+
   [Symbol.dispose](): void {
     this.put();
   }
 }
 
-function checkExport({ ops, sizeBytes, exporterName }: ExportInfo): void {
+function checkExport({ ops, sizeBytes, exporterName, name }: ExportInfo): void {
   const operation = "export a buffer";
   for (const name of ["map", "unmap", "release"] as const) {
     if (typeof ops?.[name] !== "function")
       fail("EINVAL", operation, `the exporter's ops lack ${name}()`);
   }
+  if (name !== undefined) requireName(name, operation);
   if (typeof exporterName !== "string" || exporterName === "")
     fail("EINVAL", operation, "the exporter needs a name");
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0)

@@ -54,6 +54,8 @@ export interface ExportInfo {
   readonly sizeBytes: number;
   /** Who exports it, for people and statistics. */
   readonly exporterName: string;
-  /** A label for people; may be changed later. */
+  /** A label for people, at most 31 bytes; may be changed later. */
   readonly name?: string;
+  /** How the buffer's file is opened: access mode and O_NONBLOCK. Default O_RDWR. */
+  readonly flags?: number;
 }

@@ -17,12 +17,13 @@
  * @module
  */
 
+import { type WaitDone, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
-import { Fence, waitError } from "../fence/fence.ts";
+import { Fence } from "../fence/fence.ts";
 import { isLater } from "../fence/order.ts";
 import { arrayOf } from "../fence/unwrap.ts";
-import { startWaitAll, type WaitDone, type WaitOptions } from "../fence/wait.ts";
+import { startWaitAll } from "../fence/wait.ts";
 import { WwMutex } from "./ww-mutex.ts";
 
 /** What an operation does with the buffer. */

@@ -37,6 +37,8 @@ export interface FenceArrayOptions {
 /** Several fences as one. Made by `system.fenceArray()`. */
 export class FenceArray extends Fence {
   static readonly #ops: FenceOps = {
+    driverName: "dma_fence_array",
+    timelineName: "unbound",
     enableSignaling: (fence) => (fence as FenceArray).#hook(),
     signaled: (fence) => (fence as FenceArray).#isDone(),
     setDeadline: (fence, atMs) => {

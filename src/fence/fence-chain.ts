@@ -22,6 +22,8 @@ import { Fence, type FenceOps } from "./fence.ts";
 /** A point of a timeline. Made by `system.fenceChain()`. */
 export class FenceChain extends Fence {
   static readonly #ops: FenceOps = {
+    driverName: "dma_fence_chain",
+    timelineName: "unbound",
     hasWideSeqno: true,
     enableSignaling: (fence) => (fence as FenceChain).#hook(),
     signaled: (fence) => isChainSignaled(fence as FenceChain),

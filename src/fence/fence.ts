@@ -16,9 +16,10 @@
  * @module
  */
 
+import { type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { checked, codeOf, DmaBufError, type ErrnoCode, errno, fail } from "../errors.ts";
-import { startWait, type WaitOptions } from "./wait.ts";
+import { startWait } from "./wait.ts";
 
 /** Called once when a fence signals. */
 export type FenceCallback = (fence: Fence) => void;
@@ -38,6 +39,10 @@ export interface FenceOps {
   readonly setDeadline?: (fence: Fence, atMs: number) => void;
   /** Whether seqnos have 64 bits and never wrap; 32 bits, if it is not given. */
   readonly hasWideSeqno?: boolean;
+  /** Who drives the fences, as a sync file shows it; "dmabuf", if it is not given. */
+  readonly driverName?: string;
+  /** Which queue they are of; the fence's name, if it is not given. */
+  readonly timelineName?: string;
 }
 
 /** No record in shared memory (F4). */
@@ -96,6 +101,16 @@ export class Fence {
   /** Whether its seqno has 64 bits; one of 32 bits wraps. */
   get hasWideSeqno(): boolean {
     return this.#ops?.hasWideSeqno === true;
+  }
+
+  /** Who drives it: the kernel's get_driver_name(). */
+  get driverName(): string {
+    return this.#ops?.driverName ?? "dmabuf";
+  }
+
+  /** The queue that it is of: the kernel's get_timeline_name(). */
+  get timelineName(): string {
+    return this.#ops?.timelineName ?? this.name;
   }
 
   /** Whether it has signaled. Asks the ops of a pending fence, which may signal it now. */
@@ -273,16 +288,12 @@ function runReported(callback: FenceCallback, fence: Fence): void {
   }
 }
 
-/** The error of a wait that ended with `left`: ETIME, or EINTR. */
-export function waitError(left: number, operation: string, options: WaitOptions): DmaBufError {
-  return left === 0
-    ? new DmaBufError("ETIME", operation, `it is pending after ${options.timeoutMs} ms`)
-    : new DmaBufError("EINTR", operation, "the wait was aborted");
-}
+/** The names of a fence that nobody drives. */
+const stubOps: FenceOps = { driverName: "stub", timelineName: "stub" };
 
 /** A fence that signaled at `timestampMs`, of context 0: dma_fence_allocate_private_stub(). */
 export function signaledFence(timestampMs: number = performance.now()): Fence {
-  const fence = new Fence(null, 0, 0, "signaled");
+  const fence = new Fence(null, 0, 0, "signaled", stubOps);
   fence.signal(null, timestampMs);
   return fence;
 }

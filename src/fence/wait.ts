@@ -15,46 +15,13 @@
  * @module
  */
 
-import { errno, fail } from "../errors.ts";
-import { type Fence, waitError } from "./fence.ts";
-
-/** Time for waits. */
-export interface Clock {
-  now(): number;
-  /** Calls `run` when `delay` units have passed; what it returns cancels that. */
-  after(delay: number, run: () => void): () => void;
-}
-
-/** How to wait: a time limit, and the AbortSignal that interrupts. */
-export interface WaitOptions {
-  /** Milliseconds, or units of `clock`; without it the wait has no limit. */
-  readonly timeoutMs?: number;
-  /** Ends the wait with EINTR. */
-  readonly signal?: AbortSignal;
-  /** What measures `timeoutMs`; the host's timers if it is not given. */
-  readonly clock?: Clock;
-}
-
-/**
- * How a wait ended: above 0, it signaled and this much of the timeout is left (1 of a timeout of
- * 0); 0, the time ran out; -4 (EINTR), it was aborted.
- */
-export type WaitDone = (left: number) => void;
-
-/** The longest delay that the host's timers take. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
-
-const hostClock: Clock = {
-  now: () => performance.now(),
-  after: (delay, run) => {
-    const timer = setTimeout(run, Math.min(delay, TIMER_MAX_MS));
-    return () => clearTimeout(timer);
-  },
-};
+import { armWait, requireTimeout, type WaitDone, type WaitOptions, waitError } from "../clock.ts";
+import { fail } from "../errors.ts";
+import type { Fence } from "./fence.ts";
 
 /** Waits for one fence without a promise. EINVAL: the timeout is negative. */
 export function startWait(fence: Fence, options: WaitOptions, done: WaitDone): void {
-  const timeout = timeoutOf(options, `wait for ${fence.name}`);
+  const timeout = requireTimeout(options, `wait for ${fence.name}`);
   if (isOver(fence)) done(timeout || 1);
   else arm([fence], options, timeout, done);
 }
@@ -68,7 +35,7 @@ export function startWaitAny(
   options: WaitOptions,
   done: (left: number, index: number) => void,
 ): void {
-  const timeout = timeoutOf(options, "wait for any fence");
+  const timeout = requireTimeout(options, "wait for any fence");
   if (fences.length === 0) fail("EINVAL", "wait for any fence", "there are none to wait for");
   if (timeout === 0) {
     const signaled = fences.findIndex((fence) => fence.isSignaled);
@@ -92,7 +59,7 @@ export function startWaitAll(
   done: WaitDone,
   index = 0,
 ): void {
-  const timeout = timeoutOf(options, "wait for all fences");
+  const timeout = requireTimeout(options, "wait for all fences");
   const fence = fences[index];
   if (fence === undefined) {
     done(timeout || 1);
@@ -119,12 +86,6 @@ export function waitAny(fences: readonly Fence[], options: WaitOptions = {}): Pr
   });
 }
 
-function timeoutOf({ timeoutMs }: WaitOptions, operation: string): number {
-  const timeout = timeoutMs ?? Number.POSITIVE_INFINITY;
-  if (timeout >= 0) return timeout;
-  return fail("EINVAL", operation, `the timeout must not be negative, and is ${timeoutMs}`);
-}
-
 /** Whether a fence has signaled, when it was told that somebody waits and then asked. */
 function isOver(fence: Fence): boolean {
   return !fence.enableSignaling() || fence.isSignaled;
@@ -133,25 +94,15 @@ function isOver(fence: Fence): boolean {
 /** Waits for the first of fences that are all pending. */
 function arm(
   fences: readonly Fence[],
-  { signal, clock = hostClock }: WaitOptions,
+  options: WaitOptions,
   timeout: number,
   done: WaitDone,
 ): void {
-  if (signal?.aborted || timeout === 0) {
-    done(signal?.aborted ? -errno.EINTR : 0); // FW2
-    return;
-  }
-  const startedAt = clock.now();
-  let cancelTimer: (() => void) | null = null;
-  const finish = (left: number): void => {
-    for (const fence of fences) fence.removeCallback(onSignaled); // FW1
-    signal?.removeEventListener("abort", onAbort);
-    cancelTimer?.();
-    done(left);
+  const subscribe = (wake: () => void): (() => void) => {
+    for (const fence of fences) fence.addCallback(wake);
+    return () => {
+      for (const fence of fences) fence.removeCallback(wake); // FW1
+    };
   };
-  const onSignaled = (): void => finish(Math.max(1, timeout - (clock.now() - startedAt)));
-  const onAbort = (): void => finish(-errno.EINTR);
-  if (timeout !== Number.POSITIVE_INFINITY) cancelTimer = clock.after(timeout, () => finish(0));
-  signal?.addEventListener("abort", onAbort);
-  for (const fence of fences) fence.addCallback(onSignaled);
+  armWait(options, timeout, subscribe, done);
 }

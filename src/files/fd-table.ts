@@ -1,59 +1,82 @@
 /**
  * File descriptors: small numbers that hold references, lowest free number first.
  *
- * - FD1  A slot holds one reference; install() moves the caller's into it, close() puts it.
- * - FD2  The number handed out is the lowest that is free.
+ *     parent  0 ──► camera frame        fork()   the same numbers, one reference more each
+ *             1 ──► log, close-on-exec  exec()   closes what is marked
+ *             2 ──► sync file           pass()   another table gets the file under its own number
  *
- * Compare fs/file.c and dma_buf_fd() in the kernel's drivers/dma-buf/dma-buf.c.
+ * - FD1  A slot holds one reference; install() moves the caller's into it, close() puts it.
+ * - FD2  The number handed out is the lowest that is free: bits say which are taken, and every word
+ *        of bits before the first one to look at is full.
+ * - FD3  Close-on-exec belongs to the number, not to the file.
+ *
+ * Compare fs/file.c, dma_buf_fd() in drivers/dma-buf/dma-buf.c and receive_fd() in the kernel.
  *
  * @module
  */
 
 import { fail, requireInteger } from "../errors.ts";
+import type { CountedFile } from "./open-file.ts";
 
-/** What a descriptor can refer to: something counted. */
-export interface CountedFile {
-  /** For messages: "dma-buf frame 0". */
-  readonly description: string;
-  get(): void;
-  put(): void;
+const WORD_BITS = 32;
+const FDS_MAX = 2 ** 20;
+
+/** How a descriptor is made. */
+export interface FdOptions {
+  /** Closed by exec() (FD3). Default false. */
+  readonly closeOnExec?: boolean;
+  /** The lowest number that will do. Default 0. */
+  readonly min?: number;
+}
+
+interface Slot<File> {
+  readonly file: File;
+  isCloseOnExec: boolean;
 }
 
 /** A table of descriptors, as a process has one. */
-export class FdTable<File extends CountedFile> {
-  readonly #slots: (File | null)[] = [];
-  readonly #limit: number;
+export class FdTable<File extends CountedFile = CountedFile> {
+  /** How many descriptors may be open at once: RLIMIT_NOFILE. */
+  readonly limit: number;
+  readonly #slots: (Slot<File> | null)[] = [];
+  /** Which numbers are taken (FD2). */
+  readonly #taken: number[] = [];
+  /** The first word that may not be full (FD2). */
+  #firstWord = 0;
+  #openCount = 0;
 
   /** A table of at most `limit` descriptors. */
   constructor(limit = 1024) {
-    requireInteger(limit, "limit", 1, 2 ** 20, "create a file table");
-    this.#limit = limit;
+    requireInteger(limit, "limit", 1, FDS_MAX, "create a file table");
+    this.limit = limit;
   }
 
   /** How many descriptors are open. */
   get openCount(): number {
-    return this.#slots.filter((slot) => slot !== null).length;
+    return this.#openCount;
+  }
+
+  /** The open descriptors, lowest first. */
+  get fds(): number[] {
+    return [...this.#slots.keys()].filter((fd) => this.#slots[fd] != null);
   }
 
   /**
    * Moves the caller's reference into the table (FD1). EMFILE: the table is full, and the caller
    * still owns it.
    */
-  install(file: File): number {
-    const free = this.#slots.indexOf(null); // FD2
-    const fd = free < 0 ? this.#slots.length : free;
-    if (fd >= this.#limit)
-      fail("EMFILE", `install ${file.description}`, `all ${this.#limit} descriptors are open`);
-    this.#slots[fd] = file;
+  install(file: File, { closeOnExec = false, min = 0 }: FdOptions = {}): number {
+    const operation = `install ${file.description}`;
+    requireInteger(min, "min", 0, this.limit - 1, operation);
+    const fd = this.#lowestFree(min);
+    if (fd >= this.limit) fail("EMFILE", operation, `all ${this.limit - min} descriptors are open`);
+    this.#put(fd, { file, isCloseOnExec: closeOnExec });
     return fd;
   }
 
   /** The open file of `fd`, without a reference; EBADF. */
   peek(fd: number): File {
-    const file = this.#slots[fd];
-    if (file === undefined || file === null)
-      return fail("EBADF", `use descriptor ${fd}`, "it is not open");
-    return file;
+    return this.#slot(fd).file;
   }
 
   /** The file of `fd` with a reference of the caller's own; EBADF. */
@@ -63,26 +86,113 @@ export class FdTable<File extends CountedFile> {
     return file;
   }
 
-  /** A second descriptor for the same file; EBADF, EMFILE. */
-  dup(fd: number): number {
+  /** A second descriptor for the same file; EBADF, EMFILE, EINVAL: `min` is at the limit. */
+  dup(fd: number, options: FdOptions = {}): number {
+    return this.pass(fd, this, options);
+  }
+
+  /**
+   * Makes `target` refer to the file of `fd`, and closes what it referred to: dup3(). EBADF:
+   * `target` is beyond the limit; EINVAL: both are the same.
+   */
+  dupTo(fd: number, target: number, { closeOnExec = false }: FdOptions = {}): number {
+    const operation = `duplicate descriptor ${fd}`;
+    const { file } = this.#slot(fd);
+    if (fd === target) fail("EINVAL", operation, "it would replace itself");
+    if (!Number.isInteger(target) || target < 0 || target >= this.limit)
+      fail("EBADF", operation, `${target} is not below the limit of ${this.limit}`);
+    if (this.#slots[target] != null) this.close(target);
+    file.get();
+    this.#put(target, { file, isCloseOnExec: closeOnExec });
+    return target;
+  }
+
+  /**
+   * Gives another table a descriptor for the file of `fd`, as a message with SCM_RIGHTS does: its
+   * lowest free number, a reference of its own. EBADF; EMFILE: that table is full.
+   */
+  pass(fd: number, to: FdTable<File>, options: FdOptions = {}): number {
     const file = this.get(fd);
     try {
-      return this.install(file);
+      return to.install(file, options);
     } catch (error) {
       file.put();
       throw error;
     }
   }
 
+  /** Whether `fd` is closed by exec(); EBADF. */
+  isCloseOnExec(fd: number): boolean {
+    return this.#slot(fd).isCloseOnExec;
+  }
+
+  /** Says whether `fd` is closed by exec(); EBADF. */
+  setCloseOnExec(fd: number, closeOnExec: boolean): void {
+    this.#slot(fd).isCloseOnExec = closeOnExec;
+  }
+
   /** Closes `fd` and puts its reference; EBADF. */
   close(fd: number): void {
-    const file = this.peek(fd);
+    const { file } = this.#slot(fd);
     file.put(); // may refuse, and then the descriptor stays
     this.#slots[fd] = null;
+    this.#openCount -= 1;
+    const word = Math.floor(fd / WORD_BITS);
+    this.#taken[word] = (this.#taken[word] ?? 0) & ~bitOf(fd);
+    this.#firstWord = Math.min(this.#firstWord, word);
   }
 
   /** Closes everything, as at the end of a process. */
   closeAll(): void {
-    for (const [fd, slot] of this.#slots.entries()) if (slot !== null) this.close(fd);
+    for (const fd of this.fds) this.close(fd);
   }
+
+  /** A table with the same numbers, and one reference more to each file. */
+  fork(): FdTable<File> {
+    const child = new FdTable<File>(this.limit);
+    for (const fd of this.fds) {
+      const { file, isCloseOnExec } = this.#slot(fd);
+      file.get();
+      child.#put(fd, { file, isCloseOnExec });
+    }
+    return child;
+  }
+
+  /** Closes what is marked close-on-exec: what another program must not have. */
+  exec(): void {
+    for (const fd of this.fds) if (this.isCloseOnExec(fd)) this.close(fd);
+  }
+
+  #slot(fd: number): Slot<File> {
+    return this.#slots[fd] ?? fail("EBADF", `use descriptor ${fd}`, "it is not open");
+  }
+
+  #put(fd: number, slot: Slot<File>): void {
+    while (this.#slots.length < fd) this.#slots.push(null);
+    this.#slots[fd] = slot;
+    this.#openCount += 1;
+    const word = Math.floor(fd / WORD_BITS);
+    while (this.#taken.length <= word) this.#taken.push(0);
+    this.#taken[word] = (this.#taken[word] ?? 0) | bitOf(fd);
+  }
+
+  /** FD2. At most one word of bits is looked at for each 32 numbers that are taken. */
+  #lowestFree(min: number): number {
+    const minWord = Math.floor(min / WORD_BITS);
+    let word = Math.max(this.#firstWord, minWord);
+    for (;;) {
+      const below = word === minWord ? bitOf(min) - 1 : 0;
+      const free = ~((this.#taken[word] ?? 0) | below);
+      if (free !== 0) {
+        if (min === 0) this.#firstWord = word;
+        return word * WORD_BITS + WORD_BITS - 1 - Math.clz32(free & -free);
+      }
+      word += 1;
+    }
+  }
+}
+
+/** The bit of a number in its word. */
+function bitOf(fd: number): number {
+  return (2 ** (fd % WORD_BITS)) | 0;
 }

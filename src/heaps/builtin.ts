@@ -53,10 +53,10 @@ function allocPlaced(context: HeapContext, request: HeapRequest, place: Place): 
 /** A buffer without storage, and the ops that will place it. */
 function exported(
   context: HeapContext,
-  { heapName, sizeBytes, name }: HeapRequest,
+  { heapName, sizeBytes, name, flags }: HeapRequest,
   place: Place,
 ): { readonly buf: DmaBuf; readonly ops: HeapBuffer } {
   const ops = new HeapBuffer(context.core, context.physicalBase, place);
   const label = name === undefined ? {} : { name };
-  return { buf: context.export({ ops, sizeBytes, exporterName: heapName, ...label }), ops };
+  return { buf: context.export({ ops, sizeBytes, exporterName: heapName, flags, ...label }), ops };
 }

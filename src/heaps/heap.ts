@@ -13,19 +13,20 @@
 
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import { fail } from "../errors.ts";
+import { O_ACCMODE, O_CLOEXEC, O_RDWR } from "../files/open-file.ts";
 import { FRAME_BYTES, formatBytes, framesOf, GiB } from "../units.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Owner } from "./owner.ts";
 
 /** What a buffer is allocated with. */
 export interface AllocOptions {
-  /** A label for people. */
+  /** A label for people, at most 31 bytes. */
   readonly name?: string;
   /** Who is charged for it, until it is released. Default: nobody. */
   readonly owner?: Owner;
   /**
-   * The open flags that its descriptor will have, as `DMA_HEAP_IOCTL_ALLOC` takes them: an access
-   * mode (0, 1, 2) and O_CLOEXEC (0o2000000). Default 0. Checked here; they are the descriptor's.
+   * The open flags, as `DMA_HEAP_IOCTL_ALLOC` takes them: the access mode of the buffer's file, and
+   * O_CLOEXEC, which is checked here and is the descriptor's. Default O_RDWR.
    */
   readonly fdFlags?: number;
   /** Linux knows none: 0, or EINVAL. */
@@ -40,6 +41,8 @@ export interface HeapRequest {
   readonly sizeBytes: number;
   /** The label for the buffer; undefined: it gets one of its own. */
   readonly name: string | undefined;
+  /** The access mode of the buffer's file. */
+  readonly flags: number;
 }
 
 /** A heap as its maker describes it. */
@@ -54,8 +57,6 @@ export interface HeapInfo {
 }
 
 const MAX_BYTES: number = 4 * GiB - FRAME_BYTES;
-const O_ACCMODE = 3;
-const O_CLOEXEC = 0o2000000;
 /** Flags that a descriptor may be asked for with: none, each access mode, and the same on exec. */
 const FD_FLAGS: ReadonlySet<number> = new Set(
   [0, O_CLOEXEC].flatMap((cloexec) =>
@@ -82,7 +83,7 @@ export class Heap {
    * that Linux does not know, an owner of another system; EDQUOT: the owner's quota; ENOMEM (HP2).
    */
   alloc(sizeBytes: number | bigint, options: AllocOptions = {}): DmaBuf {
-    const { name, owner, fdFlags = 0, heapFlags = 0 } = options;
+    const { name, owner, fdFlags = O_RDWR, heapFlags = 0 } = options;
     const operation = `allocate ${String(sizeBytes)} bytes from heap ${this.name}`;
     if (!FD_FLAGS.has(fdFlags))
       fail("EINVAL", operation, `fdFlags ${fdFlags} are not an access mode and O_CLOEXEC`);
@@ -91,7 +92,8 @@ export class Heap {
     if (rounded > MAX_BYTES)
       fail("ENOMEM", operation, `a buffer holds at most ${formatBytes(MAX_BYTES)}`);
 
-    const request: HeapRequest = { heapName: this.name, sizeBytes: rounded, name };
+    const flags = fdFlags & O_ACCMODE;
+    const request: HeapRequest = { heapName: this.name, sizeBytes: rounded, name, flags };
     if (owner === undefined) return this.#make(request, operation);
     if (!this.#accounts.has(owner) && !owner.isRemoved)
       fail("EINVAL", operation, `owner ${owner.name} is of another system`);

@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from "vitest";
+import type { Clock } from "../../../src/clock.ts";
 import type { Fence } from "../../../src/fence/fence.ts";
-import { type Clock, startWait, startWaitAny, waitAny } from "../../../src/fence/wait.ts";
+import { startWait, startWaitAny, waitAny } from "../../../src/fence/wait.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRejection } from "../../support/errors.ts";
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { FdTable } from "../../../src/files/fd-table.ts";
 import { expectError } from "../../support/errors.ts";
+import { fuzzSeed, Prng } from "../../support/prng.ts";
 
 function file(): { description: string; refs: number; get(): void; put(): void } {
   return {
@@ -64,5 +65,90 @@ describe("FdTable", () => {
 
   test.each([0, 1.5, -3])("a limit of %s is EINVAL", (limit) => {
     expectError("EINVAL", () => new FdTable(limit));
+  });
+
+  test("finds the lowest free number as a search through all numbers does", () => {
+    const random = new Prng(fuzzSeed(20261121));
+    const table = new FdTable(200);
+    const open = new Set<number>();
+    for (let event = 0; event < 20_000; event++) {
+      if (open.size < 200 && random.below(2) === 0) {
+        const min = random.below(3) === 0 ? random.below(200) : 0;
+        let lowest = min;
+        while (open.has(lowest)) lowest += 1;
+        if (lowest >= 200) expectError("EMFILE", () => table.install(file(), { min }));
+        else expect(table.install(file(), { min })).toBe(lowest);
+        if (lowest < 200) open.add(lowest);
+      } else if (open.size > 0) {
+        const fd = [...open][random.below(open.size)] as number;
+        table.close(fd);
+        open.delete(fd);
+      }
+      expect(table.openCount).toBe(open.size);
+    }
+    expect(table.fds).toEqual([...open].sort((a, b) => a - b));
+  });
+
+  test("dupTo() replaces what the number referred to", () => {
+    const table = new FdTable(64);
+    const [a, b] = [file(), file()];
+    table.install(a);
+    table.install(b);
+    expect(table.dupTo(0, 1, { closeOnExec: true })).toBe(1);
+    expect([a.refs, b.refs, table.isCloseOnExec(1)]).toEqual([2, 0, true]);
+    expect(table.dupTo(0, 40)).toBe(40);
+    expect(table.install(file())).toBe(2);
+    expect(table.openCount).toBe(4);
+    expectError("EINVAL", () => table.dupTo(0, 0));
+    expectError("EBADF", () => table.dupTo(0, 64));
+    expectError("EBADF", () => table.dupTo(9, 1));
+    expect(table.peek(1)).toBe(a);
+  });
+});
+
+describe("passing descriptors on", () => {
+  test("pass() gives another table the file under its own lowest number", () => {
+    const [sender, receiver] = [new FdTable(), new FdTable(2)];
+    const a = file();
+    sender.install(file());
+    const fd = sender.install(a);
+    expect(sender.pass(fd, receiver, { closeOnExec: true })).toBe(0);
+    expect([a.refs, receiver.isCloseOnExec(0), sender.isCloseOnExec(fd)]).toEqual([2, true, false]);
+    sender.close(fd);
+    expect([a.refs, receiver.peek(0)]).toEqual([1, a]);
+    receiver.close(0);
+    expect(a.refs).toBe(0);
+  });
+
+  test("a full receiver is EMFILE, and the sender keeps its own", () => {
+    const [sender, receiver] = [new FdTable(), new FdTable(1)];
+    const a = file();
+    sender.install(a);
+    receiver.install(file());
+    expectError("EMFILE", () => sender.pass(0, receiver));
+    expect(a.refs).toBe(1);
+  });
+
+  test("close-on-exec decides what another program inherits", () => {
+    const parent = new FdTable();
+    const [a, b] = [file(), file()];
+    parent.install(a, { closeOnExec: true });
+    parent.install(b);
+    const child = parent.fork();
+    expect([child.fds, a.refs, b.refs]).toEqual([[0, 1], 2, 2]);
+    child.exec();
+    expect([child.fds, a.refs, b.refs]).toEqual([[1], 1, 2]);
+    parent.setCloseOnExec(0, false);
+    parent.setCloseOnExec(1, true);
+    parent.exec();
+    expect([parent.fds, a.refs, b.refs]).toEqual([[0], 1, 1]);
+  });
+
+  test("a duplicate does not inherit the mark", () => {
+    const table = new FdTable();
+    table.install(file(), { closeOnExec: true });
+    expect([table.isCloseOnExec(table.dup(0)), table.isCloseOnExec(0)]).toEqual([false, true]);
+    expect(table.isCloseOnExec(table.dup(0, { closeOnExec: true, min: 10 }))).toBe(true);
+    expect(table.fds).toEqual([0, 1, 10]);
   });
 });
