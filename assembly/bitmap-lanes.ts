@@ -161,6 +161,12 @@ export function lanesInit(bitmap: Bitmap, address: usize): void {
 
 // ---- Raising
 
+/** Whether no run can raise the bounds of a word: each lane is LANE_CAP or more. */
+@inline export function lanesAreFull(bitmap: Bitmap, wordIndex: u32): bool {
+  const lanes = load<u64>(bitmap.leafAt(wordIndex));
+  return (lanes & (lanes << 1) & 0x80808080808080) == 0x80808080808080; // 192 is two high bits
+}
+
 /** Bounds learn that [bit, bitEnd), counted from the start of the word, is a free run; bit < 64. */
 export function lanesRaise(bitmap: Bitmap, wordIndex: u32, bit: u32, bitEnd: u32): void {
   assert(bit < 64); // the run begins here

@@ -35,6 +35,7 @@ import {
   ROW_ORDER_MAX,
   SHIFT_MASK,
   freeFromWord,
+  lanesAreFull,
   lanesBytes,
   lanesClear,
   lanesInit,
@@ -362,14 +363,16 @@ function freeWordsTo(bitmap: Bitmap, wordIndex: u32, positionEnd: u32): void {
 /** Raises the bounds for the free run around a bit, in the words where that run can begin. */
 function raiseRunAround(bitmap: Bitmap, wordIndex: u32, bit: u32): void {
   const word = load<u64>(bitmap.wordAt(wordIndex));
+  const before = <u32>clz(~((word << 1) << (63 - bit))); // free bits that end at `bit`
+  let isWhole = before == bit;
+  if (lanesAreFull(bitmap, wordIndex) && !(isWhole && endsFree(bitmap, wordIndex))) return;
+
   let bitEnd = bit + <u32>ctz(~(word >> bit));
   if (bitEnd == 64) bitEnd += min(freeFromWord(bitmap, wordIndex + 1, LANE_CAP), 191);
-  const before = <u32>clz(~((word << 1) << (63 - bit))); // free bits that end at `bit`
   lanesRaise(bitmap, wordIndex, bit - before, bitEnd);
 
   // A run that starts further back than this counts to LANE_CAP without the freed bits.
   const firstIndex = wordIndex > 3 ? wordIndex - 3 : 0;
-  let isWhole = before == bit;
   while (isWhole && wordIndex > firstIndex) {
     wordIndex -= 1;
     const suffix = <u32>clz(~load<u64>(bitmap.wordAt(wordIndex)));
@@ -378,4 +381,9 @@ function raiseRunAround(bitmap: Bitmap, wordIndex: u32, bit: u32): void {
     lanesRaise(bitmap, wordIndex, 64 - suffix, bitEnd);
     isWhole = suffix == 64;
   }
+}
+
+/** Whether the last position before a word is free. */
+@inline function endsFree(bitmap: Bitmap, wordIndex: u32): bool {
+  return wordIndex != 0 && <i64>load<u64>(bitmap.wordAt(wordIndex - 1)) < 0;
 }

@@ -191,7 +191,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
  * Marks a run whose bits are taken and whose frames are free as handed out. The caller holds the
  * region's lock.
  */
-function runHandOut(region: Region, pfn: u32, bits: u32): void {
+@inline function runHandOut(region: Region, pfn: u32, bits: u32): void {
   const frames = bits << region.orderPerBit;
   if (CHECKS) must(wordsMatch(pfn, frames, STATE_MASK | PINS_MASK, FREE), C1, pfn);
   if ((header().freeFlags & STRICT) != 0) poisonVerify(pfn, frames);

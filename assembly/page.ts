@@ -172,12 +172,17 @@ export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
   const end = at + ((<usize>count) << 2);
   const keeps = i32x4.splat(keep);
   const sets = i32x4.splat(set);
-  for (; at + 16 <= end; at += 16) v128.store(at, v128.or(v128.and(v128.load(at), keeps), sets));
+  for (; at + 64 <= end; at += 64) {
+    v128.store(at, v128.or(v128.and(v128.load(at, 0), keeps), sets), 0);
+    v128.store(at, v128.or(v128.and(v128.load(at, 16), keeps), sets), 16);
+    v128.store(at, v128.or(v128.and(v128.load(at, 32), keeps), sets), 32);
+    v128.store(at, v128.or(v128.and(v128.load(at, 48), keeps), sets), 48);
+  }
   for (; at < end; at += 4) store<u32>(at, (load<u32>(at) & keep) | set);
 }
 
 /** Hands [pfn, pfn + count) to `state`; keeps the dirty bits. */
-export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
+@inline export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
   if (count == 1) {
     Frame.at(pfn).take(state, thread);
     return;
@@ -186,7 +191,12 @@ export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
 }
 
 /** Marks [pfn, pfn + count) free and dirty: somebody may have written there. */
-export function wordsFree(pfn: u32, count: u32): void {
+@inline export function wordsFree(pfn: u32, count: u32): void {
+  if (count == 1) Frame.at(pfn).word = FREE | DIRTY;
+  else runFree(pfn, count);
+}
+
+function runFree(pfn: u32, count: u32): void {
   let at = changetype<usize>(Frame.at(pfn));
   const end = at + ((<usize>count) << 2);
   const word = i32x4.splat(FREE | DIRTY);
@@ -200,15 +210,27 @@ export function wordsFree(pfn: u32, count: u32): void {
 }
 
 /** Whether (word & mask) == value for every frame of [pfn, pfn + count). */
-export function wordsMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
+@inline export function wordsMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
+  return count == 1 ? (Frame.at(pfn).word & mask) == value : runMatch(pfn, count, mask, value);
+}
+
+function runMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
   let at = changetype<usize>(Frame.at(pfn));
-  if (count == 1) return (load<u32>(at) & mask) == value;
   const end = at + ((<usize>count) << 2);
   const masks = i32x4.splat(mask);
   const values = i32x4.splat(value);
   let differs = i32x4.splat(0);
-  for (; at + 16 <= end; at += 16)
-    differs = v128.or(differs, v128.xor(v128.and(v128.load(at), masks), values));
+  for (; at + 64 <= end; at += 64) {
+    const a = v128.or(
+      v128.xor(v128.and(v128.load(at, 0), masks), values),
+      v128.xor(v128.and(v128.load(at, 16), masks), values),
+    );
+    const b = v128.or(
+      v128.xor(v128.and(v128.load(at, 32), masks), values),
+      v128.xor(v128.and(v128.load(at, 48), masks), values),
+    );
+    differs = v128.or(differs, v128.or(a, b));
+  }
   let rest: u32 = 0;
   for (; at < end; at += 4) rest |= (load<u32>(at) & mask) ^ value;
   return rest == 0 && !v128.any_true(differs);
