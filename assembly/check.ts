@@ -8,7 +8,8 @@
 // records + table entries).
 
 import { bitmapCheck } from "./bitmap-check";
-import { bitmapTakenCount } from "./bitmap-count";
+import { bitmapLargestFree, bitmapTakenCount } from "./bitmap-count";
+import { NONE } from "./bits";
 import { bitmapIsFree } from "./bitmap";
 import { checkFrames, checkLists, checkThreads, frameCountIn } from "./check-frames";
 import { Device, Mapping } from "./dma-device";
@@ -181,6 +182,8 @@ function checkRegion(region: Region): u32 {
   }
   if (lent != region.lentFrames) return C + 5;
   if (lent != 0 && region.isFixed != 0) return C + 7;
+  const largest = region.largestBits;
+  if (largest != NONE && largest != bitmapLargestFree(region.bitmapAt)) return C + 8;
   return bitmapTakenCount(region.bitmapAt) == region.usedBits ? 0 : C + 2;
 }
 

@@ -70,14 +70,15 @@ import { threadIndex } from "./thread";
 const C1: u32 = 6701;
 
 /**
- * Makes a region of the free frames [basePfn, basePfn + frameCount). Its handle, or EINVAL (not
- * pageblock-aligned), EBUSY (a frame is not free), ENOSPC (MAX_REGIONS), ENOMEM, EAGAIN.
+ * Makes a region of the free frames [basePfn, basePfn + frameCount). Its handle, or EINVAL (no
+ * whole pageblocks, or no whole bits), EBUSY (a frame is not free), ENOSPC (MAX_REGIONS), ENOMEM,
+ * EAGAIN.
  */
 export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32 {
   const h = header();
   const mask = ((<u32>1) << PAGEBLOCK_ORDER) - 1;
-  if (frameCount == 0 || ((basePfn | frameCount) & mask) != 0 || orderPerBit > PAGEBLOCK_ORDER)
-    return EINVAL;
+  if (frameCount == 0 || ((basePfn | frameCount) & mask) != 0 || orderPerBit > 31) return EINVAL;
+  if ((frameCount & (((<u32>1) << orderPerBit) - 1)) != 0) return EINVAL;
   if (frameCount > h.frameCount || basePfn > h.frameCount - frameCount) return EINVAL;
   if (h.regionCount == MAX_REGIONS) return ENOSPC;
 
@@ -101,9 +102,9 @@ export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32
   region.frameCount = frameCount;
   region.orderPerBit = orderPerBit;
   region.bitmapAt = frameAt(bitmapPfn);
-  region.bitCount = bitCount;
   bitmapInit(region.bitmapAt, bitCount, base);
   region.lendPfn = basePfn + frameCount;
+  region.largestBits = bitCount;
   bitmapFree(region.bitmapAt, 0, bitCount);
   RegionSlot.at(h.regionCount).handle = handle;
   h.regionCount += 1;
@@ -114,8 +115,8 @@ export function cmaDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32
  * A carve-out: a region whose free frames are never lent, so that every run of it is there at once.
  * Its handle, or cmaDeclare's errors.
  */
-export function carveoutDeclare(basePfn: u32, frameCount: u32): i32 {
-  const handle = cmaDeclare(basePfn, frameCount, 0);
+export function carveoutDeclare(basePfn: u32, frameCount: u32, orderPerBit: u32): i32 {
+  const handle = cmaDeclare(basePfn, frameCount, orderPerBit);
   if (handle >= 0) Region.at(objectFind(handle, KIND_REGION)).isFixed = 1; // C7
   return handle;
 }
@@ -197,6 +198,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   if ((header().freeFlags & STRICT) != 0) poisonVerify(pfn, frames);
   wordsTake(pfn, frames, CMA, threadIndex());
   region.usedBits += bits;
+  region.largestBits = NONE; // C8
   region.allocCount += 1;
 }
 
@@ -220,6 +222,7 @@ function allocBusy(payload: usize, bit: u32, bits: u32, bitOrder: u32): i32 {
       result = pfn;
     } else {
       bitmapFree(region.bitmapAt, bit, bits);
+      region.largestBits = NONE; // C8
       regionFreed(region, pfn + (bits << region.orderPerBit));
       result = error;
     }
@@ -284,21 +287,23 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   wordsFree(first, frames);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;
+  region.largestBits = NONE; // C8
   regionFreed(region, first + frames);
   unlock(payload);
   return 0;
 }
 
 /**
- * The longest run of free frames: what the largest request without alignment could be. ESTALE,
- * EAGAIN.
+ * The longest run of free frames: what the largest request without alignment could be. O(1) until
+ * the region changes, then one walk over its bitmap. ESTALE, EAGAIN.
  */
 export function cmaLargestFree(handle: u32): i32 {
   const payload = objectFind(handle, KIND_REGION);
   if (payload == 0) return ESTALE;
   if (!lock(payload)) return EAGAIN;
   const region = Region.at(payload);
-  const bits = bitmapLargestFree(region.bitmapAt);
+  if (region.largestBits == NONE) region.largestBits = bitmapLargestFree(region.bitmapAt);
+  const bits = region.largestBits;
   unlock(payload);
   return bits << region.orderPerBit;
 }

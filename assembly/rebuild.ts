@@ -9,6 +9,7 @@
 // Cost: O(frames + records + table entries).
 
 import { bitmapFree, bitmapInit } from "./bitmap";
+import { NONE } from "./bits";
 import { objectNext, objectPayload } from "./check";
 import { Device, Mapping } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
@@ -156,6 +157,7 @@ function rebuildRegions(): void {
     region.lendPfn = region.basePfn + region.frameCount;
     region.lentFrames = lentFrames(region);
     region.usedBits = region.bitCount;
+    region.largestBits = NONE;
     for (let bit: u32 = 0; bit < region.bitCount; bit++) {
       if (Frame.at(region.basePfn + (bit << region.orderPerBit)).state == CMA) continue;
       bitmapFree(region.bitmapAt, bit, 1);

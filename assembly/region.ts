@@ -12,6 +12,8 @@
 // C5  lentFrames is the number of the region's frames whose state is MOVABLE.
 // C6  No frame of [lendPfn, basePfn + frameCount) is FREE: lending searches downward from there.
 // C7  A carve-out (isFixed) lends nothing: its lentFrames is 0.
+// C8  largestBits is the longest run of free bits, or NONE when nobody has asked since a bit
+//     changed.
 //
 // Linux puts free CMA frames into the buddy and takes them out again for each run. Here they stay
 // where they are, and a movable request borrows single frames from the region's end, so that an
@@ -32,7 +34,7 @@ export class Region {
   frameCount: u32;
   orderPerBit: u32;
   bitmapAt: usize;
-  bitCount: u32;
+  largestBits: u32; // C8
   lentFrames: u32; // C5
   usedBits: u32; // C2
   allocCount: u32; // successful allocations
@@ -42,6 +44,10 @@ export class Region {
 
   static at(payload: usize): Region {
     return changetype<Region>(payload);
+  }
+
+  get bitCount(): u32 {
+    return this.frameCount >> this.orderPerBit;
   }
 }
 

@@ -80,6 +80,7 @@ export { Owner, type OwnerOptions } from "./heaps/owner.ts";
 export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
 export { type DomainType, IommuDomain, type PhysRange } from "./iommu/iommu-domain.ts";
 export type { IotlbGather } from "./iommu/iotlb-gather.ts";
+export type { CmaOptions } from "./mm/cma-declare.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
 export type { FileSink, FileSource, TransferOptions } from "./mm/files.ts";
 export { type FrameOptions, FramePool, type FrameType } from "./mm/frame-pool.ts";

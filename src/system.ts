@@ -26,11 +26,12 @@ import { SwSync } from "./fence/sw-sync.ts";
 import { Timeline } from "./fence/timeline.ts";
 import { FdTable } from "./files/fd-table.ts";
 import { Accounts, type ExporterStats } from "./heaps/accounts.ts";
-import { cutAreas } from "./heaps/areas.ts";
+import { declareAreas } from "./heaps/areas.ts";
 import { builtinHeaps } from "./heaps/builtin.ts";
 import type { Heap, HeapInfo } from "./heaps/heap.ts";
 import type { Owner, OwnerOptions } from "./heaps/owner.ts";
 import { HeapRegistry } from "./heaps/registry.ts";
+import type { CmaOptions } from "./mm/cma-declare.ts";
 import type { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
@@ -41,15 +42,15 @@ import { FRAME_BYTES, NO_PFN } from "./units.ts";
 /** What a system is opened with. */
 export interface OpenOptions extends CoreOptions {
   /**
-   * CMA regions by name: bytes each, a multiple of 4 MiB. They are cut from the top of memory, in
-   * order.
+   * CMA regions by name: bytes, rounded up to 4 MiB, or more about the place. They are cut from the
+   * top of memory, in order.
    */
-  readonly cma?: Readonly<Record<string, number>>;
+  readonly cma?: Readonly<Record<string, number | CmaOptions>>;
   /**
    * Carve-outs by name, likewise and below them: fixed areas that serve only the heap of that name
    * and are never lent.
    */
-  readonly carveout?: Readonly<Record<string, number>>;
+  readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
 }
 
 /** What a fence may be made with. */
@@ -117,7 +118,7 @@ export class System {
     this.core = core;
     this.physicalBase = options.physicalBase ?? 0;
     this.frames = new FramePool(core, this.physicalBase);
-    this.#areas = cutAreas(core, options.cma ?? {}, options.carveout ?? {});
+    this.#areas = declareAreas(core, options);
     const heaps = builtinHeaps({
       core,
       physicalBase: this.physicalBase,

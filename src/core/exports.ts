@@ -82,7 +82,7 @@ export interface CoreExports extends WebAssembly.Exports {
   unpinRange(pfn: number, count: number): number;
 
   cmaDeclare(basePfn: number, frameCount: number, orderPerBit: number): number;
-  carveoutDeclare(basePfn: number, frameCount: number): number;
+  carveoutDeclare(basePfn: number, frameCount: number, orderPerBit: number): number;
   cmaAlloc(region: number, frameCount: number, alignOrder: number): number;
   cmaRelease(region: number, pfn: number, frameCount: number): number;
   cmaLargestFree(region: number): number;

@@ -107,7 +107,7 @@ export class CmaRegion {
     return `pinned frames are in the way: ${shown}${more}; unpin them`;
   }
 
-  /** What the region holds. Cost: a walk over its bitmap. */
+  /** What the region holds. O(1), but for a walk over its bitmap when that has changed. */
   stats(): CmaStats {
     return {
       frameCount: this.frameCount,

@@ -140,6 +140,7 @@ describe.each(eachCore)("cma on the $name core", (build) => {
         expect(exports.cmaRelease(region, basePfn + run.bit, run.count), label).toBe(0);
         taken.fill(false, run.bit, run.bit + run.count);
       }
+      if (event % 3 === 0) expect(exports.cmaLargestFree(region), label).toBe(longestFree(taken));
       if (event % 100 === 0) expectSound(core, label);
     }
     expectSound(core, `seed ${seed}`);
@@ -152,4 +153,14 @@ function firstFit(taken: boolean[], count: number, align: number): number {
     if (!taken.slice(bit, bit + count).includes(true)) return bit;
   }
   return -1;
+}
+
+function longestFree(taken: boolean[]): number {
+  let longest = 0;
+  let length = 0;
+  for (const isTaken of taken) {
+    length = isTaken ? 0 : length + 1;
+    longest = Math.max(longest, length);
+  }
+  return longest;
 }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { openSync, type System } from "dmabuf";
+import { type OpenOptions, openSync, type System } from "dmabuf";
 import { type Core, type CoreExports, openCoreSync } from "dmabuf/core";
 
 export const PAGE_BYTES = 4096;
@@ -87,12 +87,15 @@ export class Bed {
 
   /** A system, for records of what stands above the core. */
   get system(): System {
-    return this.memo("system", () => {
-      const { wasm, shared } = this.#choice;
-      const system = openSync({ memoryBytes: SYSTEM_BYTES, shared, ...(wasm ? { wasm } : {}) });
-      this.#cores.push(system.core);
-      return system;
-    });
+    return this.memo("system", () => this.openSystem({ memoryBytes: SYSTEM_BYTES }));
+  }
+
+  /** Another system, where a record says what memory there is. */
+  openSystem(options: OpenOptions): System {
+    const { wasm, shared } = this.#choice;
+    const system = openSync({ ...options, shared, ...(wasm ? { wasm } : {}) });
+    this.#cores.push(system.core);
+    return system;
   }
 
   get exports(): CoreExports {

@@ -7,9 +7,11 @@
  * @module
  */
 
+import { type CmaOptions, GiB } from "dmabuf";
 import { type Bed, type BedRegion, isErrno } from "./bed.ts";
+import { errnoOr } from "./fence-world.ts";
 import { type Fields, MalformedRecord } from "./fields.ts";
-import { factsOf, notYet, type Outcome } from "./outcome.ts";
+import { factsOf, type Outcome } from "./outcome.ts";
 
 const ENV = "odd region";
 const ENV2 = "default region";
@@ -173,7 +175,16 @@ export function area(fields: Fields, bed: Bed): Outcome {
   return { facts: factsOf(fields, { declareRet: isErrno(handle) ? handle : 0 }) };
 }
 
-/** `declare`: the library declares a region at a place, and has no search for one at boot. */
-export function declare(): Outcome {
-  return notYet("regions are declared at a given place, without a search");
+/** `declare`: the argument rules, on memory as large as the recording machine's. */
+export function declare(fields: Fields, bed: Bed): Outcome {
+  const region: CmaOptions = {
+    sizeBytes: fields.number("size"),
+    base: fields.number("base"),
+    limit: fields.number("limit"),
+    alignmentBytes: fields.number("alignment"),
+    orderPerBit: fields.number("orderPerBit"),
+    isFixed: fields.boolean("fixed"),
+  };
+  const opened = errnoOr(() => bed.openSystem({ memoryBytes: GiB, cma: { region } }));
+  return { facts: factsOf(fields, { ret: typeof opened === "number" ? opened : 0 }) };
 }

@@ -34,6 +34,11 @@ export class Fields {
     return typeof value === "number" ? value : this.#refuse(name, "a number");
   }
 
+  boolean(name: string): boolean {
+    const value = this.#record[name];
+    return typeof value === "boolean" ? value : this.#refuse(name, "true or false");
+  }
+
   text(name: string): string {
     const value = this.#record[name];
     return typeof value === "string" ? value : this.#refuse(name, "a string");

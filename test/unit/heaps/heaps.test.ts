@@ -185,10 +185,11 @@ describe.each(eachCore)("heaps on the $name core", (build) => {
     });
 
     test.each([
-      ["no multiple of 4 MiB", { carveout: { vram: MiB } }, "EINVAL"],
+      ["no bytes", { carveout: { vram: 0 } }, "EINVAL"],
       ["a heap's name", { carveout: { system: 4 * MiB } }, "EINVAL"],
       ["a region's name", { cma: { vram: 4 * MiB }, carveout: { vram: 4 * MiB } }, "EINVAL"],
-      ["more than memory", { carveout: { vram: 64 * MiB } }, "ENOMEM"],
+      ["more than memory", { carveout: { vram: 64 * MiB } }, "EINVAL"],
+      ["all of memory", { carveout: { vram: 32 * MiB } }, "ENOMEM"],
     ] as const)("refuses %s", (_, options, code) => {
       expectError(code, () => build.system({ memoryBytes: 32 * MiB, ...options }));
     });
