@@ -8,22 +8,30 @@
 
 import { fail } from "./errors.ts";
 
-/** Who writes: the device ("from-device"), the CPU ("to-device") or both. */
-export type Direction = "bidirectional" | "to-device" | "from-device";
+/**
+ * Who writes: the device ("from-device"), the CPU ("to-device") or both. "none": nobody; an
+ * exporter may be asked to map so, but no device maps memory for it.
+ */
+export type Direction = "bidirectional" | "to-device" | "from-device" | "none";
 
-const numbers: Record<Direction, number> = { bidirectional: 0, "to-device": 1, "from-device": 2 };
+const transfers: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
+const all: readonly Direction[] = [...transfers, "none"];
 
-/** The kernel's number for a direction; throws EINVAL for anything else. */
+/** The kernel's number for a direction of a transfer; throws EINVAL for anything else. */
 export function directionNumber(direction: Direction, operation: string): number {
-  const number = Object.hasOwn(numbers, direction) ? numbers[direction] : undefined;
-  if (number === undefined) {
-    fail(
-      "EINVAL",
-      operation,
-      `the direction must be one of ${Object.keys(numbers).join(", ")}, not ${String(direction)}`,
-    );
-  }
+  const number = transfers.indexOf(direction);
+  if (number < 0) refuse(direction, transfers, operation);
   return number;
+}
+
+/** Throws EINVAL unless `direction` is one, "none" included. */
+export function checkDirection(direction: Direction, operation: () => string): void {
+  if (!all.includes(direction)) refuse(direction, all, operation());
+}
+
+function refuse(direction: unknown, allowed: readonly Direction[], operation: string): never {
+  const reason = `the direction must be one of ${allowed.join(", ")}, not ${String(direction)}`;
+  return fail("EINVAL", operation, reason);
 }
 
 /** Whether the CPU writes the buffer in this direction: such an access waits for readers too. */

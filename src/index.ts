@@ -20,7 +20,9 @@ export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";
 export { splitSegments } from "./device/split-segments.ts";
 export type { Direction } from "./direction.ts";
 export { Attachment } from "./dma-buf/attachment.ts";
-export { CpuMapping } from "./dma-buf/cpu-mapping.ts";
+export type { AsyncOptions } from "./dma-buf/buffer-lock.ts";
+export { BufferViews } from "./dma-buf/buffer-views.ts";
+export { CpuMapping, type MmapOptions } from "./dma-buf/cpu-mapping.ts";
 export { DmaBuf } from "./dma-buf/dma-buf.ts";
 export {
   type Conflict,
@@ -29,9 +31,17 @@ export {
   type Participant,
   type StorageChoice,
 } from "./dma-buf/negotiate.ts";
-export type { DmaBufOps, ExportInfo } from "./dma-buf/ops.ts";
+export type {
+  AttachOps,
+  DmaBufOps,
+  ExportInfo,
+  ExportOwner,
+  MaybePromise,
+  MmapArea,
+} from "./dma-buf/ops.ts";
 export { Resv, type ResvEntry, type ResvUsage, resvUsages, usageFor } from "./dma-buf/resv.ts";
 export type { SyncAccess } from "./dma-buf/sync-files.ts";
+export { Vmapping } from "./dma-buf/vmap.ts";
 export { AcquireContext, type LockOptions, WwMutex } from "./dma-buf/ww-mutex.ts";
 export { DmaBufError, type ErrnoCode, errno } from "./errors.ts";
 export { Fence, type FenceCallback, type FenceOps, signaledFence } from "./fence/fence.ts";

@@ -3,8 +3,20 @@
  *
  *     attach ─► attached ──map()──► mapped ──unmap()──► attached ─► detach()
  *
+ *     importer   exporter   map() reaches it             buf.resv while it runs
+ *     static     static     each time, or see A3         as the importer holds it
+ *     dynamic    dynamic    each time                    held: the importer locks
+ *     static     dynamic    at attach, pinned (A3)       held: attach locks
+ *     dynamic    static     at attach (A3)               free
+ *
  * - A1  An attachment is in its buffer's list from the exporter's consent until detach.
  * - A2  It may hold several mappings; each is unmapped once, and it is not detached before (EBUSY).
+ *       The same goes for pins.
+ * - A3  A mapping that the attachment keeps is the attachment's: map() hands it out again and
+ *       again, unmap() takes note, and detach ends it, whoever still has it. It is kept where one
+ *       side is dynamic and the other is not, made at attach for both directions; and where the
+ *       exporter says `cacheSgtMapping`, made by the first map().
+ * - A4  Calls of a dynamic importer need `buf.resv` held; the unlocked forms hold it themselves.
  *
  * Compare `struct dma_buf_attachment` and dma_buf_map_attachment() in the kernel's
  * drivers/dma-buf/dma-buf.c.
@@ -14,34 +26,81 @@
 
 import type { Device } from "../device/device.ts";
 import { DeviceMapping } from "../device/device-mapping.ts";
-import { type Direction, directionNumber } from "../direction.ts";
+import { checkDirection, type Direction } from "../direction.ts";
 import { fail } from "../errors.ts";
 import { requireSignaled } from "../fence/fence.ts";
+import {
+  type AsyncOptions,
+  requireFree,
+  requireHeld,
+  withLock,
+  withLockAsync,
+} from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
-import type { DmaBufOps } from "./ops.ts";
+import { MappingSet } from "./mapping-set.ts";
+import { valueNow } from "./maybe-promise.ts";
+import type { AttachOps, DmaBufOps } from "./ops.ts";
 
-/** A device attached to a buffer. Made by `buf.attach(device)`. */
+/** @internal What a buffer does for its attachments. */
+export interface AttachmentHost {
+  readonly ops: DmaBufOps;
+  /** Takes the attachment off the list. */
+  unlist(attachment: Attachment): void;
+}
+
+/** A device attached to a buffer. Made by `buf.attach(device)` or `buf.dynamicAttach()`. */
 export class Attachment {
   readonly buf: DmaBuf;
   readonly device: Device;
+  /** The callbacks of a dynamic importer; null: it is static, and its mappings do not move. */
+  readonly importerOps: AttachOps | null;
+  /** For the importer's own use. */
+  readonly importerPriv: unknown;
   /** For the exporter's own use. */
   priv: unknown = null;
-  readonly #ops: DmaBufOps;
-  readonly #mappings: Set<DeviceMapping> = new Set();
-  readonly #unlist: () => void;
+  /** Whether memory without frames may be mapped; an exporter's attach() may clear it. */
+  peer2peer: boolean;
+  readonly #host: AttachmentHost;
+  readonly #mappings: MappingSet = new MappingSet();
+  #pinCount = 0;
+  /** Asynchronous calls that have not ended. */
+  #unfinished = 0;
   #isDetached = false;
 
   /** @internal */
-  constructor(buf: DmaBuf, device: Device, ops: DmaBufOps, unlist: () => void) {
+  constructor(
+    buf: DmaBuf,
+    device: Device,
+    host: AttachmentHost,
+    importerOps: AttachOps | null,
+    importerPriv: unknown,
+  ) {
     this.buf = buf;
     this.device = device;
-    this.#ops = ops;
-    this.#unlist = unlist;
+    this.#host = host;
+    this.importerOps = importerOps;
+    this.importerPriv = importerPriv;
+    this.peer2peer = importerOps?.allowPeer2Peer === true;
   }
 
-  /** Live mappings. */
+  /** Whether the importer is told of moves. */
+  get isDynamic(): boolean {
+    return this.importerOps !== null;
+  }
+
+  /** Mappings that map() gave out and unmap() did not get back. */
   get mapCount(): number {
-    return this.#mappings.size;
+    return this.#mappings.useCount;
+  }
+
+  /** Whether the attachment keeps a mapping of its own (A3). */
+  get isKeepingMapping(): boolean {
+    return this.#mappings.kept !== null;
+  }
+
+  /** Pins that are held through it. */
+  get pinCount(): number {
+    return this.#pinCount;
   }
 
   get isDetached(): boolean {
@@ -50,53 +109,281 @@ export class Attachment {
 
   /**
    * Makes the buffer reachable for the device. The first map of a buffer decides its storage.
-   * EINVAL: detached, or the direction; EAGAIN: a kernel fence is pending; and what the exporter
-   * throws.
+   * EINVAL: detached, the direction, or a dynamic importer does not hold `buf.resv`; EBUSY: the
+   * kept mapping has another direction; EAGAIN: a kernel fence is pending (static importers only);
+   * ENOMEM: the exporter gave no mapping; EWOULDBLOCK; and what the exporter throws.
    */
   map(direction: Direction): DeviceMapping {
-    const operation = `map ${this.buf.name} for ${this.device.name}`;
-    if (this.#isDetached) fail("EINVAL", operation, "the attachment was detached");
-    directionNumber(direction, operation);
-    requireSignaled(this.buf.resv.fences("kernel"), operation);
-    const mapping = this.#ops.map(this, direction);
-    if (isPromise(mapping))
-      fail("EWOULDBLOCK", operation, `the exporter ${this.buf.exporterName} maps asynchronously`);
-    if (!(mapping instanceof DeviceMapping)) {
-      fail("ENOMEM", operation, `the exporter ${this.buf.exporterName} gave no mapping`);
-    }
-    this.#mappings.add(mapping);
-    return mapping;
+    this.#checkMap(direction);
+    if (this.importerOps !== null) this.#requireHeld("map");
+    return this.#useKept(direction) ?? this.#use(this.#mapNow(direction), direction);
   }
 
-  /** Ends a mapping. EINVAL: it is not one of this attachment's live mappings. */
-  unmap(mapping: DeviceMapping): void {
-    if (!this.#mappings.has(mapping)) {
-      fail(
-        "EINVAL",
-        `unmap ${this.buf.name} for ${this.device.name}`,
-        "the mapping is not alive on this attachment",
-      );
-    }
-    this.#ops.unmap(this, mapping, mapping.direction);
-    this.#mappings.delete(mapping);
+  /** The same with `buf.resv` held by the call: EDEADLK, EAGAIN if it is not free. */
+  mapUnlocked(direction: Direction): DeviceMapping {
+    this.#checkMap(direction);
+    return this.#locked(
+      "map",
+      () => this.#useKept(direction) ?? this.#use(this.#mapNow(direction), direction),
+    );
   }
 
-  /** Ends the attachment. EBUSY: mappings are left; EINVAL: detached before. */
+  /**
+   * The same for exporters of both kinds, after waiting: for `buf.resv` where the importer or the
+   * exporter is dynamic, for the exporter, and for kernel fences. ETIME, EINTR.
+   */
+  async mapAsync(direction: Direction, options: AsyncOptions = {}): Promise<DeviceMapping> {
+    this.#checkMap(direction);
+    return this.#unended(() => {
+      const call = async (): Promise<DeviceMapping> =>
+        this.#useKept(direction) ?? this.#use(await this.#mapLater(direction, options), direction);
+      const needsLock = this.importerOps !== null || this.buf.isDynamic;
+      return needsLock ? withLockAsync(this.buf.resv, this.device, options, call) : call();
+    });
+  }
+
+  /**
+   * Ends a mapping. `direction` is what the exporter is told; that of map(), if it is not given.
+   * EINVAL: it is not one of this attachment's live mappings, or a dynamic importer does not hold
+   * `buf.resv`.
+   */
+  unmap(mapping: DeviceMapping, direction?: Direction): void {
+    const asked = this.#requireUsed(mapping, direction);
+    if (this.importerOps !== null) this.#requireHeld("unmap");
+    this.#unmapNow(mapping, asked);
+  }
+
+  /** The same with `buf.resv` held by the call. */
+  unmapUnlocked(mapping: DeviceMapping, direction?: Direction): void {
+    const asked = this.#requireUsed(mapping, direction);
+    this.#locked("unmap", () => this.#unmapNow(mapping, asked));
+  }
+
+  /**
+   * Keeps the storage where it is, for uses that cannot be told to stop. Needs `buf.resv` held.
+   * EINVAL: not held, a static importer, detached; EWOULDBLOCK; and what the exporter throws.
+   */
+  pin(): void {
+    this.#checkPin();
+    this.#requireHeld("pin");
+    valueNow(this.#host.ops.pin?.(this), this.#operation("pin"), () =>
+      this.#later(() => this.#host.ops.unpin?.(this)),
+    );
+    this.#pinCount += 1;
+  }
+
+  /** The same for exporters of both kinds, with `buf.resv` held by the call. EINTR. */
+  async pinAsync(options: AsyncOptions = {}): Promise<void> {
+    this.#checkPin();
+    await this.#unended(() =>
+      withLockAsync(this.buf.resv, this.device, options, async () => {
+        await this.#host.ops.pin?.(this);
+        this.#pinCount += 1;
+      }),
+    );
+  }
+
+  /** Takes a pin off. Needs `buf.resv` held. EINVAL: not held, or there is no pin. */
+  unpin(): void {
+    const operation = this.#operation("unpin");
+    if (this.#pinCount === 0) fail("EINVAL", operation(), "the importer holds no pin");
+    this.#requireHeld("unpin");
+    this.#host.ops.unpin?.(this);
+    this.#pinCount -= 1;
+  }
+
+  /**
+   * Ends the attachment, with the mapping that it keeps. EBUSY: mappings or pins are left, or an
+   * asynchronous call has not ended; EINVAL: detached before; EDEADLK, EAGAIN: `buf.resv` is not
+   * free.
+   */
   detach(): void {
-    const operation = `detach ${this.device.name} from ${this.buf.name}`;
-    if (this.#isDetached) fail("EINVAL", operation, "it was detached before");
-    if (this.mapCount > 0)
-      fail("EBUSY", operation, `${this.mapCount} mappings are alive; unmap them first`);
+    const operation = (): string => `detach ${this.device.name} from ${this.buf.name}`;
+    if (this.#isDetached) fail("EINVAL", operation(), "it was detached before");
+    if (this.#mappings.ownCount > 0)
+      fail("EBUSY", operation(), `${this.#mappings.ownCount} mappings are alive; unmap them first`);
+    if (this.#pinCount > 0)
+      fail("EBUSY", operation(), `${this.#pinCount} pins are left; unpin them first`);
+    if (this.#unfinished > 0)
+      fail("EBUSY", operation(), `${this.#unfinished} asynchronous calls have not ended`);
+    requireFree(this.buf.resv, this.device, operation);
+    this.#dropKept();
     this.#isDetached = true;
-    this.#unlist();
-    this.#ops.detach?.(this.buf, this);
+    this.#host.unlist(this);
+    this.#host.ops.detach?.(this.buf, this);
   }
 
   [Symbol.dispose](): void {
     if (!this.#isDetached) this.detach();
   }
-}
 
-function isPromise(value: unknown): boolean {
-  return typeof (value as { then?: unknown } | null)?.then === "function";
+  /** @internal Makes the mapping that attach keeps (A3). */
+  keepMapping(): void {
+    const { ops } = this.#host;
+    if (!this.buf.isDynamic) {
+      this.#mappings.keep(this.#mapNow("bidirectional"), "bidirectional");
+      return;
+    }
+    this.#locked("attach", () => {
+      valueNow(ops.pin?.(this), this.#operation("attach"), () =>
+        this.#later(() => ops.unpin?.(this)),
+      );
+      try {
+        this.#mappings.keep(this.#mapNow("bidirectional"), "bidirectional");
+      } catch (error) {
+        ops.unpin?.(this);
+        throw error;
+      }
+    });
+  }
+
+  /** @internal The same; the caller holds `buf.resv` if the exporter is dynamic. */
+  async keepMappingLater(options: AsyncOptions): Promise<void> {
+    const { ops } = this.#host;
+    await ops.pin?.(this);
+    try {
+      this.#mappings.keep(await this.#mapLater("bidirectional", options), "bidirectional");
+    } catch (error) {
+      ops.unpin?.(this);
+      throw error;
+    }
+  }
+
+  #operation(verb: string): () => string {
+    return () => `${verb} ${this.buf.name} for ${this.device.name}`;
+  }
+
+  #requireHeld(verb: string): void {
+    const { resv } = this.buf;
+    if (resv.isLocked && resv.holder === null) return;
+    requireHeld(resv, this.device, this.#operation(verb));
+  }
+
+  #locked<T>(verb: string, call: () => T): T {
+    return withLock(this.buf.resv, this.device, this.#operation(verb), call);
+  }
+
+  async #unended<T>(call: () => Promise<T>): Promise<T> {
+    this.#unfinished += 1;
+    try {
+      return await call();
+    } finally {
+      this.#unfinished -= 1;
+    }
+  }
+
+  #checkMap(direction: Direction): void {
+    if (this.#isDetached) fail("EINVAL", this.#operation("map")(), "the attachment was detached");
+    checkDirection(direction, this.#operation("map"));
+  }
+
+  #checkPin(): void {
+    const operation = this.#operation("pin");
+    if (this.#isDetached) fail("EINVAL", operation(), "the attachment was detached");
+    if (this.importerOps === null)
+      fail("EINVAL", operation(), "only dynamic importers pin; use dynamicAttach()");
+  }
+
+  /** The kept mapping, if there is one (A3). */
+  #useKept(direction: Direction): DeviceMapping | null {
+    const mappings = this.#mappings;
+    if (mappings.kept === null) return null;
+    if (!mappings.suits(direction))
+      fail("EBUSY", this.#operation("map")(), `it is mapped ${mappings.keptDirection} already`);
+    mappings.useKept();
+    return mappings.kept;
+  }
+
+  /** Notes a mapping that the exporter has just made. */
+  #use(mapping: DeviceMapping, direction: Direction): DeviceMapping {
+    if (this.#host.ops.cacheSgtMapping !== true) this.#mappings.add(mapping, direction);
+    else {
+      this.#mappings.keep(mapping, direction);
+      this.#mappings.useKept();
+    }
+    return mapping;
+  }
+
+  /** Ends the mapping that the attachment keeps, as attach or map made it. */
+  #dropKept(): void {
+    const { kept, keptDirection } = this.#mappings;
+    if (kept === null) return;
+    const { ops } = this.#host;
+    const end = (): void => {
+      ops.unmap(this, kept, keptDirection);
+      ops.unpin?.(this);
+    };
+    if (this.buf.isDynamic) this.#locked("detach", end);
+    else end();
+    this.#mappings.dropKept();
+  }
+
+  #mapNow(direction: Direction): DeviceMapping {
+    const operation = this.#operation("map");
+    if (this.importerOps === null) this.#requireSettled(operation);
+    const mapping = valueNow(this.#host.ops.map(this, direction), operation, (late) => {
+      if (late instanceof DeviceMapping) this.#later(() => this.#endMapping(late, direction));
+    });
+    this.#requireMapping(mapping);
+    if (this.importerOps !== null) return mapping;
+    try {
+      this.#requireSettled(operation); // the exporter may have begun a move
+    } catch (error) {
+      this.#endMapping(mapping, direction);
+      throw error;
+    }
+    return mapping;
+  }
+
+  async #mapLater(direction: Direction, options: AsyncOptions): Promise<DeviceMapping> {
+    const mapping = await this.#host.ops.map(this, direction);
+    this.#requireMapping(mapping);
+    if (this.importerOps !== null) return mapping;
+    try {
+      await this.buf.resv.wait("kernel", options);
+    } catch (error) {
+      this.#endMapping(mapping, direction);
+      throw error;
+    }
+    return mapping;
+  }
+
+  /** A static importer's mapping is usable at once: nothing of the kernel's is pending. */
+  #requireSettled(operation: () => string): void {
+    const { resv } = this.buf;
+    if (!resv.testSignaled("kernel")) requireSignaled(resv.fences("kernel"), operation());
+  }
+
+  #requireMapping(mapping: unknown): asserts mapping is DeviceMapping {
+    const operation = this.#operation("map");
+    if (!(mapping instanceof DeviceMapping))
+      fail("ENOMEM", operation(), `the exporter ${this.buf.exporterName} gave no mapping`);
+    if (this.#mappings.has(mapping))
+      fail("EEXIST", operation(), "the exporter gave a mapping that is alive already");
+  }
+
+  /** Throws EINVAL unless `mapping` was given out; the direction that the exporter is told. */
+  #requireUsed(mapping: DeviceMapping, direction: Direction | undefined): Direction {
+    const asked = this.#mappings.directionOf(mapping);
+    if (asked === undefined)
+      fail("EINVAL", this.#operation("unmap")(), "the mapping is not alive on this attachment");
+    if (direction === undefined) return asked;
+    checkDirection(direction, this.#operation("unmap"));
+    return direction;
+  }
+
+  #unmapNow(mapping: DeviceMapping, direction: Direction): void {
+    if (mapping !== this.#mappings.kept) this.#endMapping(mapping, direction);
+    this.#mappings.remove(mapping);
+  }
+
+  #endMapping(mapping: DeviceMapping, direction: Direction): void {
+    this.#host.ops.unmap(this, mapping, direction);
+  }
+
+  /** Gives back what an op's promise brought after the call had failed, as the op ran (OP4). */
+  #later(call: () => void): void {
+    if (!this.buf.isDynamic) call();
+    else void withLockAsync(this.buf.resv, this.device, {}, async () => call());
+  }
 }

@@ -1,9 +1,9 @@
 /**
- * CpuMapping: a buffer's bytes as the CPU sees them, pinned as long as it lives.
+ * CpuMapping: pages of a buffer as the CPU sees them, pinned as long as it lives.
  *
- * - X1  The frames under the views are pinned from mmap() to unmap(): they are neither moved nor
- *       freed.
+ * - X1  The frames under the views are pinned from mmap() to unmap().
  * - X2  A mapping holds a reference to its buffer.
+ * - X3  Only whole pages are mapped: what a buffer has behind its last whole page is out of reach.
  *
  * Compare dma_buf_mmap() in the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -12,93 +12,70 @@
 
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
-import type { PinnedTable } from "../mm/pinned-table.ts";
 import type { SgTable } from "../mm/sg-table.ts";
+import { addressOf, FRAME_BYTES } from "../units.ts";
+import { BufferViews } from "./buffer-views.ts";
 import type { DmaBuf } from "./dma-buf.ts";
+import type { MmapArea } from "./ops.ts";
 
-/**
- * Views over a buffer. Made by `buf.mmap()`. Bracket every use with beginCpuAccess / endCpuAccess.
- */
-export class CpuMapping {
-  readonly buf: DmaBuf;
-  readonly #core: Core;
+/** Which pages of a buffer to map. */
+export interface MmapOptions {
+  /** The first page; default 0. */
+  readonly pageOffset?: number | bigint;
+  /** How many, 0 included; default: all whole pages behind pageOffset, of which there is one. */
+  readonly pageCount?: number | bigint;
+}
+
+/** Views over pages of a buffer. Made by `buf.mmap()`. */
+export class CpuMapping extends BufferViews {
+  readonly pageOffset: number;
+  readonly pageCount: number;
   readonly #table: SgTable;
-  #pinned: PinnedTable;
-  #isMapped = true;
 
   /** @internal */
-  constructor(core: Core, buf: DmaBuf, table: SgTable) {
-    this.#core = core;
-    this.buf = buf;
+  constructor(core: Core, buf: DmaBuf, table: SgTable, { pageOffset, pageCount }: MmapArea) {
+    const begin = addressOf(pageOffset);
+    super(core, buf, table.pin(), begin, begin + addressOf(pageCount));
     this.#table = table;
-    this.#pinned = table.pin();
-    buf.get();
-  }
-
-  /**
-   * The bytes in order: one view for each run of frames. A typed array cannot be revoked: do not
-   * keep it beyond unmap().
-   */
-  get views(): readonly Uint8Array<ArrayBufferLike>[] {
-    if (!this.#isMapped) fail("EINVAL", `read ${this.buf.name}`, "it was unmapped");
-    return this.#pinned.views;
-  }
-
-  /** The bytes as one view. EINVAL when they are not in one run: use `views`. */
-  get bytes(): Uint8Array<ArrayBufferLike> {
-    const views = this.views;
-    if (views.length !== 1)
-      fail(
-        "EINVAL",
-        `read ${this.buf.name} as one view`,
-        `its bytes lie in ${views.length} runs; use views`,
-      );
-    return views[0] as Uint8Array<ArrayBufferLike>;
-  }
-
-  /**
-   * Copies the buffer's first bytes into `into`, across all runs. How many. Counted in
-   * `bytesCopied`.
-   */
-  copyTo(into: Uint8Array): number {
-    let done = 0;
-    for (const view of this.views) {
-      const part = view.subarray(0, into.length - done);
-      into.set(part, done);
-      done += part.length;
-    }
-    this.#core.bytesCopied += done;
-    return done;
-  }
-
-  /**
-   * Copies `from` to the buffer's first bytes, across all runs. How many. Counted in `bytesCopied`.
-   */
-  copyFrom(from: Uint8Array): number {
-    let done = 0;
-    for (const view of this.views) {
-      const part = from.subarray(done, done + view.length);
-      view.set(part);
-      done += part.length;
-    }
-    this.#core.bytesCopied += done;
-    return done;
+    this.pageOffset = pageOffset;
+    this.pageCount = pageCount;
+    buf.get(); // X2
   }
 
   /** Ends the mapping and its pins. EINVAL: unmapped before. */
   unmap(): void {
-    if (!this.#isMapped) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
-    this.#pinned.unpin();
+    if (!this.isMapped) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
+    this.end();
     try {
       this.buf.put();
     } catch (error) {
-      this.#pinned = this.#table.pin(); // the reference is still ours, and so is the mapping
+      this.resume(this.#table.pin()); // the reference is still ours, and so is the mapping
       throw error;
     }
-    this.#isMapped = false;
   }
 
   [Symbol.dispose](): void {
-    if (this.#isMapped) this.unmap();
+    if (this.isMapped) this.unmap();
   }
+}
+
+const PAGES_END = 2n ** 64n;
+
+/** The pages that `options` ask for, of a buffer of `sizeBytes` bytes. */
+export function mmapArea(options: MmapOptions, sizeBytes: number, operation: string): MmapArea {
+  const wholePages = Math.floor(sizeBytes / FRAME_BYTES); // X3
+  const first = wideInteger(options.pageOffset ?? 0, "pageOffset", operation);
+  const rest = wholePages - Number(first);
+  const count = wideInteger(options.pageCount ?? Math.max(1, rest), "pageCount", operation);
+  if (first + count >= PAGES_END) fail("EOVERFLOW", operation, "the pages end behind 2^64");
+  if (first + count > BigInt(wholePages))
+    fail("EINVAL", operation, `pages ${first} to ${first + count} of ${wholePages} are asked for`);
+  return { pageOffset: Number(first), pageCount: Number(count) };
+}
+
+function wideInteger(value: number | bigint, name: string, operation: string): bigint {
+  const isWhole = typeof value === "bigint" || Number.isInteger(value);
+  if (!isWhole || value < 0 || value >= PAGES_END)
+    fail("EINVAL", operation, `${name} must be an integer from 0 on, and is ${String(value)}`);
+  return BigInt(value);
 }

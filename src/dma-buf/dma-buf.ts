@@ -11,10 +11,11 @@
  * 5. The last put calls the exporter's release.
  *
  * - DB1  refCount counts the holders: the exporter's caller, descriptors, CPU mappings. Attachments
- *        hold none: an importer holds its own.
- * - DB2  The last put is refused while a device is attached (EBUSY): its storage would be freed
- *        under it.
- * - DB3  size, ops and exporter never change.
+ *        and kernel mappings hold none: an importer holds its own.
+ * - DB2  The last put is refused while a device is attached or a kernel mapping lives (EBUSY): the
+ *        storage would be freed under it.
+ * - DB3  size, ops, exporter, flags and reservation never change.
+ * - DB4  move notices reach dynamic importers only, the latest attachment first.
  *
  * Compare the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -24,21 +25,24 @@
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
-import { cpuWrites, type Direction, directionNumber } from "../direction.ts";
+import type { Direction } from "../direction.ts";
 import { fail } from "../errors.ts";
-import { requireSignaled } from "../fence/fence.ts";
-
 import type { SyncFile } from "../fence/sync-file.ts";
 import { requireName } from "../files/name.ts";
 import { O_ACCMODE, O_NONBLOCK, O_RDWR, type OpenFile } from "../files/open-file.ts";
 import { type PollableFile, pollFile, type WaitQueue } from "../files/poll.ts";
 import type { SgTable } from "../mm/sg-table.ts";
-import { Attachment } from "./attachment.ts";
-import { CpuMapping } from "./cpu-mapping.ts";
-import type { DmaBufOps, ExportInfo } from "./ops.ts";
+import type { Attachment } from "./attachment.ts";
+import { AttachmentList } from "./attachment-list.ts";
+import type { AsyncOptions } from "./buffer-lock.ts";
+import * as cpuAccess from "./cpu-access.ts";
+import { CpuMapping, type MmapOptions, mmapArea } from "./cpu-mapping.ts";
+import { checkExport } from "./export-info.ts";
+import type { AttachOps, DmaBufOps, ExportInfo, ExportOwner } from "./ops.ts";
 import { BufferPoll } from "./poll.ts";
-import { Resv, usageFor } from "./resv.ts";
+import { Resv } from "./resv.ts";
 import { exportSyncFile, importSyncFile, type SyncAccess } from "./sync-files.ts";
+import { Vmap, type Vmapping } from "./vmap.ts";
 
 /** What a buffer needs from its system. */
 export interface BufferOwner {
@@ -52,50 +56,64 @@ export class DmaBuf implements OpenFile, PollableFile {
   /** Unique in its system, from 1. */
   readonly ino: number;
   readonly sizeBytes: number;
+  /** Who exported it; "unnamed" if the exporter did not say. */
   readonly exporterName: string;
-  /** Which operations are under way. */
+  /** Which operations are under way, and the lock that keeps the storage where it is. */
   readonly resv: Resv;
+  /** The exporter's own data. */
+  readonly priv: unknown;
   /** Access mode and status flags of the buffer's file (`O_…`). */
   fileFlags: number;
   readonly #owner: BufferOwner;
+  readonly #module: ExportOwner | null;
   readonly #ops: DmaBufOps;
-  readonly #attachments: Set<Attachment> = new Set();
-  #refCount = 1;
+  readonly #attachments: AttachmentList;
+  readonly #vmap: Vmap;
   #label: string | null;
+  #name: string;
   #poll: BufferPoll | null = null;
+  #refCount = 1;
 
   /** @internal */
   constructor(owner: BufferOwner, ino: number, info: ExportInfo) {
     checkExport(info);
     this.#owner = owner;
-    this.resv = new Resv(owner.core);
+    this.resv = info.resv ?? new Resv(owner.core);
     this.#ops = info.ops;
+    this.#attachments = new AttachmentList(owner.core, this, info.ops);
+    this.#vmap = new Vmap(owner.core, this, info.ops);
     this.ino = ino;
     this.sizeBytes = info.sizeBytes;
-    this.exporterName = info.exporterName;
-    this.#label = info.name ?? null;
+    this.exporterName = info.exporterName ?? "unnamed";
+    this.priv = info.priv ?? info.ops;
     this.fileFlags = (info.flags ?? O_RDWR) & (O_ACCMODE + O_NONBLOCK);
+    this.#label = info.name ?? null;
+    this.#name = this.#label ?? `${this.exporterName}:${ino}`;
+    this.#module = info.owner ?? null;
+    if (this.#module?.tryGet() === false)
+      fail("ENOENT", "export a buffer", `its owner ${this.#module.name} is going away`);
   }
 
-  /** What setName() said last; null before. */
+  get description(): string {
+    return `dma-buf ${this.#name}`;
+  }
+
+  /** The label, or the exporter and the inode number: for people. */
+  get name(): string {
+    return this.#name;
+  }
+
+  /** What setName() gave; null if it has no name of its own. */
   get label(): string | null {
     return this.#label;
   }
 
-  /** The label, or exporter and number: for people. */
-  get name(): string {
-    return this.#label ?? `${this.exporterName}:${this.ino}`;
-  }
-
-  /** Labels the buffer. EINVAL: more than 31 bytes of UTF-8. */
-  setName(label: string): void {
-    this.#requireLive(`name ${this.name}`);
-    requireName(label, `name ${this.name}`);
-    this.#label = label;
-  }
-
-  get description(): string {
-    return `dma-buf ${this.name}`;
+  /** Gives it a label, attached or not. EINVAL: longer than 31 bytes; ESTALE. */
+  setName(name: string): void {
+    this.#requireLive(`name ${this.#name}`);
+    requireName(name, `name ${this.#name}`);
+    this.#label = name;
+    this.#name = name;
   }
 
   /** References held; 0 once released (DB1). */
@@ -103,30 +121,37 @@ export class DmaBuf implements OpenFile, PollableFile {
     return this.#refCount;
   }
 
+  /** Whether the exporter may move it while nobody pins it: it has pin(). */
+  get isDynamic(): boolean {
+    return this.#ops.pin !== undefined;
+  }
+
   /** Attached devices, oldest first. */
   get attachments(): readonly Attachment[] {
-    return [...this.#attachments];
+    return this.#attachments.all;
+  }
+
+  /** Users of the kernel mapping. */
+  get vmapCount(): number {
+    return this.#vmap.count;
   }
 
   #requireLive(operation: string): void {
-    if (this.#refCount === 0) fail("ESTALE", operation, `${this.name} was released`);
+    if (this.#refCount === 0) fail("ESTALE", operation, `${this.#name} was released`);
   }
 
   /** Takes a reference. ESTALE once released. */
   get(): this {
-    this.#requireLive(`get ${this.name}`);
+    this.#requireLive(`get ${this.#name}`);
     this.#refCount += 1;
     return this;
   }
 
   /** Gives a reference back; the last one releases the buffer. EBUSY (DB2), ESTALE. */
   put(): void {
-    const operation = `put ${this.name}`;
+    const operation = `put ${this.#name}`;
     this.#requireLive(operation);
-    if (this.#refCount === 1 && this.#attachments.size > 0) {
-      const names = this.attachments.map(({ device }) => device.name).join(", ");
-      fail("EBUSY", operation, `it is the last reference and ${names} is attached; detach first`);
-    }
+    if (this.#refCount === 1) this.#requireUnused(operation);
     this.#refCount -= 1;
     if (this.#refCount > 0) return;
     try {
@@ -136,65 +161,110 @@ export class DmaBuf implements OpenFile, PollableFile {
       throw error;
     }
     this.#owner.onReleased(this);
+    this.#module?.put();
+  }
+
+  /** DB2. */
+  #requireUnused(operation: string): void {
+    if (this.#attachments.size > 0) {
+      const names = this.attachments.map(({ device }) => device.name).join(", ");
+      fail("EBUSY", operation, `it is the last reference and ${names} is attached; detach first`);
+    }
+    if (this.vmapCount > 0)
+      fail(
+        "EBUSY",
+        operation,
+        "it is the last reference and it has a kernel mapping; vunmap first",
+      );
   }
 
   /**
-   * Attaches a device. Throws what the exporter throws, with the limits that no storage can meet.
+   * Attaches a device that needs the buffer where it is. Throws what the exporter throws, with the
+   * limits that no storage can meet. EINVAL, ENODEV, ESTALE; EDEADLK, EAGAIN: `buf.resv` is not
+   * free; EWOULDBLOCK.
    */
   attach(device: Device): Attachment {
-    const operation = `attach ${device.name} to ${this.name}`;
+    return this.dynamicAttach(device, null);
+  }
+
+  /**
+   * Attaches a device that can be told when the buffer moves. `importerOps` null: as attach().
+   * EINVAL: it has no moveNotify(); and what attach() throws.
+   */
+  dynamicAttach(
+    device: Device,
+    importerOps: AttachOps | null,
+    importerPriv: unknown = null,
+  ): Attachment {
+    this.#requireLive(`attach ${device?.name} to ${this.#name}`);
+    return this.#attachments.attach(device, importerOps, importerPriv);
+  }
+
+  /** attach() for exporters of both kinds, after waiting for them and for `buf.resv`. EINTR. */
+  attachAsync(device: Device, options: AsyncOptions = {}): Promise<Attachment> {
+    return this.dynamicAttachAsync(device, null, null, options);
+  }
+
+  /** dynamicAttach() in the same way. */
+  async dynamicAttachAsync(
+    device: Device,
+    importerOps: AttachOps | null,
+    importerPriv: unknown = null,
+    options: AsyncOptions = {},
+  ): Promise<Attachment> {
+    this.#requireLive(`attach ${device?.name} to ${this.#name}`);
+    return this.#attachments.attachAsync(device, importerOps, importerPriv, options);
+  }
+
+  /**
+   * Tells the dynamic importers that the buffer moves (DB4). For the exporter, with `buf.resv`
+   * held: EINVAL if it is not. What an importer throws is reported to the host.
+   */
+  moveNotify(): void {
+    const operation = `notify the importers of ${this.#name}`;
     this.#requireLive(operation);
-    if (device.isRemoved) fail("ENODEV", operation, "the device was removed");
-    if (!device.isOn(this.#owner.core)) fail("EINVAL", operation, "it is of another system");
-    const attachment: Attachment = new Attachment(this, device, this.#ops, () =>
-      this.#attachments.delete(attachment),
-    );
-    this.#ops.attach?.(this, attachment);
-    this.#attachments.add(attachment); // A1
-    return attachment;
+    if (!this.resv.isLocked) fail("EINVAL", operation, "buf.resv is not locked");
+    this.#attachments.moveNotify();
   }
 
   /**
    * Opens a bracket of CPU access: "from-device" to read, "to-device" to write, "bidirectional" for
    * both. EAGAIN when a fence that the access must wait for is pending; `beginCpuAccessAsync`
-   * waits.
+   * waits. 0, or the number above 0 that the exporter returned: then it looked at no fence.
    */
-  beginCpuAccess(direction: Direction): void {
-    const operation = `begin CPU access to ${this.name}`;
+  beginCpuAccess(direction: Direction): number {
+    const operation = `begin CPU access to ${this.#name}`;
     this.#requireLive(operation);
-    directionNumber(direction, operation);
-    requireSignaled(this.resv.fences(usageFor(cpuWrites(direction))), operation);
-    this.#ops.beginCpuAccess?.(this, direction);
+    return cpuAccess.begin(this, this.#ops, direction, operation);
   }
 
   /** Opens a bracket of CPU access after the fences it must wait for. ETIME, EINTR. */
-  async beginCpuAccessAsync(direction: Direction, options: WaitOptions = {}): Promise<void> {
-    const operation = `begin CPU access to ${this.name}`;
+  async beginCpuAccessAsync(direction: Direction, options: WaitOptions = {}): Promise<number> {
+    const operation = `begin CPU access to ${this.#name}`;
     this.#requireLive(operation);
-    directionNumber(direction, operation);
-    this.#ops.beginCpuAccess?.(this, direction);
-    this.get(); // for the wait
-    try {
-      await this.resv.wait(usageFor(cpuWrites(direction)), options);
-    } catch (error) {
-      this.#ops.endCpuAccess?.(this, direction);
-      throw error;
-    } finally {
-      this.put();
-    }
+    return cpuAccess.beginAsync(this, this.#ops, direction, options, operation);
   }
 
-  /** Closes a bracket of CPU access. */
-  endCpuAccess(direction: Direction): void {
-    const operation = `end CPU access to ${this.name}`;
+  /** Closes a bracket of CPU access. 0, or the number above 0 that the exporter returned. */
+  endCpuAccess(direction: Direction): number {
+    const operation = `end CPU access to ${this.#name}`;
     this.#requireLive(operation);
-    directionNumber(direction, operation);
-    this.#ops.endCpuAccess?.(this, direction);
+    return cpuAccess.end(this, this.#ops, direction, operation);
   }
 
-  /** The buffer's bytes for the CPU. EINVAL: the exporter has none to show. */
-  mmap(): CpuMapping {
-    const operation = `map ${this.name} for the CPU`;
+  /** The same for exporters of both kinds. */
+  async endCpuAccessAsync(direction: Direction): Promise<number> {
+    const operation = `end CPU access to ${this.#name}`;
+    this.#requireLive(operation);
+    return cpuAccess.endAsync(this, this.#ops, direction, operation);
+  }
+
+  /**
+   * The buffer's bytes for the CPU: all whole pages, or some. EINVAL: the exporter has none to
+   * show, or fewer; EOVERFLOW: the pages end behind 2^64.
+   */
+  mmap(options: MmapOptions = {}): CpuMapping {
+    const operation = `map ${this.#name} for the CPU`;
     this.#requireLive(operation);
     if (this.#ops.mmap === undefined)
       return fail(
@@ -202,7 +272,28 @@ export class DmaBuf implements OpenFile, PollableFile {
         operation,
         `the exporter ${this.exporterName} does not let the CPU map it`,
       );
-    return new CpuMapping(this.#owner.core, this, this.#ops.mmap(this));
+    const area = mmapArea(options, this.sizeBytes, operation);
+    return new CpuMapping(this.#owner.core, this, this.#ops.mmap(this, area), area);
+  }
+
+  /**
+   * The kernel's mapping of all bytes: the first user makes it, further ones get the same. It holds
+   * no reference (DB2). EINVAL: the exporter has none; EWOULDBLOCK; and what the exporter throws.
+   */
+  vmap(): Vmapping {
+    this.#requireLive(`vmap ${this.#name}`);
+    return this.#vmap.get();
+  }
+
+  /** The same for exporters of both kinds. */
+  async vmapAsync(): Promise<Vmapping> {
+    this.#requireLive(`vmap ${this.#name}`);
+    return this.#vmap.getAsync();
+  }
+
+  /** Gives a kernel mapping back; the last user ends it. EINVAL: it is not the buffer's. */
+  vunmap(mapping: Vmapping): void {
+    this.#vmap.put(mapping);
   }
 
   /**
@@ -218,7 +309,7 @@ export class DmaBuf implements OpenFile, PollableFile {
    * Linux has it.
    */
   seek(offset: number, whence: "set" | "end"): number {
-    const operation = `seek ${this.name}`;
+    const operation = `seek ${this.#name}`;
     this.#requireLive(operation);
     if (offset !== 0 || (whence !== "set" && whence !== "end"))
       fail("EINVAL", operation, "only offset 0 from the start or the end is known");
@@ -227,18 +318,18 @@ export class DmaBuf implements OpenFile, PollableFile {
 
   /** What an access that begins now must wait for, as a sync file. EINVAL: the access. */
   exportSyncFile(access: SyncAccess): SyncFile {
-    this.#requireLive(`export a sync file of ${this.name}`);
-    return exportSyncFile(this.resv, access, this.name);
+    this.#requireLive(`export a sync file of ${this.#name}`);
+    return exportSyncFile(this.resv, access, this.#name);
   }
 
   /** Adds a sync file's fences as accesses under way. EINVAL; EAGAIN: `resv` is locked. */
   importSyncFile(file: SyncFile, access: SyncAccess): void {
-    this.#requireLive(`import a sync file into ${this.name}`);
-    importSyncFile(this.resv, file, access, this.name);
+    this.#requireLive(`import a sync file into ${this.#name}`);
+    importSyncFile(this.resv, file, access, this.#name);
   }
 
   #polling(): BufferPoll {
-    this.#requireLive(`poll ${this.name}`);
+    this.#requireLive(`poll ${this.#name}`);
     this.#poll ??= new BufferPoll(this);
     return this.#poll;
   }
@@ -260,17 +351,4 @@ export class DmaBuf implements OpenFile, PollableFile {
   [Symbol.dispose](): void {
     this.put();
   }
-}
-
-function checkExport({ ops, sizeBytes, exporterName, name }: ExportInfo): void {
-  const operation = "export a buffer";
-  for (const name of ["map", "unmap", "release"] as const) {
-    if (typeof ops?.[name] !== "function")
-      fail("EINVAL", operation, `the exporter's ops lack ${name}()`);
-  }
-  if (name !== undefined) requireName(name, operation);
-  if (typeof exporterName !== "string" || exporterName === "")
-    fail("EINVAL", operation, "the exporter needs a name");
-  if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0)
-    fail("EINVAL", operation, `sizeBytes must be a whole number, and is ${sizeBytes}`);
 }

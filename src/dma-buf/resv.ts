@@ -44,6 +44,14 @@ const MAX_FENCES = 2 ** 20;
 const LIST_HEAD_BYTES = 24;
 const LIST_PLACE_BYTES = 8;
 
+/** @internal The call on a buffer that holds the lock, if one does. */
+export interface LockHolder {
+  /** Who called: a device. */
+  readonly importer: object;
+  /** Whether one of the call's callbacks runs just now. */
+  isInside: boolean;
+}
+
 interface Place {
   readonly fence: Fence;
   readonly rank: number;
@@ -56,6 +64,8 @@ export function usageFor(isWrite: boolean): ResvUsage {
 
 /** The fences of a buffer, and the lock that guards its moves. Found as `buf.resv`. */
 export class Resv extends WwMutex {
+  /** @internal Null while the lock is free, or somebody took it with lock(). */
+  holder: LockHolder | null = null;
   readonly #core: Core | null;
   #places: Place[] = [];
   #capacity = 0;

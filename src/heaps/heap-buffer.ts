@@ -115,6 +115,10 @@ export class HeapBuffer implements DmaBufOps {
     return this.decide(buf);
   }
 
+  vmap(buf: DmaBuf): SgTable {
+    return this.decide(buf);
+  }
+
   release(): void {
     this.#table?.free();
     this.#table = null;

@@ -194,7 +194,6 @@ describe.each(eachCore)("dma-buf on the $name core", (build) => {
     expect(system.stats().pinnedFrames).toBe(3);
     expect(cpu.views.reduce((bytes, view) => bytes + view.length, 0)).toBe(buf.sizeBytes);
     expect(cpu.views.every((view) => view.every((byte) => byte === 0))).toBe(true);
-    expectError("EINVAL", () => cpu.bytes); // three runs
     buf.put();
     cpu.unmap();
     expect(system.stats()).toMatchObject({ pinnedFrames: 0, bufferCount: 0 });

@@ -1,0 +1,125 @@
+/**
+ * AttachmentList: who is attached to a buffer, and how one comes onto the list.
+ *
+ *     check ─► exporter's attach ─► listed ─► kept mapping, where one side only is dynamic
+ *                                     │                 └─fails─┐
+ *                                     └─► detach ─► unlisted ◄──┘
+ *
+ * - AL1  The exporter's attach() does not see the attachment on the list; its detach() neither.
+ * - AL2  The list is in the order of attaching; move notices go through it from its end, as Linux,
+ *        which lists the latest first.
+ *
+ * Compare dma_buf_dynamic_attach() in the kernel's drivers/dma-buf/dma-buf.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import type { Device } from "../device/device.ts";
+import { fail } from "../errors.ts";
+import { Attachment, type AttachmentHost } from "./attachment.ts";
+import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
+import type { DmaBuf } from "./dma-buf.ts";
+import { valueNow } from "./maybe-promise.ts";
+import type { AttachOps, DmaBufOps } from "./ops.ts";
+import { reportError } from "./report.ts";
+
+/** @internal The attachments of one buffer. */
+export class AttachmentList implements AttachmentHost {
+  readonly ops: DmaBufOps;
+  readonly #core: Core;
+  readonly #buf: DmaBuf;
+  readonly #listed: Set<Attachment> = new Set();
+
+  constructor(core: Core, buf: DmaBuf, ops: DmaBufOps) {
+    this.#core = core;
+    this.#buf = buf;
+    this.ops = ops;
+  }
+
+  get size(): number {
+    return this.#listed.size;
+  }
+
+  /** Oldest first. */
+  get all(): Attachment[] {
+    return [...this.#listed];
+  }
+
+  unlist(attachment: Attachment): void {
+    this.#listed.delete(attachment);
+  }
+
+  /** Attaches now. */
+  attach(device: Device, importerOps: AttachOps | null, priv: unknown): Attachment {
+    const buf = this.#buf;
+    const attachment = this.#make(device, importerOps, priv);
+    const operation = (): string => operationOf(device, buf);
+    requireFree(buf.resv, device, operation);
+    valueNow(this.ops.attach?.(buf, attachment), operation, () =>
+      this.ops.detach?.(buf, attachment),
+    );
+    this.#listed.add(attachment); // AL1
+    if (attachment.isDynamic === buf.isDynamic) return attachment;
+    try {
+      attachment.keepMapping();
+    } catch (error) {
+      this.#undo(attachment);
+      throw error;
+    }
+    return attachment;
+  }
+
+  /** Attaches after waiting for the exporter and the lock. */
+  async attachAsync(
+    device: Device,
+    importerOps: AttachOps | null,
+    priv: unknown,
+    options: AsyncOptions,
+  ): Promise<Attachment> {
+    const buf = this.#buf;
+    const attachment = this.#make(device, importerOps, priv);
+    await this.ops.attach?.(buf, attachment);
+    const keeps = attachment.isDynamic !== buf.isDynamic;
+    try {
+      await withLockAsync(buf.resv, device, options, async () => {
+        if (buf.refCount === 0) fail("ESTALE", operationOf(device, buf), "it was released");
+        this.#listed.add(attachment); // AL1
+        if (keeps && buf.isDynamic) await attachment.keepMappingLater(options);
+      });
+      if (keeps && !buf.isDynamic) await attachment.keepMappingLater(options);
+    } catch (error) {
+      this.#undo(attachment);
+      throw error;
+    }
+    return attachment;
+  }
+
+  /** Tells the dynamic importers of a move (AL2); what one throws is reported. */
+  moveNotify(): void {
+    for (const attachment of this.all.reverse()) {
+      const { importerOps } = attachment;
+      if (importerOps === null || attachment.isDetached) continue;
+      runInside(this.#buf.resv, () => reportError(() => importerOps.moveNotify(attachment)));
+    }
+  }
+
+  #make(device: Device, importerOps: AttachOps | null, priv: unknown): Attachment {
+    const operation = operationOf(device, this.#buf);
+    if (device === null || device === undefined) fail("EINVAL", operation, "there is no device");
+    if (device.isRemoved) fail("ENODEV", operation, "the device was removed");
+    if (!device.isOn(this.#core)) fail("EINVAL", operation, "it is of another system");
+    if (importerOps !== null && typeof importerOps?.moveNotify !== "function")
+      fail("EINVAL", operation, "the importer's ops lack moveNotify()");
+    return new Attachment(this.#buf, device, this, importerOps, priv);
+  }
+
+  #undo(attachment: Attachment): void {
+    this.#listed.delete(attachment);
+    this.ops.detach?.(this.#buf, attachment);
+  }
+}
+
+function operationOf(device: Device, buf: DmaBuf): string {
+  return `attach ${device?.name ?? String(device)} to ${buf.name}`;
+}

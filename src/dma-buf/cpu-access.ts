@@ -1,0 +1,95 @@
+/**
+ * CPU access: the brackets around what the CPU reads and writes in a buffer.
+ *
+ *     beginCpuAccess ─► exporter ─► implicit fences ─► the CPU's turn ─► endCpuAccess ─► exporter
+ *
+ * - CA1  A reader waits for writers, a writer for readers and writers.
+ * - CA2  Brackets neither nest nor match: the exporter hears of each.
+ *
+ * Compare dma_buf_begin_cpu_access() in the kernel's drivers/dma-buf/dma-buf.c.
+ *
+ * @module
+ */
+
+import type { WaitOptions } from "../clock.ts";
+import { cpuWrites, type Direction, directionNumber } from "../direction.ts";
+import { requireSignaled } from "../fence/fence.ts";
+import type { DmaBuf } from "./dma-buf.ts";
+import { valueNow } from "./maybe-promise.ts";
+import type { DmaBufOps } from "./ops.ts";
+import { usageFor } from "./resv.ts";
+
+/** @internal Opens a bracket now. EAGAIN: a fence is pending; the exporter was not asked. */
+export function begin(
+  buf: DmaBuf,
+  ops: DmaBufOps,
+  direction: Direction,
+  operation: string,
+): number {
+  directionNumber(direction, operation);
+  const usage = usageFor(cpuWrites(direction)); // CA1
+  requireSignaled(buf.resv.fences(usage), operation);
+  const result = ops.beginCpuAccess?.(buf, direction);
+  const number =
+    valueNow(
+      result,
+      () => operation,
+      () => ops.endCpuAccess?.(buf, direction),
+    ) ?? 0;
+  if (number > 0) return number;
+  try {
+    requireSignaled(buf.resv.fences(usage), operation); // the exporter may have begun a move
+  } catch (error) {
+    ops.endCpuAccess?.(buf, direction);
+    throw error;
+  }
+  return 0;
+}
+
+/** @internal Opens a bracket after the fences. */
+export async function beginAsync(
+  buf: DmaBuf,
+  ops: DmaBufOps,
+  direction: Direction,
+  options: WaitOptions,
+  operation: string,
+): Promise<number> {
+  directionNumber(direction, operation);
+  buf.get(); // for the wait
+  try {
+    const number = (await ops.beginCpuAccess?.(buf, direction)) ?? 0;
+    if (number > 0) return number;
+    try {
+      await buf.resv.wait(usageFor(cpuWrites(direction)), options); // CA1
+    } catch (error) {
+      await ops.endCpuAccess?.(buf, direction);
+      throw error;
+    }
+    return 0;
+  } finally {
+    buf.put();
+  }
+}
+
+/** @internal Closes a bracket now. */
+export function end(buf: DmaBuf, ops: DmaBufOps, direction: Direction, operation: string): number {
+  directionNumber(direction, operation);
+  return (
+    valueNow(
+      ops.endCpuAccess?.(buf, direction),
+      () => operation,
+      () => {},
+    ) ?? 0
+  );
+}
+
+/** @internal Closes a bracket of an exporter of either kind. */
+export async function endAsync(
+  buf: DmaBuf,
+  ops: DmaBufOps,
+  direction: Direction,
+  operation: string,
+): Promise<number> {
+  directionNumber(direction, operation);
+  return (await ops.endCpuAccess?.(buf, direction)) ?? 0;
+}
