@@ -50,6 +50,8 @@ export const errno = {
   ENODATA: 61,
   ETIME: 62,
   EOVERFLOW: 75,
+  EBADFD: 77,
+  EOPNOTSUPP: 95,
   EALREADY: 114,
   ESTALE: 116,
   EDQUOT: 122,

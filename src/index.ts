@@ -87,6 +87,7 @@ export {
 export type { ExporterStats } from "./heaps/accounts.ts";
 export { type AllocOptions, Heap, type HeapInfo, type HeapRequest } from "./heaps/heap.ts";
 export { Owner, type OwnerOptions } from "./heaps/owner.ts";
+export { createUdmabuf, type UdmabufContext, type UdmabufItem } from "./heaps/udmabuf.ts";
 export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
 export { type DomainType, IommuDomain, type PhysRange } from "./iommu/iommu-domain.ts";
 export type { IotlbGather } from "./iommu/iotlb-gather.ts";
@@ -106,9 +107,23 @@ export {
   type UserPagesOptions,
   UserRange,
 } from "./mm/gup.ts";
+export {
+  Memfd,
+  type MemfdMapOptions,
+  MemfdMapping,
+  type MemfdOptions,
+  memfdCreate,
+} from "./mm/memfd.ts";
 export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { PinnedTable } from "./mm/pinned-table.ts";
 export { type SgEntry, SgTable, type SgTableOptions } from "./mm/sg-table.ts";
+export {
+  F_SEAL_FUTURE_WRITE,
+  F_SEAL_GROW,
+  F_SEAL_SEAL,
+  F_SEAL_SHRINK,
+  F_SEAL_WRITE,
+} from "./mm/shmem.ts";
 export {
   type Compaction,
   type FenceOptions,
