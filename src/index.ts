@@ -24,6 +24,7 @@ export type { AsyncOptions } from "./dma-buf/buffer-lock.ts";
 export { BufferViews } from "./dma-buf/buffer-views.ts";
 export { CpuMapping, type MmapOptions } from "./dma-buf/cpu-mapping.ts";
 export { DmaBuf } from "./dma-buf/dma-buf.ts";
+export { getDmaBuf } from "./dma-buf/get-dma-buf.ts";
 export {
   type Conflict,
   type Negotiation,
@@ -61,6 +62,8 @@ export { startWait, startWaitAll, startWaitAny, waitAny } from "./fence/wait.ts"
 export { type FdOptions, FdTable } from "./files/fd-table.ts";
 export {
   type CountedFile,
+  isReadable,
+  isWritable,
   O_ACCMODE,
   O_APPEND,
   O_CLOEXEC,

@@ -66,6 +66,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * still owns it.
    */
   install(file: File, { closeOnExec = false, min = 0 }: FdOptions = {}): number {
+    if (file === null || file === undefined) fail("EINVAL", "install a file", "there is no file");
     const operation = `install ${file.description}`;
     requireInteger(min, "min", 0, this.limit - 1, operation);
     const fd = this.#lowestFree(min);

@@ -16,6 +16,7 @@ import { cutSegments, hasEntryAboveMaximum, isBehindIommu } from "./dma-map.ts";
 import { cell, type Fields } from "./fields.ts";
 import { needsProcess, ordinaryCounts } from "./gup.ts";
 import { beginsAtSegmentEnd, endsInsideSegment, exactSplit } from "./scatter-parts.ts";
+import { refusedSteps } from "./scenario.ts";
 
 const PAGE_BYTES = 4096;
 /** Entries of one allocation; Linux links a longer table together from several. */
@@ -119,6 +120,12 @@ export const classes: readonly DifferenceClass[] = [
     matches: () => true,
     instead: (fields) => ({ count: 2 ** (fields.number("maskBits") - 12) - 1 }), // not page 0
     leavesOut: ["addrs"],
+  },
+  {
+    name: "in-use-is-not-freed",
+    kinds: ["scenario"],
+    matches: (fields) => refusedSteps(fields).size > 0,
+    instead: (fields) => Object.fromEntries(refusedSteps(fields)),
   },
   {
     name: "no-process-memory",

@@ -9,7 +9,7 @@ import { type Fence, type FenceOps, signaledFence, startWait } from "dmabuf";
 import { type Bed, EINVAL } from "./bed.ts";
 import { TickClock } from "./fence-clock.ts";
 import { lockScene } from "./fence-locks.ts";
-import { codeOf, ENOENT, errnoOr, FenceWorld } from "./fence-world.ts";
+import { codeOf, ENOENT, errnoOr, FenceWorld, onNone } from "./fence-world.ts";
 import { type Fields, MalformedRecord } from "./fields.ts";
 import type { Fact, Outcome } from "./outcome.ts";
 
@@ -117,18 +117,8 @@ function stubs({ bed: { system } }: FenceWorld): Calls {
   };
 }
 
-/** Where the kernel is given no fence, there is no object here to call: the language refuses. */
 function nulls(world: FenceWorld): Calls {
   const none = null as unknown as Fence;
-  const onNone = (call: () => unknown): number => {
-    try {
-      call();
-    } catch (error) {
-      if (error instanceof TypeError) return EINVAL;
-      throw error;
-    }
-    return 0;
-  };
   return {
     "signal NULL": () => onNone(() => none.signal()),
     "add_callback with NULL func": () => {

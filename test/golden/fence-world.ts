@@ -6,7 +6,7 @@
  */
 
 import { DmaBufError, type ErrnoCode, errno, type Fence, type FenceOps } from "dmabuf";
-import type { Bed } from "./bed.ts";
+import { type Bed, EINVAL } from "./bed.ts";
 
 /** What a call on a signaled or a missing fence is in the records. */
 export const ENOENT = -2;
@@ -78,4 +78,18 @@ export function errnoOr<T>(call: () => T): T | number {
     if (error instanceof DmaBufError) return -error.errno;
     throw error;
   }
+}
+
+/**
+ * A call on no object. Where the kernel is given a null pointer, there is nothing here to call: the
+ * language refuses, and that counts as EINVAL.
+ */
+export function onNone(call: () => unknown): number {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof TypeError) return EINVAL;
+    throw error;
+  }
+  return 0;
 }

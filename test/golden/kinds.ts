@@ -6,6 +6,7 @@
 
 import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
+import * as buffer from "./dma-buf.ts";
 import { limits, setMask } from "./dma-limits.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
@@ -22,6 +23,7 @@ import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
 import * as parts from "./scatter-parts.ts";
 import * as scatterlist from "./scatterlist.ts";
+import { scenario } from "./scenario.ts";
 
 type Kinds = Readonly<Record<string, Handler | null>>;
 
@@ -32,7 +34,13 @@ const userSpace: Kinds = notReplayedYet(
   "sw_value sw_inc sw_close sw_merge_error sw_names merge_args info_args sw_poll merge_script",
 );
 
-const dmaBuf: Kinds = notReplayedYet("export export_flags null_args refcount scenario");
+const dmaBuf: Kinds = {
+  export: buffer.exportBuffer,
+  export_flags: buffer.exportFlags,
+  null_args: buffer.nullArgs,
+  refcount: buffer.refcount,
+  scenario,
+};
 
 const scatterlists: Kinds = {
   from_pages: scatterlist.fromPages,
