@@ -43,7 +43,7 @@ import {
   TABLE,
   pageblockType,
 } from "./page";
-import { pgtCheck, pgtTableCount } from "./pgtable";
+import { pgtCheck, pgtTableFrames } from "./pgtable";
 import { Region, bitmapBase, bitmapFrames } from "./region";
 import { SgEntry, entriesFrames } from "./sg-entries";
 import { SgTable } from "./sg";
@@ -258,7 +258,7 @@ function checkMovable(payload: usize, handle: u32): u32 {
 
 /** Frames of state TABLE that a domain holds. */
 function domainTables(domain: Domain): u32 {
-  return pgtTableCount(domain.tableAt) + <u32>(IovaSpace.at(domain.spaceAt).control.tableAt != 0);
+  return pgtTableFrames(domain.tableAt) + <u32>(IovaSpace.at(domain.spaceAt).control.tableAt != 0);
 }
 
 /** Every frame of state OBJECT or TABLE belongs to an object that is alive: nothing leaked. */

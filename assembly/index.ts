@@ -75,17 +75,19 @@ export {
   pgtCheck,
   pgtFini,
   pgtInit,
-  pgtLookup,
+  pgtInitAs,
   pgtMap,
-  pgtMapFrames,
   pgtMapPages,
-  pgtProt,
-  pgtTableCount,
+  pgtTableFrames,
   pgtUnmap,
   pgtUnmapPages,
 } from "./pgtable";
+export { pgtMapFrames } from "./pgtable-frames";
+export { pgtLookup, pgtProt } from "./pgtable-walk";
+export { PAGE_TABLE_BYTES } from "./pgtable-format";
 export {
   iommuDomainAlloc,
+  iommuDomainAllocAs,
   iommuDomainFree,
   iommuIovaAlloc,
   iommuIovaFree,

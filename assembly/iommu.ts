@@ -22,7 +22,10 @@ import { lock, lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { OBJECT } from "./page";
-import { pgtFini, pgtInit, pgtLookup, pgtMap, pgtMapFrames, pgtProt, pgtUnmap } from "./pgtable";
+import { pgtFini, pgtInitAs, pgtMap, pgtUnmap } from "./pgtable";
+import { ADDRESS_BITS, STAGE_1 } from "./pgtable-format";
+import { pgtMapFrames } from "./pgtable-frames";
+import { pgtLookup, pgtProt } from "./pgtable-walk";
 import { SgEntry } from "./sg-entries";
 
 const PAGE_TABLE_OFFSET: usize = 64;
@@ -47,8 +50,19 @@ export class Domain {
   }
 }
 
-/** An empty domain. Its handle, or ENOMEM, EAGAIN. */
+/** An empty domain: stage 1, 4 KiB pages, 44-bit addresses. Its handle, or ENOMEM, EAGAIN. */
 export function iommuDomainAlloc(): i32 {
+  return iommuDomainAllocAs(STAGE_1, 0, ADDRESS_BITS, ADDRESS_BITS, 0);
+}
+
+/** An empty domain with a table of a format (formatInit()). Its handle, or EINVAL, ENOMEM, EAGAIN. */
+export function iommuDomainAllocAs(
+  stage: u32,
+  granuleOrder: u32,
+  inputBits: u32,
+  outputBits: u32,
+  flags: u32,
+): i32 {
   const handle = objectAlloc(KIND_DOMAIN);
   if (handle < 0) return handle;
   const payload = objectFind(handle, KIND_DOMAIN);
@@ -60,7 +74,7 @@ export function iommuDomainAlloc(): i32 {
     memory.fill(frameAt(bodyPfn), 0, FRAME_BYTES);
     error = iovaInit(domain.spaceAt, 1);
     if (error == 0) {
-      error = pgtInit(domain.tableAt);
+      error = pgtInitAs(domain.tableAt, stage, granuleOrder, inputBits, outputBits, flags);
       if (error != 0) iovaFini(domain.spaceAt);
     }
     if (error != 0) frameDrop(bodyPfn);

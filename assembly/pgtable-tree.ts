@@ -1,4 +1,4 @@
-// The tables of a domain's IO page table: a tree of frames, three levels below the top.
+// The tables of a domain's IO page table: a tree of frames, here with the 4 KiB granule.
 //
 //   iovaPfn  31   27 26       18 17        9 8         0  a 44-bit address without its low 12 bits
 //            ├─ top ─┼─ order 18 ┼─ order 9 ─┼─ order 0 ─┤  an entry of order n maps 2^n pages
@@ -6,27 +6,29 @@
 //   top table ─► table of order 18 ─► table of order 9 ─► table of order 0 ─► page, 4 KiB
 //   (order 27)         └─► block, 1 GiB     └─► block, 2 MiB
 //
-// G1  Every entry is 0, or a sound table's (order > 0) or leaf's (order < 27) in the sense of D1 of
-//     pte.ts.
-// G2  Every table reached is a frame of state TABLE with bytes of its own, and its Page.prev names
-//     the only entry that points to it: no table is reached twice.
-// G3  `tableCount` counts the tables reached.
-// G4  While lastKey is not 0, walking to the range and order that it stands for ends at `lastAt`.
+// G1  Every entry is 0, or a sound table's (above the page's order) or leaf's (up to the largest
+//     block's) in the sense of D1 of pte.ts.
+// G2  Every table reached consists of frames of state TABLE with bytes of its own, and the
+//     Page.prev of its first names the only entry that points to it: no table is reached twice.
+// G3  `tableFrames` counts the frames of the tables reached.
+// G4  While lastKey is not 0, walking to the range and order that it stands for ends at `lastAt`,
+//     which is not the top table.
 //
-// A table is known by its address. A table that runs empty stays until its own entry is unmapped or
-// replaced. The table reached last is remembered, which saves most calls the walk.
+// A table is known by its address, a multiple of its size. A table that runs empty stays until its
+// own entry is unmapped or replaced. The table reached last is remembered, which saves most calls
+// the walk.
 //
 // The caller holds the domain's lock. Compare drivers/iommu/io-pgtable-arm.c in the kernel.
 
-import { frameDrop, frameTakeZeroed } from "./magazine";
+import { NONE } from "./bits";
 import { EEXIST, ENOENT } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT, frameAt, header } from "./layout";
+import { frameDrop, frameTakeZeroed, runAlloc, runFree } from "./magazine";
 import { Frame, Page, TABLE } from "./page";
 import { must } from "./panic";
+import { PageTable, STAGE_2 } from "./pgtable-format";
 import {
-  ENTRIES,
   Entry,
-  INDEX_BITS,
   entriesFill,
   isSoundLeaf,
   isSoundTable,
@@ -35,44 +37,28 @@ import {
   pteStep,
   pteTable,
 } from "./pte";
+import { rangeClear } from "./storage";
 
 const G1: u32 = 7101;
 const G2: u32 = 7102;
 const G3: u32 = 7103;
 const G4: u32 = 7104;
 
-export const TOP_ORDER: u32 = 27; // of the top table, which holds no leaves
-const TOP_ENTRIES: u32 = 1 << (32 - TOP_ORDER); // those that 32-bit page numbers reach
-
-@unmanaged
-export class PageTable {
-  topAt: usize; // the top table; 0 before treeMake and after treeDrop
-  tableCount: u32; // G3
-  lastKey: u32; // the range and order of the table reached last, 0 = none
-  lastAt: usize; // G4
-
-  static at(rootAt: usize): PageTable {
-    return changetype<PageTable>(rootAt);
-  }
-}
-
-if (offsetof<PageTable>() > 32) ERROR("PageTable does not fit its place in a domain");
-
 /** Makes the top table. 0, ENOMEM or EAGAIN. */
 export function treeMake(root: PageTable): i32 {
   must(root.topAt == 0, G3);
-  const top = frameTakeZeroed(TABLE);
-  if (top < 0) return top;
-  Page.at(top).prev = 0; // G2: no entry has that place
-  root.topAt = frameAt(top);
-  root.tableCount = 1;
+  root.tableFrames = 0;
+  const top = tableAlloc(root, root.topOrder);
+  if (isError(top)) return <i32>top;
+  Page.at(<u32>(top >> FRAME_SHIFT)).prev = 0; // G2: no entry has that place
+  root.topAt = top;
   return 0;
 }
 
 /** Gives every table back. */
 export function treeDrop(root: PageTable): void {
   must(root.topAt != 0, G3);
-  tableDrop(root, root.topAt, TOP_ORDER);
+  tableDrop(root, root.topAt, root.topOrder);
   root.topAt = 0;
 }
 
@@ -83,31 +69,24 @@ export function isError(table: usize): bool {
   return (table & FRAME_MASK) != 0;
 }
 
-export function tableIndex(iovaPfn: u32, order: u32): u32 {
-  return (iovaPfn >> order) & (ENTRIES - 1);
-}
-
-/** A number other than 0 for the table of order `order` on the way to `iovaPfn`. */
-export function tableKey(iovaPfn: u32, order: u32): u32 {
-  return ((((iovaPfn >> order) >> INDEX_BITS) << 5) | order) + 1;
-}
-
 /**
  * The table of order `order` on the way to `iovaPfn`, made where it is missing; or EEXIST, ENOMEM,
  * EAGAIN.
  */
 export function tableReach(root: PageTable, iovaPfn: u32, order: u32): usize {
   let table = root.topAt;
-  for (let above = TOP_ORDER; above != order; above -= INDEX_BITS) {
-    const entry = Entry.at(table, iovaPfn, above);
+  if (order == root.topOrder) return table;
+  const bits = root.indexBits;
+  for (let above = root.topOrder; above != order; above -= bits) {
+    const entry = Entry.at(table, root.indexOf(iovaPfn, above));
     table = isTable(entry.pte)
       ? entry.table
       : entry.pte == 0
-        ? tableMake(root, entry)
+        ? tableMake(root, entry, above - bits)
         : <usize>EEXIST;
     if (isError(table)) return table;
   }
-  root.lastKey = tableKey(iovaPfn, order);
+  root.lastKey = root.keyOf(iovaPfn, order);
   root.lastAt = table;
   return table;
 }
@@ -118,39 +97,55 @@ export function tableReach(root: PageTable, iovaPfn: u32, order: u32): usize {
  */
 export function tableFind(root: PageTable, iovaPfn: u32, order: u32): usize {
   let table = root.topAt;
-  for (let above = TOP_ORDER; above != order; above -= INDEX_BITS) {
-    const entry = Entry.at(table, iovaPfn, above);
+  if (order == root.topOrder) return table;
+  const bits = root.indexBits;
+  for (let above = root.topOrder; above != order; above -= bits) {
+    const entry = Entry.at(table, root.indexOf(iovaPfn, above));
     table = isTable(entry.pte)
       ? entry.table
       : entry.pte == 0
         ? <usize>ENOENT
-        : blockSplit(root, entry, above);
+        : blockSplit(root, entry, above - bits);
     if (isError(table)) return table;
   }
-  root.lastKey = tableKey(iovaPfn, order);
+  root.lastKey = root.keyOf(iovaPfn, order);
   root.lastAt = table;
   return table;
 }
 
-/** Puts an empty table below `entry`. The table, ENOMEM or EAGAIN. */
-function tableMake(root: PageTable, entry: Entry): usize {
-  const pfn = frameTakeZeroed(TABLE);
+/** The frames of a table of `order`, filled with zeros. Their address, ENOMEM or EAGAIN. */
+function tableAlloc(root: PageTable, order: u32): usize {
+  const count = root.framesOf(order);
+  let pfn: i32;
+  if (count == 1) {
+    pfn = frameTakeZeroed(TABLE);
+  } else {
+    pfn = runAlloc(count, <u32>ctz(count), NONE, TABLE);
+    if (pfn >= 0) rangeClear(pfn, pfn + count);
+  }
   if (pfn < 0) return pfn;
-  root.tableCount += 1;
-  Page.at(pfn).prev = entry.place; // G2
-  entry.pte = pteTable(pfn + header().physPfnBase);
+  root.tableFrames += count;
   return frameAt(pfn);
 }
 
+/** Puts an empty table of `order` below `entry`. The table, ENOMEM or EAGAIN. */
+function tableMake(root: PageTable, entry: Entry, order: u32): usize {
+  const table = tableAlloc(root, order);
+  if (isError(table)) return table;
+  const pfn = <u32>(table >> FRAME_SHIFT);
+  Page.at(pfn).prev = entry.place; // G2
+  entry.pte = pteTable(pfn + header().physPfnBase);
+  return table;
+}
+
 /**
- * Puts a table that maps the same in the place of the block of `order` at `entry`. The table,
+ * Puts a table of `order` that maps the same in the place of the block at `entry`. The table,
  * ENOMEM or EAGAIN.
  */
 function blockSplit(root: PageTable, entry: Entry, order: u32): usize {
-  const below = order - INDEX_BITS;
-  const first = ptePart(entry.pte, below);
-  const table = tableMake(root, entry);
-  if (!isError(table)) entriesFill(table, ENTRIES, first, pteStep(below));
+  const first = ptePart(entry.pte, order == root.granuleOrder);
+  const table = tableMake(root, entry, order);
+  if (!isError(table)) entriesFill(table, root.entriesOf(order), first, pteStep(order));
   return table;
 }
 
@@ -161,19 +156,23 @@ function blockSplit(root: PageTable, entry: Entry, order: u32): usize {
 export function entryDrop(root: PageTable, entry: Entry, order: u32): void {
   const table = entry.table;
   entry.pte = 0;
-  tableDrop(root, table, order - INDEX_BITS);
+  tableDrop(root, table, order - root.indexBits);
 }
 
 /** Gives a table of `order` back, and all tables below it. */
 function tableDrop(root: PageTable, table: usize, order: u32): void {
-  if (order != 0) {
-    for (let i: u32 = 0; i < ENTRIES; i++) {
-      const entry = Entry.at(table, i, 0);
-      if (isTable(entry.pte)) tableDrop(root, entry.table, order - INDEX_BITS);
+  if (order != root.granuleOrder) {
+    const count = root.entriesOf(order);
+    for (let i: u32 = 0; i < count; i++) {
+      const entry = Entry.at(table, i);
+      if (isTable(entry.pte)) tableDrop(root, entry.table, order - root.indexBits);
     }
   }
-  frameDrop(<u32>(table >> FRAME_SHIFT));
-  root.tableCount -= 1;
+  const pfn = <u32>(table >> FRAME_SHIFT);
+  const frames = root.framesOf(order);
+  if (frames == 1) frameDrop(pfn);
+  else runFree(pfn, frames, TABLE);
+  root.tableFrames -= frames;
   root.lastKey = 0; // G4
 }
 
@@ -181,45 +180,57 @@ function tableDrop(root: PageTable, table: usize, order: u32): void {
 
 /** Re-derives G1..G4 from the entries: 0, or the number of the one that is broken. */
 export function treeCheck(root: PageTable): u32 {
-  if (root.topAt == 0) return root.tableCount == 0 && root.lastKey == 0 ? 0 : G3;
-  const found = tableCheck(root.topAt, 0, TOP_ORDER);
+  if (root.topAt == 0) return root.tableFrames == 0 && root.lastKey == 0 ? 0 : G3;
+  const found = tableCheck(root, root.topAt, 0, root.topOrder);
   if (found < 0) return 0 - found;
-  if (<u32>found != root.tableCount) return G3;
+  if (<u32>found != root.tableFrames) return G3;
   return lastIsSound(root) ? 0 : G4;
 }
 
-/** The tables from `table` down, or the number of a broken invariant, negative. */
-function tableCheck(table: usize, place: u32, order: u32): i32 {
+/** The frames of the tables from `table` down, or the number of a broken invariant, negative. */
+function tableCheck(root: PageTable, table: usize, place: u32, order: u32): i32 {
   const pfn = <u32>(table >> FRAME_SHIFT);
-  const h = header();
-  if (pfn < h.firstFrame || pfn >= h.backedFrames || Frame.at(pfn).state != TABLE)
-    return -(<i32>G2);
-  if (Page.at(pfn).prev != place) return -(<i32>G2);
-  let count: i32 = 1;
-  for (let i: u32 = 0; i < ENTRIES; i++) {
-    const entry = Entry.at(table, i, 0);
+  let count = root.framesOf(order);
+  if (!areTableFrames(pfn, count) || Page.at(pfn).prev != place) return -(<i32>G2);
+  const hasTables = order != root.granuleOrder;
+  const entries = order == root.topOrder ? count << (FRAME_SHIFT - 3) : root.entriesOf(order);
+  for (let i: u32 = 0; i < entries; i++) {
+    const entry = Entry.at(table, i);
     if (entry.pte == 0) continue;
-    if (order == TOP_ORDER && i >= TOP_ENTRIES) return -(<i32>G1);
-    if (order != 0 && isTable(entry.pte)) {
+    if (i >= root.entriesOf(order)) return -(<i32>G1);
+    if (hasTables && isTable(entry.pte)) {
       if (!isSoundTable(entry.pte)) return -(<i32>G1);
-      const below = tableCheck(entry.table, entry.place, order - INDEX_BITS);
+      const below = tableCheck(root, entry.table, entry.place, order - root.indexBits);
       if (below < 0) return below;
       count += below;
-    } else if (order == TOP_ORDER || !isSoundLeaf(entry.pte, order)) {
+    } else if (order > root.blockOrder || !isLeaf(root, entry.pte, order)) {
       return -(<i32>G1);
     }
   }
   return count;
 }
 
+function areTableFrames(pfn: u32, count: u32): bool {
+  const h = header();
+  if (pfn < h.firstFrame || pfn + count > h.backedFrames || (pfn & (count - 1)) != 0) return false;
+  for (let i: u32 = 0; i < count; i++) if (Frame.at(pfn + i).state != TABLE) return false;
+  return true;
+}
+
+function isLeaf(root: PageTable, pte: u64, order: u32): bool {
+  return isSoundLeaf(pte, order, order == root.granuleOrder, root.stage == STAGE_2);
+}
+
 /** G4, where all tables are sound. */
 function lastIsSound(root: PageTable): bool {
   if (root.lastKey == 0) return true;
+  const bits = root.indexBits;
   const order = (root.lastKey - 1) & 31;
-  const iovaPfn = (((root.lastKey - 1) >> 5) << INDEX_BITS) << order;
+  const iovaPfn = (((root.lastKey - 1) >> 5) << bits) << order;
   let table = root.topAt;
-  for (let above = TOP_ORDER; above != order; above -= INDEX_BITS) {
-    const entry = Entry.at(table, iovaPfn, above);
+  if (order == root.topOrder) return false;
+  for (let above = root.topOrder; above != order; above -= bits) {
+    const entry = Entry.at(table, root.indexOf(iovaPfn, above));
     if (!isTable(entry.pte)) return false;
     table = entry.table;
   }

@@ -1,24 +1,28 @@
-// Entries of an IO page table: the ARM LPAE stage 1 descriptor as io-pgtable-arm writes it, and
-// runs of them.
+// Entries of an IO page table: the ARM LPAE descriptors as io-pgtable-arm writes them, and runs.
 //
-//   63      55 54  53 52     44 43                  12 11   10   9    8  7    6  5   4     2 1    0
-//   ├─ 0 ─────┼─ XN ──┼─ 0 ────┼─ physical frame ────┼ nG ┼ AF ┼─ SH ──┼─ AP ──┼ 0 ┼─ attr ─┼ kind ┤
+//   63  55 54 53  52  51   50 44 43                12 11  10   9   8  7   6  5   4    2 1    0
+//   ├─ 0 ─┼─ XN ─┼ 0 ┼ DBM ┼─ 0 ─┼─ physical frame ──┼ nG ┼ AF ┼─ SH ─┼─ AP ─┼ 0 ┼ attr ─┼ kind ┤
 //
-//   kind  0  nothing; the whole entry is 0     AP    bit 7: not writable, bit 6: unprivileged
-//   access
-//         1  block: 2 MiB or 1 GiB             SH    2 outer, 3 inner shareable
-//         3  page, in a table of order 0       attr  index into MAIR: 0 uncached, 1 cached, 2
-//         device
-//            table, in a table above           XN    both bits: not executable
+//   kind  0  nothing; the whole entry is 0     XN  both bits: not executable
+//         1  block                             SH  2 outer, 3 inner shareable
+//         3  page, in a table of pages
+//            table, in a table above
 //
-// D1  A leaf has AF, nG and one of the two SH values; its frame is a multiple of the size it maps.
-//     A table has no bits but its frame and its kind.
-// D2  The bits are a function of the IOMMU_* protection. WRITE alone reads back as READ | WRITE:
-//     stage 1 cannot forbid reading.
+//             stage 1                                      stage 2
+//   nG        set                                          not set
+//   AP        bit 7: not writable, bit 6: unprivileged     bit 7: may write, bit 6: may read
+//   attr      4:2  0 uncached, 1 cached, 2 device          5:2  5 uncached, 15 cached, 1 device
+//
+// D1  A leaf has AF, one of the two SH values, and nG at stage 1 only; its frame is a multiple of
+//     the size it maps. A table has no bits but its frame and its kind.
+// D2  The bits are a function of the IOMMU_* protection. At stage 1, WRITE alone reads back as
+//     READ | WRITE: it cannot forbid reading.
+// D3  DBM stands on writable leaves of tables with dirty bits only, at stage 1. Such a leaf is
+//     clean while its bit 7 is set, and a device that writes there resets it.
 //
 // Compare arm_lpae_prot_to_pte() in drivers/iommu/io-pgtable-arm.c in the kernel.
 
-import { FRAME_BYTES, FRAME_MASK, frameAt, header } from "./layout";
+import { FRAME_MASK, frameAt, header } from "./layout";
 
 export const IOMMU_READ: u32 = 1 << 0;
 export const IOMMU_WRITE: u32 = 1 << 1;
@@ -27,8 +31,8 @@ export const IOMMU_NOEXEC: u32 = 1 << 3;
 export const IOMMU_MMIO: u32 = 1 << 4;
 export const IOMMU_PRIV: u32 = 1 << 5;
 
-export const INDEX_BITS: u32 = 9; // of a device page number, per table
-export const ENTRIES: u32 = 1 << INDEX_BITS;
+export const PROTS: u32 = 64; // combinations of the bits above
+export const PTE_BYTES: usize = 8;
 
 const PFN_SHIFT: u64 = 12;
 const PFN_MASK: u64 = 0x00000fff_fffff000; // 44-bit addresses
@@ -47,15 +51,22 @@ const SH_INNER: u64 = 3 << 8;
 const SH_MASK: u64 = 3 << 8;
 const AF: u64 = 1 << 10;
 const NG: u64 = 1 << 11;
+const DBM: u64 = 1 << 51;
 const XN: u64 = 3 << 53;
+
+const MEMATTR_DEVICE: u64 = 1 << 2; // stage 2, as the next four
+const MEMATTR_UNCACHED: u64 = 5 << 2;
+const MEMATTR_CACHED: u64 = 15 << 2;
+const HAP_READ: u64 = 1 << 6;
+const HAP_WRITE: u64 = 1 << 7;
+const HAP_SHIFT: u64 = 6;
 
 @unmanaged
 export class Entry {
   pte: u64;
 
-  /** The entry for `iovaPfn` in the table of order `order` at address `table`. */
-  static at(table: usize, iovaPfn: u32, order: u32): Entry {
-    return changetype<Entry>(table + ((<usize>((iovaPfn >> order) & (ENTRIES - 1))) << 3));
+  static at(table: usize, index: u32): Entry {
+    return changetype<Entry>(table + (<usize>index) * PTE_BYTES);
   }
 
   /** Only while it points to a table: where we see that table. */
@@ -69,7 +80,7 @@ export class Entry {
   }
 }
 
-if (offsetof<Entry>() * ENTRIES != FRAME_BYTES) ERROR("a table is not a frame");
+if (offsetof<Entry>() != PTE_BYTES) ERROR("Entry is not PTE_BYTES long");
 
 // ---- one descriptor
 
@@ -78,37 +89,46 @@ export function isAccess(prot: u32): bool {
   return (prot & (IOMMU_READ | IOMMU_WRITE)) != 0;
 }
 
-/** The bits of a leaf that do not depend on where it lies. */
-export function pteAttributes(prot: u32): u64 {
-  let bits = NG | AF;
-  bits |= prot & IOMMU_WRITE ? 0 : AP_READ_ONLY;
-  bits |= prot & IOMMU_PRIV ? 0 : AP_UNPRIVILEGED;
-  bits |= prot & IOMMU_MMIO ? ATTR_DEVICE : prot & IOMMU_CACHE ? ATTR_CACHED : 0;
+/** The bits of a leaf that do not depend on where it lies; 0: `prot` allows nothing. */
+export function pteAttributes(prot: u32, isStage2: bool, hasDirty: bool): u64 {
+  if (!isAccess(prot)) return 0;
+  let bits = AF;
   bits |= prot & IOMMU_CACHE ? SH_INNER : SH_OUTER;
   bits |= prot & IOMMU_NOEXEC ? XN : 0;
-  return bits;
+  if (isStage2) {
+    bits |= prot & IOMMU_READ ? HAP_READ : 0;
+    bits |= prot & IOMMU_WRITE ? HAP_WRITE : 0;
+    const cached = prot & IOMMU_CACHE ? MEMATTR_CACHED : MEMATTR_UNCACHED;
+    return bits | (prot & IOMMU_MMIO ? MEMATTR_DEVICE : cached);
+  }
+  bits |= prot & IOMMU_WRITE ? (hasDirty ? DBM : 0) : AP_READ_ONLY;
+  bits |= prot & IOMMU_PRIV ? 0 : AP_UNPRIVILEGED;
+  bits |= prot & IOMMU_MMIO ? ATTR_DEVICE : prot & IOMMU_CACHE ? ATTR_CACHED : 0;
+  return bits | NG;
 }
 
-/** What a leaf permits: IOMMU_READ, with or without IOMMU_WRITE. */
-export function pteProt(pte: u64): u32 {
-  return (pte & AP_READ_ONLY) != 0 ? IOMMU_READ : IOMMU_READ | IOMMU_WRITE;
+/** What a leaf permits, as IOMMU_* bits without those for memory types. */
+export function pteProt(pte: u64, isStage2: bool): u32 {
+  const noexec = (pte & XN) != 0 ? IOMMU_NOEXEC : 0;
+  if (isStage2) return (<u32>(pte >> HAP_SHIFT) & (IOMMU_READ | IOMMU_WRITE)) | noexec;
+  const isWritable = (pte & AP_READ_ONLY) == 0 || (pte & DBM) != 0;
+  const priv = (pte & AP_UNPRIVILEGED) == 0 ? IOMMU_PRIV : 0;
+  return IOMMU_READ | (isWritable ? IOMMU_WRITE : 0) | noexec | priv;
 }
 
-/** The kind of a leaf that maps 2^order pages. */
-export function leafKind(order: u32): u64 {
-  return order == 0 ? PAGE_OR_TABLE : BLOCK;
+/** The kind of a leaf: a page's or a block's. */
+export function leafKind(isPage: bool): u64 {
+  return isPage ? PAGE_OR_TABLE : BLOCK;
 }
 
-/** A leaf for 2^order pages from physical frame `physPfn`. */
-export function pteLeaf(physPfn: u32, order: u32, attributes: u64): u64 {
-  return ((<u64>physPfn) << PFN_SHIFT) | attributes | leafKind(order);
+/** A page or block from physical frame `physPfn` on. */
+export function pteLeaf(physPfn: u32, isPage: bool, attributes: u64): u64 {
+  return ((<u64>physPfn) << PFN_SHIFT) | attributes | leafKind(isPage);
 }
 
-/**
- * The same leaf as the first of the smaller ones, of 2^order pages each, that cover what it maps.
- */
-export function ptePart(block: u64, order: u32): u64 {
-  return (block & ~KIND_MASK) | leafKind(order);
+/** A block as the first of the smaller leaves that cover what it maps. */
+export function ptePart(block: u64, isPage: bool): u64 {
+  return (block & ~KIND_MASK) | leafKind(isPage);
 }
 
 /** The distance between two neighbouring leaves of 2^order pages. */
@@ -139,10 +159,11 @@ export function isSoundTable(pte: u64): bool {
   return (pte & ~PFN_MASK) == PAGE_OR_TABLE;
 }
 
-/** D1 for a leaf of 2^order pages. */
-export function isSoundLeaf(pte: u64, order: u32): bool {
-  const free = PFN_MASK | ATTR_MASK | AP_UNPRIVILEGED | AP_READ_ONLY | SH_MASK | XN;
-  if ((pte & ~free) != (leafKind(order) | AF | NG)) return false;
+/** D1 and D3 for a leaf of 2^order pages. */
+export function isSoundLeaf(pte: u64, order: u32, isPage: bool, isStage2: bool): bool {
+  const memory = isStage2 ? MEMATTR_CACHED : ATTR_MASK | DBM;
+  const free = PFN_MASK | memory | AP_UNPRIVILEGED | AP_READ_ONLY | SH_MASK | XN;
+  if ((pte & ~free) != (leafKind(isPage) | AF | (isStage2 ? 0 : NG))) return false;
   if ((ptePfn(pte) & ((1 << order) - 1)) != 0) return false;
   if ((pte & SH_OUTER) == 0) return false; // both SH values have that bit
   return (pte & XN) == 0 || (pte & XN) == XN;

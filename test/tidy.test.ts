@@ -46,7 +46,7 @@ const coreOrder = [
   "storage",
   "frames",
   "iova-node iova-space iova-path iova-tree iova-block iova-check iova",
-  "pte pgtable-tree pgtable",
+  "pte pgtable-format pgtable-tree pgtable-walk pgtable pgtable-frames",
   "boundary",
   "iommu",
   "dma-device dma dma-access",

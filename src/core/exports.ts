@@ -125,6 +125,13 @@ export interface CoreExports extends WebAssembly.Exports {
   storageFree(table: number): number;
 
   iommuDomainAlloc(): number;
+  iommuDomainAllocAs(
+    stage: number,
+    granuleOrder: number,
+    inputBits: number,
+    outputBits: number,
+    flags: number,
+  ): number;
   iommuDomainFree(domain: number): number;
   iommuMap(
     domain: number,

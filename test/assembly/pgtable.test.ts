@@ -6,114 +6,25 @@ import {
   EINVAL,
   ENOMEM,
   ERANGE,
-  PgtableModel,
+  NOEXEC,
+  PRIV,
   READ,
   WRITE,
 } from "../model/pgtable.model.ts";
 import { eachCore } from "../support/cores.ts";
+import { NONE, Table } from "../support/page-table.ts";
+import { exhaust, fuzzTable } from "../support/pgtable-fuzz.ts";
 
-type Core = ReturnType<(typeof eachCore)[number]["open"]>;
-
-const NONE = 0xffffffff;
 const FRAMES = 4096;
 const RW = READ | WRITE;
 const CACHE = 4;
-const NOEXEC = 8;
 const MMIO = 16;
-const PRIV = 32;
 const PAGES_2M = 2 ** 9;
 const PAGES_1G = 2 ** 18;
 const PAGES_END = 2 ** 32;
-const SEGMENTS_OFFSET = 65536;
 const FUZZ_EVENTS = 50_000;
 const TABLE_EVENTS = 1_250; // events on one table
 const SEED = 0x6731;
-
-/** A table at the start of the scratch memory, with results as unsigned numbers where they are. */
-class Table {
-  readonly core: Core;
-  readonly at: number;
-  readonly physPfnBase: number;
-
-  constructor(core: Core, at = core.scratchAt) {
-    this.core = core;
-    this.at = at;
-    expect(core.exports.pgtInit(at)).toBe(0);
-    // Our frame numbers differ from physical ones by a constant: map frame 0 and look.
-    this.writeSegments([[0, 0, 4096]]);
-    expect(core.exports.pgtMapFrames(at, 0, core.scratchAt + SEGMENTS_OFFSET, 1, RW)).toBe(0);
-    this.physPfnBase = this.lookup(0);
-    core.exports.pgtFini(at);
-    expect(core.exports.pgtInit(at)).toBe(0);
-  }
-
-  map(iovaPfn: number, physPfn: number, pageCount: number, prot = RW): number {
-    return this.core.exports.pgtMap(this.at, iovaPfn, physPfn, pageCount, prot);
-  }
-
-  unmap(iovaPfn: number, pageCount: number): number {
-    return this.core.exports.pgtUnmap(this.at, iovaPfn, pageCount) >>> 0;
-  }
-
-  mapPages(iovaPfn: number, physPfn: number, order: number, count: number, prot = RW): number {
-    return this.core.exports.pgtMapPages(this.at, iovaPfn, physPfn, order, count, prot);
-  }
-
-  unmapPages(iovaPfn: number, order: number, count: number): number {
-    return this.core.exports.pgtUnmapPages(this.at, iovaPfn, order, count) >>> 0;
-  }
-
-  /** `segments` are [pfn, offset, length]. */
-  mapFrames(iovaPfn: number, segments: readonly (readonly number[])[], prot = RW): number {
-    this.writeSegments(segments);
-    const segmentsAt = this.core.scratchAt + SEGMENTS_OFFSET;
-    return this.core.exports.pgtMapFrames(this.at, iovaPfn, segmentsAt, segments.length, prot);
-  }
-
-  writeSegments(segments: readonly (readonly number[])[]): void {
-    const words = new Uint32Array(this.core.memory.buffer);
-    const first = (this.core.scratchAt + SEGMENTS_OFFSET) >>> 2;
-    segments.forEach(([pfn = 0, offset = 0, length = 0], i) => {
-      words.set([pfn, offset, length, 0], first + i * 4);
-    });
-  }
-
-  lookup(iovaPfn: number): number {
-    return this.core.exports.pgtLookup(this.at, iovaPfn) >>> 0;
-  }
-
-  prot(iovaPfn: number): number {
-    return this.core.exports.pgtProt(this.at, iovaPfn);
-  }
-
-  check(): number {
-    return this.core.exports.pgtCheck(this.at);
-  }
-
-  get tableCount(): number {
-    return this.core.exports.pgtTableCount(this.at);
-  }
-
-  /** The entry that ends a device's walk to `iovaPfn`: its level and its 64 bits. */
-  entryAt(iovaPfn: number): { level: number; pte: bigint } {
-    const entries = new BigUint64Array(this.core.memory.buffer);
-    let tableAt = new Uint32Array(this.core.memory.buffer)[this.at >>> 2] ?? 0;
-    for (let level = 0; ; level++) {
-      const index = Math.floor(iovaPfn / 2 ** (27 - 9 * level)) % 512;
-      const pte = entries[tableAt / 8 + index] ?? 0n;
-      if (level === 3 || (pte & 3n) !== 3n) return { level, pte };
-      tableAt = (Number(pte >> 12n) - this.physPfnBase) * 4096;
-    }
-  }
-
-  /** The order of the leaf over each page of a list; "." where there is none. */
-  picture(pages: readonly number[]): string {
-    const letters = ["?", "G", "M", "k"];
-    return pages
-      .map((pfn) => (this.lookup(pfn) === NONE ? "." : letters[this.entryAt(pfn).level]))
-      .join("");
-  }
-}
 
 describe.each(eachCore)("pgtable on $name", ({ open }) => {
   let table: Table;
@@ -135,9 +46,9 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
       ["CACHE", RW | CACHE, INNER | UNPRIV | (1n << 2n), RW],
       ["MMIO", RW | MMIO, OUTER | UNPRIV | (2n << 2n), RW],
       ["MMIO | CACHE", RW | MMIO | CACHE, INNER | UNPRIV | (2n << 2n), RW],
-      ["NOEXEC", RW | NOEXEC, OUTER | UNPRIV | (3n << 53n), RW],
-      ["PRIV", RW | PRIV, OUTER, RW],
-      ["READ | PRIV", READ | PRIV, OUTER | READ_ONLY, READ],
+      ["NOEXEC", RW | NOEXEC, OUTER | UNPRIV | (3n << 53n), RW | NOEXEC],
+      ["PRIV", RW | PRIV, OUTER, RW | PRIV],
+      ["READ | PRIV", READ | PRIV, OUTER | READ_ONLY, READ | PRIV],
     ];
     it.each(rows)("page, %s", (_name, prot, bits, seen) => {
       expect(table.map(0x12345678, 0x9abcdef0, 1, prot)).toBe(0);
@@ -213,7 +124,7 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
     it("nothing where nothing is asked", () => {
       expect(table.map(0x10, 0x20, 0, 0)).toBe(0);
       expect(table.unmap(0x10, 0)).toBe(0);
-      expect(table.tableCount).toBe(1);
+      expect(table.tableFrames).toBe(1);
     });
   });
 
@@ -230,7 +141,7 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
       expect(table.unmap(0x40205, 2)).toBe(2);
       expect(table.picture([0x401ff, 0x40204, 0x40205, 0x40206, 0x40207, 0x40400])).toBe("Mk..kM");
       expect(table.lookup(0x40207)).toBe(0x80207);
-      expect(table.tableCount).toBe(4);
+      expect(table.tableFrames).toBe(4);
       expect(table.check()).toBe(0);
     });
 
@@ -238,24 +149,24 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
       table.map(0x40000, 0x80000, PAGES_1G);
       expect(table.unmap(0x40205, 0)).toBe(0);
       expect(table.unmapPages(0x40205, 0, 0)).toBe(0);
-      expect(table.tableCount).toBe(2);
+      expect(table.tableFrames).toBe(2);
     });
 
     it("leaves emptied tables until their own entry is unmapped", () => {
       table.map(0x200, 0x1, 512);
       expect(table.unmap(0x200, 511)).toBe(511);
       expect(table.unmap(0x3ff, 1)).toBe(1);
-      expect(table.tableCount).toBe(4);
+      expect(table.tableFrames).toBe(4);
       expect(table.unmap(0x200, 512)).toBe(512); // an empty table counts as mapped
-      expect(table.tableCount).toBe(3);
+      expect(table.tableFrames).toBe(3);
       expect(table.unmap(0x200, 512)).toBe(0);
     });
 
     it("frees all tables below a large entry", () => {
       for (let i = 0; i < 8; i++) table.map(0x40000 + i * 512, 0x1, 1);
-      expect(table.tableCount).toBe(11);
+      expect(table.tableFrames).toBe(11);
       expect(table.unmap(0x40000, PAGES_1G)).toBe(PAGES_1G);
-      expect(table.tableCount).toBe(2);
+      expect(table.tableFrames).toBe(2);
       expect(table.check()).toBe(0);
     });
 
@@ -278,7 +189,7 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
       expect(table.map(0x400, 0x1, 512)).toBe(0);
       expect(table.mapPages(0x400, 0x80000, 9, 1)).toBe(1);
       expect(table.lookup(0x401)).toBe(0x80001);
-      expect(table.tableCount).toBe(3);
+      expect(table.tableFrames).toBe(3);
       expect(table.check()).toBe(0);
     });
 
@@ -290,7 +201,7 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
       ["frames beyond the width", 0, PAGES_END - PAGES_2M, 9, 2, RW, ERANGE],
     ])("refuse %s", (_name, iovaPfn, physPfn, order, count, prot, error) => {
       expect(table.mapPages(iovaPfn, physPfn, order, count, prot)).toBe(error);
-      expect(table.tableCount).toBe(1);
+      expect(table.tableFrames).toBe(1);
     });
   });
 
@@ -359,177 +270,8 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
   });
 
   it("does what the model does on seeded events", () => {
-    for (let i = 0; i * TABLE_EVENTS < FUZZ_EVENTS; i++) fuzz(open(FRAMES), SEED + i, TABLE_EVENTS);
+    for (let i = 0; i * TABLE_EVENTS < FUZZ_EVENTS; i++) {
+      fuzzTable(open(FRAMES), SEED + i, TABLE_EVENTS);
+    }
   }, 30_000);
 });
-
-// ---- memory pressure
-
-/** Takes all frames: into tables of one frame, to be given back singly, and one large table. */
-function exhaust(core: Core): { tables: number[]; spare: number } {
-  const tables = Array.from({ length: 64 }, (_, i) => core.scratchAt + 4096 + i * 32);
-  for (const at of tables) expect(core.exports.pgtInit(at)).toBe(0);
-  const hog = core.scratchAt + 4096 + 64 * 32;
-  expect(core.exports.pgtInit(hog)).toBe(0);
-  let iovaPfn = 0;
-  while (core.exports.pgtMap(hog, iovaPfn, 1, 1, RW) === 0) iovaPfn += PAGES_2M;
-  return { tables, spare: hog + 32 };
-}
-
-// ---- fuzz
-
-/** Numbers in [0, 2^32) that depend on the seed only. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return (t ^ (t >>> 14)) >>> 0;
-  };
-}
-
-/** What one event did on both sides, and where it was. */
-interface Outcome {
-  readonly what: readonly unknown[];
-  readonly ours: number;
-  readonly wanted: number;
-}
-
-/** Random arguments close to each other and to the ends of tables. */
-class Dice {
-  readonly next: () => number;
-
-  constructor(seed: number) {
-    this.next = mulberry32(seed);
-  }
-
-  below(n: number): number {
-    return this.next() % n;
-  }
-
-  oneOf(...values: readonly number[]): number {
-    return values[this.below(values.length)] ?? 0;
-  }
-
-  iovaPfn(): number {
-    const origin = this.oneOf(0, 0, 0x200, 0x3fe00, 0x40000, 0x7fffe00, 0xfffffe00, 0xfffc0000);
-    return (origin + this.oneOf(0, 0, 1, this.below(16), this.below(600), 512, 511)) % PAGES_END;
-  }
-
-  physPfn(iovaPfn: number): number {
-    const origin = this.oneOf(0, 0x200, 0x40000, 0x100000, 0xffffff00, 0x345600);
-    const inside = this.oneOf(iovaPfn % PAGES_2M, iovaPfn % PAGES_1G, 0, this.below(PAGES_2M));
-    return (origin + inside) % PAGES_END;
-  }
-
-  pageCount(): number {
-    const small = this.oneOf(0, 1, 1, 1, 2, this.below(20), this.below(600));
-    return this.oneOf(
-      small,
-      small,
-      small,
-      512,
-      513,
-      1024,
-      this.oneOf(this.below(2000), this.below(2000), PAGES_1G),
-    );
-  }
-
-  prot(): number {
-    return this.oneOf(RW, RW, RW, READ, WRITE, RW | CACHE, 63, CACHE);
-  }
-
-  segments(): number[][] {
-    return Array.from({ length: this.oneOf(1, 2, 5, this.below(40), this.below(300)) }, () => {
-      const pages = this.oneOf(1, 1, 1, 1, 1, 2, this.below(40) + 1, PAGES_2M);
-      const pfn = this.oneOf(this.below(FRAMES), this.below(8) * PAGES_2M);
-      const offset = this.oneOf(0, 0, this.below(4096));
-      return [pfn, offset, pages * 4096 - this.oneOf(0, this.below(4096))];
-    });
-  }
-}
-
-function mapEvent(dice: Dice, table: Table, model: PgtableModel, iovaPfn: number): Outcome {
-  const args = [iovaPfn, dice.physPfn(iovaPfn), dice.pageCount(), dice.prot()] as const;
-  return { what: ["map", ...args], ours: table.map(...args), wanted: model.map(...args) };
-}
-
-function unmapEvent(dice: Dice, table: Table, model: PgtableModel, iovaPfn: number): Outcome {
-  const args = [iovaPfn, dice.pageCount()] as const;
-  return { what: ["unmap", ...args], ours: table.unmap(...args), wanted: model.unmap(...args) };
-}
-
-function batchEvent(dice: Dice, table: Table, model: PgtableModel, iovaPfn: number): Outcome {
-  const order = dice.oneOf(0, 0, 9, 9, 18, 4);
-  const count = dice.oneOf(1, 1, 2, 16, dice.below(600), 512);
-  const first = iovaPfn - (iovaPfn % 2 ** order);
-  if (dice.below(2) === 0) {
-    const ours = table.unmapPages(first, order, count);
-    const wanted = model.unmapPages(first, order, count);
-    return { what: ["unmapPages", first, order, count], ours, wanted };
-  }
-  const physPfn = dice.physPfn(iovaPfn);
-  const args = [first, physPfn - (physPfn % 2 ** order), order, count, dice.prot()] as const;
-  const ours = table.mapPages(...args);
-  return {
-    what: ["mapPages", ...args],
-    ours,
-    wanted: count === 0 ? ours : model.mapPages(...args),
-  };
-}
-
-function framesEvent(dice: Dice, table: Table, model: PgtableModel, iovaPfn: number): Outcome {
-  const segments = dice.segments();
-  const prot = dice.prot();
-  const rounded = segments.map(([pfn = 0, offset = 0, length = 0]) => {
-    const pageCount = Math.ceil((offset + length) / 4096);
-    return { physPfn: table.physPfnBase + pfn, pageCount };
-  });
-  const ours = table.mapFrames(iovaPfn, segments, prot);
-  return {
-    what: ["mapFrames", iovaPfn, segments, prot],
-    ours,
-    wanted: model.mapFrames(iovaPfn, rounded, prot),
-  };
-}
-
-const EVENTS = [mapEvent, mapEvent, unmapEvent, unmapEvent, batchEvent, framesEvent];
-
-/** The first difference between the two sides near `iovaPfn`, or null. */
-function difference(dice: Dice, table: Table, model: PgtableModel, iovaPfn: number): string | null {
-  if (table.tableCount !== model.tables.size) {
-    return `${table.tableCount} tables, the model has ${model.tables.size}`;
-  }
-  for (const inside of [0, 1, dice.below(600), dice.below(4096), PAGES_END - 1]) {
-    const pfn = (iovaPfn + inside) % PAGES_END;
-    if (table.lookup(pfn) !== model.lookup(pfn)) return `translation of page ${pfn}`;
-    if (table.prot(pfn) !== model.prot(pfn)) return `protection of page ${pfn}`;
-  }
-  return null;
-}
-
-/** Runs events on a fresh table and on its twin; every other seed leaves few frames for tables. */
-function fuzz(core: Core, seed: number, events: number): void {
-  const dice = new Dice(seed);
-  const table = new Table(core);
-  const model = new PgtableModel(Number.POSITIVE_INFINITY);
-  if (seed % 2 === 0) {
-    const { tables } = exhaust(core);
-    model.framesLeft = dice.oneOf(0, 2, 5, 20, 60);
-    for (const at of tables.slice(0, model.framesLeft)) core.exports.pgtFini(at);
-  }
-  for (let event = 0; event < events; event++) {
-    const iovaPfn = dice.iovaPfn();
-    const run = EVENTS[dice.below(EVENTS.length)] ?? mapEvent;
-    const { what, ours, wanted } = run(dice, table, model, iovaPfn);
-    let wrong =
-      ours === wanted ? difference(dice, table, model, iovaPfn) : `${ours}, not ${wanted}`;
-    if (event % 32 === 0 && table.check() !== 0) wrong = `broken invariant ${table.check()}`;
-    if (wrong !== null) {
-      expect.fail(`seed ${seed}, event ${event}, ${JSON.stringify(what)}: ${wrong}`);
-    }
-  }
-  core.exports.pgtFini(table.at);
-  expect(table.tableCount, `seed ${seed}`).toBe(0);
-}

@@ -1,5 +1,5 @@
 /**
- * Area F: IO page tables with 4 KiB pages, 2 MiB and 1 GiB blocks.
+ * Area F: IO page tables of every format that was recorded.
  *
  * @module
  */
@@ -13,13 +13,19 @@ const ADDRESS_END = 2 ** 44;
 
 const ERANGE = -34;
 const READ_WRITE = 3;
-const GRANULE_4K = /^ARM_(64|32)_LPAE_S[12] 4K$/;
+/** A backend's name: input width, stage, granule. */
+const BACKEND = /^ARM_(64|32)_LPAE_S([12]) (4|16|64)K$/;
 
 /** `pt`: maps, unmaps and translations in one table, through a domain. */
 export function pageTable(fields: Fields, bed: Bed): Outcome {
   const backend = fields.text("backend");
-  if (!GRANULE_4K.test(backend)) return notYet(backend);
-  const domain = need(bed.exports.iommuDomainAlloc(), "a domain");
+  const format = BACKEND.exec(backend);
+  if (format === null) return notYet(backend);
+  const [inputBits, outputBits] = format[1] === "64" ? [44, 44] : [32, 40];
+  const granuleOrder = Math.log2(Number(format[3]) / 4);
+  const { iommuDomainAllocAs } = bed.exports;
+  const handle = iommuDomainAllocAs(Number(format[2]), granuleOrder, inputBits, outputBits, 0);
+  const domain = need(handle, "a domain");
   const facts = fields.rows("ops").map((row, i): Fact => {
     const recorded = cell(row, row.length - 1);
     return { name: `op ${i} [${row.join(", ")}]`, actual: step(bed, domain, row), recorded };
