@@ -84,7 +84,6 @@ export {
 } from "./pgtable";
 export { pgtMapFrames } from "./pgtable-frames";
 export { pgtLookup, pgtProt } from "./pgtable-walk";
-export { PAGE_TABLE_BYTES } from "./pgtable-format";
 export {
   iommuDomainAlloc,
   iommuDomainAllocAs,

@@ -55,7 +55,7 @@ export function iommuDomainAlloc(): i32 {
   return iommuDomainAllocAs(STAGE_1, 0, ADDRESS_BITS, ADDRESS_BITS, 0);
 }
 
-/** An empty domain with a table of a format (formatInit()). Its handle, or EINVAL, ENOMEM, EAGAIN. */
+/** An empty domain with a table of a format (formatInit()). Its handle, EINVAL, ENOMEM, EAGAIN. */
 export function iommuDomainAllocAs(
   stage: u32,
   granuleOrder: u32,

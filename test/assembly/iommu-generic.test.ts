@@ -96,7 +96,7 @@ describe.each(eachCore)("the generic layer on the $name core", (build: CoreVaria
         const expected = phys === 0xffffffff ? null : phys * PS + 7;
         expect(domain.iovaToPhys(pfn * PS + 7), label).toBe(expected);
       }
-      expect(exports.pgtTableFrames(theirs), label).toBe(exports.pgtTableCount(ours));
+      expect(exports.pgtTableFrames(theirs), label).toBe(exports.pgtTableFrames(ours));
       if (event % 100 === 0) expect(exports.pgtCheck(theirs), label).toBe(0);
     }
     expect([...outcomes.keys()].sort()).toEqual([-17, 0]); // no table ran out of frames

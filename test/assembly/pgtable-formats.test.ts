@@ -174,7 +174,6 @@ describe.each(eachCore)("page table formats on $name", ({ open }) => {
   it.each(formats)(
     "does what the model does on seeded events: %s",
     (_name, shape) => {
-      const core = open(FRAMES * 4);
       for (let i = 0; i * TABLE_EVENTS < FUZZ_EVENTS; i++) {
         fuzzTable(open(4 * FRAMES), SEED + i, TABLE_EVENTS, shape);
       }
