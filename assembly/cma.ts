@@ -37,7 +37,7 @@ import {
 import { lock, lockHard, unlock } from "./lock";
 import { runAlloc } from "./magazine";
 import { frameEvacuate } from "./migrate";
-import { KIND_REGION, objectAlloc, objectFind, objectFree, recordOf } from "./object";
+import { KIND_REGION, objectAlloc, objectAt, objectFind, objectFree, objectIs, recordOf } from "./object";
 import {
   CMA,
   FREE,
@@ -161,8 +161,8 @@ function regionGive(basePfn: u32, frameCount: u32): void {
  * zeroed. The pfn, or EINVAL, ENOMEM, ESTALE (no such region), EAGAIN.
  */
 export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
-  const payload = objectFind(handle, KIND_REGION);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_REGION)) return ESTALE;
   const region = Region.at(payload);
   if (frameCount - 1 >= region.frameCount || alignOrder > 31) return EINVAL;
   const orderPerBit = region.orderPerBit;
@@ -265,8 +265,8 @@ function runEvacuate(pfn: u32, frames: u32): i32 {
  * ESTALE.
  */
 export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
-  const payload = objectFind(handle, KIND_REGION);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_REGION)) return ESTALE;
   const region = Region.at(payload);
   const offset = pfn - region.basePfn;
   if (offset >= region.frameCount || frameCount - 1 >= region.frameCount - offset) return EINVAL;

@@ -14,7 +14,8 @@
 // O4  `owner` is the index of the thread that made the object.
 
 import { ENOMEM } from "./errno";
-import { CACHE_OBJECTS, recordAt, recordIndex, slabAlloc, slabFree } from "./slab";
+import { FRAME_BYTES, frameAt } from "./layout";
+import { CACHE_OBJECTS, DirectoryEntry, recordIndex, slabAlloc, slabFree } from "./slab";
 import { threadIndex } from "./thread";
 
 export const KIND_REGION: u32 = 1;
@@ -62,12 +63,30 @@ export function objectFree(at: usize): void {
   slabFree(at);
 }
 
+/**
+ * Where the payload lies of the object that `handle` names, if objectIs() agrees. Apart from the
+ * check, so that what follows need not wait for it.
+ */
+@inline export function objectAt(handle: u32): usize {
+  const pfn = DirectoryEntry.at((handle & INDEX_MASK) >> 6).pfn;
+  return frameAt(pfn) + ((<usize>(handle & 63)) << 6) + PAYLOAD_OFFSET;
+}
+
+/** Whether the live object of `kind` that `handle` names has its payload at `payload` (O2). */
+@inline export function objectIs(payload: usize, handle: u32, kind: u32): bool {
+  const record = ObjectRecord.at(payload - PAYLOAD_OFFSET);
+  return (
+    payload >= FRAME_BYTES && // a slab has the number
+    (handle & 63) != 0 && // and it is no slab's header
+    record.kind == kind &&
+    record.generation == handle >> INDEX_BITS
+  );
+}
+
 /** The payload of the live object of `kind` that `handle` names, or 0. */
 @inline export function objectFind(handle: u32, kind: u32): usize {
-  const at = recordAt(handle & INDEX_MASK);
-  if (at == 0) return 0;
-  const record = ObjectRecord.at(at);
-  return record.kind == kind && record.generation == handle >> INDEX_BITS ? at + PAYLOAD_OFFSET : 0;
+  const payload = objectAt(handle);
+  return objectIs(payload, handle, kind) ? payload : 0;
 }
 
 /** The handle of the object whose record lies at `at`. */
