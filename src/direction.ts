@@ -24,9 +24,14 @@ export function directionNumber(direction: Direction, operation: string): number
   return number;
 }
 
-/** Throws EINVAL unless `direction` is one, "none" included. */
-export function checkDirection(direction: Direction, operation: () => string): void {
-  if (!all.includes(direction)) refuse(direction, all, operation());
+/** Whether `direction` is one, "none" included. */
+export function isDirection(direction: unknown): direction is Direction {
+  return all.includes(direction as Direction);
+}
+
+/** Throws EINVAL for what is no direction. */
+export function refuseDirection(direction: unknown, operation: string): never {
+  return refuse(direction, all, operation);
 }
 
 function refuse(direction: unknown, allowed: readonly Direction[], operation: string): never {

@@ -74,14 +74,10 @@ export class DeviceMapping {
   }
 
   #segment(i: number): { address: number; length: number; before: number } {
-    const at = this.#field(SEGMENTS_AT) + i * this.#core.exports.ENTRY_BYTES.value;
-    const [pfn, offset, length, before] = [0, 1, 2, 3].map((word) => this.#core.word(at, word)) as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    return { address: addressOf(pfn, offset), length, before };
+    const core = this.#core;
+    const at = this.#field(SEGMENTS_AT) + i * core.exports.ENTRY_BYTES.value;
+    const address = addressOf(core.word(at, 0), core.word(at, 1));
+    return { address, length: core.word(at, 2), before: core.word(at, 3) };
   }
 
   /** Segment `i` of `nents`; EINVAL outside, ESTALE once unmapped. */

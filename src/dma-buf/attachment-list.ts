@@ -16,11 +16,11 @@
 
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
-import { fail } from "../errors.ts";
+import { type ErrnoCode, fail } from "../errors.ts";
 import { Attachment, type AttachmentHost } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
-import { valueNow } from "./maybe-promise.ts";
+import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
 import { reportError } from "./report.ts";
 
@@ -56,9 +56,9 @@ export class AttachmentList implements AttachmentHost {
     const attachment = this.#make(device, importerOps, priv);
     const operation = (): string => operationOf(device, buf);
     requireFree(buf.resv, device, operation);
-    valueNow(this.ops.attach?.(buf, attachment), operation, () =>
-      this.ops.detach?.(buf, attachment),
-    );
+    const consent = this.ops.attach?.(buf, attachment);
+    if (isPromise(consent))
+      refusePromise(consent, operation(), () => this.ops.detach?.(buf, attachment));
     this.#listed.add(attachment); // AL1
     if (attachment.isDynamic === buf.isDynamic) return attachment;
     try {
@@ -105,12 +105,13 @@ export class AttachmentList implements AttachmentHost {
   }
 
   #make(device: Device, importerOps: AttachOps | null, priv: unknown): Attachment {
-    const operation = operationOf(device, this.#buf);
-    if (device === null || device === undefined) fail("EINVAL", operation, "there is no device");
-    if (device.isRemoved) fail("ENODEV", operation, "the device was removed");
-    if (!device.isOn(this.#core)) fail("EINVAL", operation, "it is of another system");
+    const refuse = (code: ErrnoCode, reason: string): never =>
+      fail(code, operationOf(device, this.#buf), reason);
+    if (device === null || device === undefined) refuse("EINVAL", "there is no device");
+    if (device.isRemoved) refuse("ENODEV", "the device was removed");
+    if (!device.isOn(this.#core)) refuse("EINVAL", "it is of another system");
     if (importerOps !== null && typeof importerOps?.moveNotify !== "function")
-      fail("EINVAL", operation, "the importer's ops lack moveNotify()");
+      refuse("EINVAL", "the importer's ops lack moveNotify()");
     return new Attachment(this.#buf, device, this, importerOps, priv);
   }
 

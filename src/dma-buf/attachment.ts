@@ -26,7 +26,7 @@
 
 import type { Device } from "../device/device.ts";
 import { DeviceMapping } from "../device/device-mapping.ts";
-import { checkDirection, type Direction } from "../direction.ts";
+import { type Direction, isDirection, refuseDirection } from "../direction.ts";
 import { fail } from "../errors.ts";
 import { requireSignaled } from "../fence/fence.ts";
 import {
@@ -38,7 +38,7 @@ import {
 } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import { MappingSet } from "./mapping-set.ts";
-import { valueNow } from "./maybe-promise.ts";
+import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
 
 /** @internal What a buffer does for its attachments. */
@@ -166,9 +166,8 @@ export class Attachment {
   pin(): void {
     this.#checkPin();
     this.#requireHeld("pin");
-    valueNow(this.#host.ops.pin?.(this), this.#operation("pin"), () =>
-      this.#later(() => this.#host.ops.unpin?.(this)),
-    );
+    const pinned = this.#host.ops.pin?.(this);
+    if (isPromise(pinned)) this.#refusePromise(pinned, "pin", () => this.#host.ops.unpin?.(this));
     this.#pinCount += 1;
   }
 
@@ -185,8 +184,7 @@ export class Attachment {
 
   /** Takes a pin off. Needs `buf.resv` held. EINVAL: not held, or there is no pin. */
   unpin(): void {
-    const operation = this.#operation("unpin");
-    if (this.#pinCount === 0) fail("EINVAL", operation(), "the importer holds no pin");
+    if (this.#pinCount === 0) fail("EINVAL", this.#operation("unpin"), "the importer holds no pin");
     this.#requireHeld("unpin");
     this.#host.ops.unpin?.(this);
     this.#pinCount -= 1;
@@ -225,9 +223,8 @@ export class Attachment {
       return;
     }
     this.#locked("attach", () => {
-      valueNow(ops.pin?.(this), this.#operation("attach"), () =>
-        this.#later(() => ops.unpin?.(this)),
-      );
+      const pinned = ops.pin?.(this);
+      if (isPromise(pinned)) this.#refusePromise(pinned, "attach", () => ops.unpin?.(this));
       try {
         this.#mappings.keep(this.#mapNow("bidirectional"), "bidirectional");
       } catch (error) {
@@ -249,18 +246,18 @@ export class Attachment {
     }
   }
 
-  #operation(verb: string): () => string {
-    return () => `${verb} ${this.buf.name} for ${this.device.name}`;
+  #operation(verb: string): string {
+    return `${verb} ${this.buf.name} for ${this.device.name}`;
   }
 
   #requireHeld(verb: string): void {
     const { resv } = this.buf;
     if (resv.isLocked && resv.holder === null) return;
-    requireHeld(resv, this.device, this.#operation(verb));
+    requireHeld(resv, this.device, () => this.#operation(verb));
   }
 
   #locked<T>(verb: string, call: () => T): T {
-    return withLock(this.buf.resv, this.device, this.#operation(verb), call);
+    return withLock(this.buf.resv, this.device, () => this.#operation(verb), call);
   }
 
   async #unended<T>(call: () => Promise<T>): Promise<T> {
@@ -273,15 +270,14 @@ export class Attachment {
   }
 
   #checkMap(direction: Direction): void {
-    if (this.#isDetached) fail("EINVAL", this.#operation("map")(), "the attachment was detached");
-    checkDirection(direction, this.#operation("map"));
+    if (this.#isDetached) fail("EINVAL", this.#operation("map"), "the attachment was detached");
+    if (!isDirection(direction)) refuseDirection(direction, this.#operation("map"));
   }
 
   #checkPin(): void {
-    const operation = this.#operation("pin");
-    if (this.#isDetached) fail("EINVAL", operation(), "the attachment was detached");
+    if (this.#isDetached) fail("EINVAL", this.#operation("pin"), "the attachment was detached");
     if (this.importerOps === null)
-      fail("EINVAL", operation(), "only dynamic importers pin; use dynamicAttach()");
+      fail("EINVAL", this.#operation("pin"), "only dynamic importers pin; use dynamicAttach()");
   }
 
   /** The kept mapping, if there is one (A3). */
@@ -289,7 +285,7 @@ export class Attachment {
     const mappings = this.#mappings;
     if (mappings.kept === null) return null;
     if (!mappings.suits(direction))
-      fail("EBUSY", this.#operation("map")(), `it is mapped ${mappings.keptDirection} already`);
+      fail("EBUSY", this.#operation("map"), `it is mapped ${mappings.keptDirection} already`);
     mappings.useKept();
     return mappings.kept;
   }
@@ -319,19 +315,17 @@ export class Attachment {
   }
 
   #mapNow(direction: Direction): DeviceMapping {
-    const operation = this.#operation("map");
-    if (this.importerOps === null) this.#requireSettled(operation);
-    const mapping = valueNow(this.#host.ops.map(this, direction), operation, (late) => {
-      if (late instanceof DeviceMapping) this.#later(() => this.#endMapping(late, direction));
-    });
-    this.#requireMapping(mapping);
-    if (this.importerOps !== null) return mapping;
-    try {
-      this.#requireSettled(operation); // the exporter may have begun a move
-    } catch (error) {
-      this.#endMapping(mapping, direction);
-      throw error;
+    if (this.importerOps === null) this.#requireSettled();
+    const mapping = this.#host.ops.map(this, direction);
+    if (isPromise(mapping)) {
+      return this.#refusePromise(mapping, "map", (late) => {
+        if (late instanceof DeviceMapping) this.#endMapping(late, direction);
+      });
     }
+    this.#requireMapping(mapping);
+    if (this.importerOps !== null || this.buf.resv.testSignaled("kernel")) return mapping;
+    this.#endMapping(mapping, direction);
+    this.#requireSettled(); // the exporter has begun a move
     return mapping;
   }
 
@@ -349,26 +343,37 @@ export class Attachment {
   }
 
   /** A static importer's mapping is usable at once: nothing of the kernel's is pending. */
-  #requireSettled(operation: () => string): void {
+  #requireSettled(): void {
     const { resv } = this.buf;
-    if (!resv.testSignaled("kernel")) requireSignaled(resv.fences("kernel"), operation());
+    if (!resv.testSignaled("kernel"))
+      requireSignaled(resv.fences("kernel"), this.#operation("map"));
+  }
+
+  /** Ends a synchronous call whose op answered with a promise (OP4). */
+  #refusePromise<T>(promise: Promise<T>, verb: string, giveBack: (late: T) => void): never {
+    return refusePromise(promise, this.#operation(verb), (late) =>
+      this.#later(() => giveBack(late)),
+    );
   }
 
   #requireMapping(mapping: unknown): asserts mapping is DeviceMapping {
-    const operation = this.#operation("map");
     if (!(mapping instanceof DeviceMapping))
-      fail("ENOMEM", operation(), `the exporter ${this.buf.exporterName} gave no mapping`);
+      fail(
+        "ENOMEM",
+        this.#operation("map"),
+        `the exporter ${this.buf.exporterName} gave no mapping`,
+      );
     if (this.#mappings.has(mapping))
-      fail("EEXIST", operation(), "the exporter gave a mapping that is alive already");
+      fail("EEXIST", this.#operation("map"), "the exporter gave a mapping that is alive already");
   }
 
   /** Throws EINVAL unless `mapping` was given out; the direction that the exporter is told. */
   #requireUsed(mapping: DeviceMapping, direction: Direction | undefined): Direction {
     const asked = this.#mappings.directionOf(mapping);
     if (asked === undefined)
-      fail("EINVAL", this.#operation("unmap")(), "the mapping is not alive on this attachment");
+      fail("EINVAL", this.#operation("unmap"), "the mapping is not alive on this attachment");
     if (direction === undefined) return asked;
-    checkDirection(direction, this.#operation("unmap"));
+    if (!isDirection(direction)) refuseDirection(direction, this.#operation("unmap"));
     return direction;
   }
 

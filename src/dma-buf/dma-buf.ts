@@ -196,7 +196,7 @@ export class DmaBuf implements OpenFile, PollableFile {
     importerOps: AttachOps | null,
     importerPriv: unknown = null,
   ): Attachment {
-    this.#requireLive(`attach ${device?.name} to ${this.#name}`);
+    if (this.#refCount === 0) this.#requireLive(`attach ${device?.name} to ${this.#name}`);
     return this.#attachments.attach(device, importerOps, importerPriv);
   }
 
@@ -212,7 +212,7 @@ export class DmaBuf implements OpenFile, PollableFile {
     importerPriv: unknown = null,
     options: AsyncOptions = {},
   ): Promise<Attachment> {
-    this.#requireLive(`attach ${device?.name} to ${this.#name}`);
+    if (this.#refCount === 0) this.#requireLive(`attach ${device?.name} to ${this.#name}`);
     return this.#attachments.attachAsync(device, importerOps, importerPriv, options);
   }
 

@@ -5,6 +5,8 @@
  *     kept         made once, given to every map() that it suits; ended with the attachment
  *
  * - MS1  A mapping is in the set from the exporter's answer until the exporter is told of its end.
+ *        The first of the importer's has a place of its own: who maps and unmaps in turn pays for
+ *        no hash of a new object.
  * - MS2  A kept mapping of both directions suits every map(), one of a single direction only its
  *        own.
  *
@@ -16,20 +18,22 @@ import type { Direction } from "../direction.ts";
 
 /** @internal The mappings of one attachment. */
 export class MappingSet {
-  /** The importer's mappings, and the direction it asked for. */
-  readonly #own: Map<DeviceMapping, Direction> = new Map();
+  /** The importer's mappings, and the direction it asked for (MS1). */
+  #first: DeviceMapping | null = null;
+  #firstDirection: Direction = "bidirectional";
+  readonly #more: Map<DeviceMapping, Direction> = new Map();
   #kept: DeviceMapping | null = null;
   #keptDirection: Direction = "bidirectional";
   #keptUses = 0;
 
   /** The importer's mappings. */
   get ownCount(): number {
-    return this.#own.size;
+    return this.#more.size + (this.#first === null ? 0 : 1);
   }
 
   /** What map() gave out and unmap() did not get back. */
   get useCount(): number {
-    return this.#own.size + this.#keptUses;
+    return this.ownCount + this.#keptUses;
   }
 
   get kept(): DeviceMapping | null {
@@ -40,14 +44,16 @@ export class MappingSet {
     return this.#keptDirection;
   }
 
-  /** The importer's mappings, oldest first. */
+  /** The importer's mappings, in no order. */
   get own(): readonly DeviceMapping[] {
-    return [...this.#own.keys()];
+    const more = [...this.#more.keys()];
+    return this.#first === null ? more : [this.#first, ...more];
   }
 
   /** Whether `mapping` is in the set (MS1). */
   has(mapping: DeviceMapping): boolean {
-    return mapping === this.#kept || this.#own.has(mapping);
+    if (mapping === this.#kept || mapping === this.#first) return true;
+    return this.#more.size > 0 && this.#more.has(mapping);
   }
 
   /** Whether the kept mapping suits a map() (MS2). */
@@ -57,7 +63,12 @@ export class MappingSet {
 
   /** Gives the importer a mapping of its own. */
   add(mapping: DeviceMapping, direction: Direction): void {
-    this.#own.set(mapping, direction);
+    if (this.#first !== null) {
+      this.#more.set(mapping, direction);
+      return;
+    }
+    this.#first = mapping;
+    this.#firstDirection = direction;
   }
 
   /** Keeps a mapping that nobody uses. */
@@ -81,12 +92,13 @@ export class MappingSet {
   /** The direction that a mapping was asked for with; undefined if it was not given out. */
   directionOf(mapping: DeviceMapping): Direction | undefined {
     if (mapping === this.#kept) return this.#keptUses > 0 ? this.#keptDirection : undefined;
-    return this.#own.get(mapping);
+    return mapping === this.#first ? this.#firstDirection : this.#more.get(mapping);
   }
 
   /** Takes back what was given out. */
   remove(mapping: DeviceMapping): void {
     if (mapping === this.#kept) this.#keptUses -= 1;
-    else this.#own.delete(mapping);
+    else if (mapping === this.#first) this.#first = null;
+    else this.#more.delete(mapping);
   }
 }

@@ -8,24 +8,28 @@ import { fail } from "../errors.ts";
 import type { MaybePromise } from "./ops.ts";
 
 /** Whether an op has returned a promise. */
-export function isPromise(value: unknown): value is Promise<unknown> {
+export function isPromise<T>(value: MaybePromise<T> | undefined): value is Promise<T> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }
 
 /**
- * The value that an op has returned; EWOULDBLOCK for a promise. What that gives later goes to
- * `giveBack`, and if it fails nobody is told: the call has failed already.
+ * EWOULDBLOCK: a synchronous call cannot wait. What the promise gives later goes to `giveBack`, and
+ * if it fails nobody is told: the call has failed already.
  */
+export function refusePromise<T>(
+  promise: Promise<T>,
+  operation: string,
+  giveBack: (late: T) => void,
+): never {
+  promise.then(giveBack, () => {});
+  return fail("EWOULDBLOCK", operation, "the exporter answers asynchronously; use the async form");
+}
+
+/** The value that an op has returned; refuses a promise as {@link refusePromise} does. */
 export function valueNow<T>(
   result: MaybePromise<T>,
   operation: () => string,
   giveBack: (late: T) => void,
 ): T {
-  if (!isPromise(result)) return result;
-  result.then(giveBack, () => {});
-  return fail(
-    "EWOULDBLOCK",
-    operation(),
-    "the exporter answers asynchronously; use the async form",
-  );
+  return isPromise(result) ? refusePromise(result, operation(), giveBack) : result;
 }
