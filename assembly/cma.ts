@@ -37,7 +37,15 @@ import {
 import { lock, lockHard, unlock } from "./lock";
 import { runAlloc } from "./magazine";
 import { frameEvacuate } from "./migrate";
-import { KIND_REGION, objectAlloc, objectAt, objectFind, objectFree, objectIs, recordOf } from "./object";
+import {
+  KIND_REGION,
+  objectAlloc,
+  objectAt,
+  objectFind,
+  objectFree,
+  objectIs,
+  recordOf,
+} from "./object";
 import {
   CMA,
   FREE,

@@ -21,6 +21,8 @@
 
 import { PAGEBLOCK_ORDER, PAGE_BYTES, WORD_BYTES, header } from "./layout";
 
+const VECTOR_FRAMES: u32 = 4; // their words fill a vector
+
 export const STATE_MASK: u32 = 15;
 export const DIRTY: u32 = 1 << 4;
 export const HEAD: u32 = 1 << 7;
@@ -166,19 +168,22 @@ export function pageblocksMark(basePfn: u32, frameCount: u32, type: u32): void {
     setPageblockType(pfn, type);
 }
 
+// Ranges: whole vectors, then one that ends with the range and may overlap the last. All three
+// operations give the same when they are done twice.
+
 /** word = (word & keep) | set, for the frames [pfn, pfn + count). */
 export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
   let at = changetype<usize>(Frame.at(pfn));
   const end = at + ((<usize>count) << 2);
+  if (count < VECTOR_FRAMES) {
+    for (; at < end; at += 4) store<u32>(at, (load<u32>(at) & keep) | set);
+    return;
+  }
   const keeps = i32x4.splat(keep);
   const sets = i32x4.splat(set);
-  for (; at + 64 <= end; at += 64) {
-    v128.store(at, v128.or(v128.and(v128.load(at, 0), keeps), sets), 0);
-    v128.store(at, v128.or(v128.and(v128.load(at, 16), keeps), sets), 16);
-    v128.store(at, v128.or(v128.and(v128.load(at, 32), keeps), sets), 32);
-    v128.store(at, v128.or(v128.and(v128.load(at, 48), keeps), sets), 48);
-  }
-  for (; at < end; at += 4) store<u32>(at, (load<u32>(at) & keep) | set);
+  const lastAt = end - 16;
+  for (; at < lastAt; at += 16) v128.store(at, v128.or(v128.and(v128.load(at), keeps), sets));
+  v128.store(lastAt, v128.or(v128.and(v128.load(lastAt), keeps), sets));
 }
 
 /** Hands [pfn, pfn + count) to `state`; keeps the dirty bits. */
@@ -199,14 +204,14 @@ export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
 function runFree(pfn: u32, count: u32): void {
   let at = changetype<usize>(Frame.at(pfn));
   const end = at + ((<usize>count) << 2);
-  const word = i32x4.splat(FREE | DIRTY);
-  for (; at + 64 <= end; at += 64) {
-    v128.store(at, word, 0);
-    v128.store(at, word, 16);
-    v128.store(at, word, 32);
-    v128.store(at, word, 48);
+  if (count < VECTOR_FRAMES) {
+    for (; at < end; at += 4) store<u32>(at, FREE | DIRTY);
+    return;
   }
-  for (; at < end; at += 4) store<u32>(at, FREE | DIRTY);
+  const word = i32x4.splat(FREE | DIRTY);
+  const lastAt = end - 16;
+  for (; at < lastAt; at += 16) v128.store(at, word);
+  v128.store(lastAt, word);
 }
 
 /** Whether (word & mask) == value for every frame of [pfn, pfn + count). */
@@ -217,23 +222,16 @@ function runFree(pfn: u32, count: u32): void {
 function runMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
   let at = changetype<usize>(Frame.at(pfn));
   const end = at + ((<usize>count) << 2);
-  const masks = i32x4.splat(mask);
-  const values = i32x4.splat(value);
-  let differs = i32x4.splat(0);
-  for (; at + 64 <= end; at += 64) {
-    const a = v128.or(
-      v128.xor(v128.and(v128.load(at, 0), masks), values),
-      v128.xor(v128.and(v128.load(at, 16), masks), values),
-    );
-    const b = v128.or(
-      v128.xor(v128.and(v128.load(at, 32), masks), values),
-      v128.xor(v128.and(v128.load(at, 48), masks), values),
-    );
-    differs = v128.or(differs, v128.or(a, b));
+  if (count < VECTOR_FRAMES) {
+    let differs: u32 = 0;
+    for (; at < end; at += 4) differs |= load<u32>(at) ^ value;
+    return (differs & mask) == 0;
   }
-  let rest: u32 = 0;
-  for (; at < end; at += 4) rest |= (load<u32>(at) & mask) ^ value;
-  return rest == 0 && !v128.any_true(differs);
+  const values = i32x4.splat(value);
+  const lastAt = end - 16;
+  let differs = v128.xor(v128.load(lastAt), values);
+  for (; at < lastAt; at += 16) differs = v128.or(differs, v128.xor(v128.load(at), values));
+  return !v128.any_true(v128.and(differs, i32x4.splat(mask)));
 }
 
 /** Adds `delta` to every word of [pfn, pfn + count): how pins are counted. */
