@@ -38,13 +38,14 @@ function orderBelow(order: u32): u32 {
 }
 
 /**
- * A table that owns `frameCount` frames below `pfnEnd`, one entry a block. Not zeroed. Its handle,
- * or EINVAL, ENOMEM, EAGAIN: then no frame is held.
+ * A table that owns `frameCount` frames below `pfnEnd`, one entry a block, each at a multiple of
+ * 2^alignOrder frames and of its own size. Not zeroed. Its handle, or EINVAL, ENOMEM, EAGAIN: then
+ * no frame is held.
  */
-export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
+export function storageAllocBlocks(frameCount: u32, pfnEnd: u32, alignOrder: u32): i32 {
   if (frameCount == 0) return EINVAL;
   if (frameCount >= header().frameCount) return ENOMEM;
-  const first = blocksTake(frameCount, pfnEnd);
+  const first = blocksTake(frameCount, pfnEnd, alignOrder);
   if (first < 0) return first;
   const count = blocksCount(first);
   const at = count <= ENTRIES_MAX ? buildingAt(count) : 0;
@@ -59,14 +60,14 @@ export function storageAllocBlocks(frameCount: u32, pfnEnd: u32): i32 {
  * Takes blocks of `frameCount` frames in all, chained in their own links: Page.next is the next
  * block, Page.prev the order. The first, or a negative error with none held.
  */
-function blocksTake(frameCount: u32, pfnEnd: u32): i32 {
+function blocksTake(frameCount: u32, pfnEnd: u32, alignOrder: u32): i32 {
   let order: u32 = 8;
   let first: u32 = 0;
   let last: u32 = 0;
   let taken: u32 = 0;
   while (taken < frameCount) {
     while ((<u32>1) << order > frameCount - taken) order = orderBelow(order);
-    const pfn = runAlloc((<u32>1) << order, order, pfnEnd, OWNED);
+    const pfn = runAlloc((<u32>1) << order, max(order, alignOrder), pfnEnd, OWNED);
     if (pfn < 0) {
       if (pfn == ENOMEM && order > 0) {
         order = orderBelow(order);

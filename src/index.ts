@@ -17,21 +17,35 @@ export {
 } from "./device/device.ts";
 export { type Access, DeviceDma, type DmaFault } from "./device/device-dma.ts";
 export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";
+export type { PixelLimits } from "./device/pixel-limits.ts";
 export { splitSegments } from "./device/split-segments.ts";
 export type { Direction } from "./direction.ts";
 export { Attachment } from "./dma-buf/attachment.ts";
 export type { AsyncOptions } from "./dma-buf/buffer-lock.ts";
 export { BufferViews } from "./dma-buf/buffer-views.ts";
+export { type Conflict, ConflictError, type ConflictField } from "./dma-buf/conflict.ts";
 export { CpuMapping, type MmapOptions } from "./dma-buf/cpu-mapping.ts";
 export { DmaBuf } from "./dma-buf/dma-buf.ts";
+export {
+  type FormatInfo,
+  fourccOf,
+  hasLayout,
+  modifierName,
+  modifiers,
+  type PixelFormat,
+  type PixelLayout,
+  type PlaneLayout,
+  pixelFormats,
+} from "./dma-buf/formats.ts";
 export { getDmaBuf } from "./dma-buf/get-dma-buf.ts";
 export {
-  type Conflict,
+  type Layout,
   type Negotiation,
   negotiate,
   type Participant,
-  type StorageChoice,
+  type StorageRequest,
 } from "./dma-buf/negotiate.ts";
+export type { PixelRequest } from "./dma-buf/negotiate-pixels.ts";
 export type {
   AttachOps,
   DmaBufOps,

@@ -34,7 +34,7 @@ describe.each(eachCore)("a second instance on the memory of the $name core", ({ 
   test("sees the other's objects, and frees them", () => {
     const first = open();
     const second = joinCore(first, 2);
-    const table = first.exports.storageAllocBlocks(100, NONE);
+    const table = first.exports.storageAllocBlocks(100, NONE, 0);
     const device = second.exports.dmaDeviceAdd(
       second.exports.iommuDomainAlloc(),
       0xfffff,

@@ -119,7 +119,7 @@ export interface CoreExports extends WebAssembly.Exports {
     maxSegmentBytes: number,
   ): number;
   sgSplit(table: number, skip: number, listAt: number, count: number): number;
-  storageAllocBlocks(frameCount: number, pfnEnd: number): number;
+  storageAllocBlocks(frameCount: number, pfnEnd: number, alignOrder: number): number;
   storageAllocRegion(region: number, frameCount: number, alignOrder: number): number;
   storageClear(table: number): number;
   storageFree(table: number): number;

@@ -9,8 +9,18 @@
 
 import type { Core } from "../core/core.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
-import { addressOf, FRAME_BYTES, formatBytes, GiB, KiB, lastPfnOf, NO_PFN } from "../units.ts";
+import {
+  addressOf,
+  FRAME_BYTES,
+  formatBytes,
+  GiB,
+  KiB,
+  lastPfnOf,
+  NO_PFN,
+  PAGEBLOCK_BYTES,
+} from "../units.ts";
 import { DeviceDma } from "./device-dma.ts";
+import { checkPixels, type PixelLimits } from "./pixel-limits.ts";
 
 /** What a device can address. */
 export interface DeviceLimits {
@@ -28,6 +38,17 @@ export interface DeviceLimits {
    * longer is cut there. One that is no longer but begins inside a page stays whole, as in Linux.
    */
   readonly segmentBoundaryBytes: number;
+  /** Everything must be one segment, whatever maxSegments says. */
+  readonly contiguousOnly: boolean;
+  /**
+   * Without an IOMMU: segments begin at multiples of this + 1, a power of two up to 4 MiB. The
+   * kernel's dma_set_min_align_mask().
+   */
+  readonly minAlignMask: number;
+  /** Whether it sees what the CPU wrote, and the CPU what it wrote, without being told. */
+  readonly coherent: boolean;
+  /** The pictures it can use; null: bytes are bytes to it, and any picture will do. */
+  readonly pixels: PixelLimits | null;
 }
 
 /** What a device's mappings are like: dma_max_mapping_size() and its neighbours in Linux. */
@@ -47,7 +68,7 @@ export interface DeviceOptions extends Partial<DeviceLimits> {
 
 /**
  * Linux's defaults: 32 address bits, segments of 64 KiB, as many as there are, a boundary of 4 GiB,
- * no IOMMU.
+ * no IOMMU; coherent, as on a PC.
  */
 export const defaultLimits: DeviceLimits = {
   iommu: false,
@@ -55,6 +76,10 @@ export const defaultLimits: DeviceLimits = {
   maxSegmentBytes: 64 * KiB,
   maxSegments: NO_PFN,
   segmentBoundaryBytes: 4 * GiB,
+  contiguousOnly: false,
+  minAlignMask: 0,
+  coherent: true,
+  pixels: null,
 };
 
 /** Address bits of the offset in a page: with these alone no page but 0 is reached. */
@@ -75,7 +100,7 @@ export class Device {
     this.#core = core;
     this.name = options.name;
     this.#limits = checkLimits({ ...defaultLimits, ...definedOf(options) }, options.name);
-    const { iommu, dmaMaskBits, maxSegmentBytes, maxSegments, segmentBoundaryBytes } = this.#limits;
+    const { iommu, dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = this.#limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
     this.#domain = iommu ? checked(core.exports.iommuDomainAlloc(), operation, noMemory) : 0;
@@ -83,7 +108,7 @@ export class Device {
       this.#domain,
       lastPfnOf(dmaMaskBits),
       Math.min(maxSegmentBytes, segmentBoundaryBytes), // the core cuts only what is too long
-      maxSegments,
+      segmentsOf(this.#limits),
       segmentBoundaryBytes - 1,
     );
     if (result < 0 && this.#domain !== 0) core.exports.iommuDomainFree(this.#domain);
@@ -123,7 +148,7 @@ export class Device {
 
   /** Whether a run of frames is the only thing that this device can use. */
   get needsContiguous(): boolean {
-    return !this.limits.iommu && this.limits.maxSegments === 1;
+    return !this.limits.iommu && segmentsOf(this.limits) === 1;
   }
 
   /**
@@ -157,6 +182,11 @@ export class Device {
   }
 }
 
+/** How many segments one mapping may have, all told. */
+export function segmentsOf({ contiguousOnly, maxSegments }: DeviceLimits): number {
+  return contiguousOnly ? 1 : maxSegments;
+}
+
 /** The options that are given: `undefined` means the default. */
 function definedOf(options: DeviceOptions): DeviceOptions {
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
@@ -174,16 +204,24 @@ function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
   if (!Number.isInteger(Math.log2(segmentBoundaryBytes))) {
     fail("EINVAL", operation, "segmentBoundaryBytes must be a power of two");
   }
-  const sizes = { maxSegmentBytes, maxSegments, segmentBoundaryBytes };
-  return { iommu: Boolean(iommu), dmaMaskBits, ...sizes };
+  const { minAlignMask, contiguousOnly, coherent, pixels } = limits;
+  requireInteger(minAlignMask, "minAlignMask", 0, PAGEBLOCK_BYTES - 1, operation);
+  if (!Number.isInteger(Math.log2(minAlignMask + 1))) {
+    fail("EINVAL", operation, "minAlignMask must be a power of two minus 1");
+  }
+  const sizes = { maxSegmentBytes, maxSegments, segmentBoundaryBytes, minAlignMask };
+  const flags = { contiguousOnly: Boolean(contiguousOnly), coherent: Boolean(coherent) };
+  const checked = pixels === null ? null : checkPixels(pixels, operation);
+  return { iommu: Boolean(iommu), dmaMaskBits, ...sizes, ...flags, pixels: checked };
 }
 
 /** "no IOMMU, 32 bits, 1 segment of 64 KiB": limits for people. */
 export function describeLimits(limits: DeviceLimits): string {
-  const { iommu, dmaMaskBits, maxSegments, maxSegmentBytes, segmentBoundaryBytes } = limits;
-  const isAny = maxSegments === NO_PFN;
-  const count = isAny ? "any number of segments" : `${maxSegments} segment`;
-  const segments = isAny || maxSegments === 1 ? count : `${count}s`;
+  const { iommu, dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = limits;
+  const most = segmentsOf(limits);
+  const isAny = most === NO_PFN;
+  const count = isAny ? "any number of segments" : `${most} segment`;
+  const segments = isAny || most === 1 ? count : `${count}s`;
   const space = `${iommu ? "IOMMU" : "no IOMMU"}, ${dmaMaskBits} bits`;
   const isBounded = segmentBoundaryBytes < defaultLimits.segmentBoundaryBytes;
   const boundary = isBounded ? `, a boundary of ${formatBytes(segmentBoundaryBytes)}` : "";

@@ -16,7 +16,7 @@
 
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
-import { type ErrnoCode, fail } from "../errors.ts";
+import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
 import { Attachment, type AttachmentHost } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
@@ -104,14 +104,34 @@ export class AttachmentList implements AttachmentHost {
     }
   }
 
+  /** What attach() would throw for a static importer; null: nothing. */
+  canAttach(device: Device): DmaBufError | null {
+    try {
+      this.#requireAttachable(device);
+      requireFree(this.#buf.resv, device, () => operationOf(device, this.#buf));
+      this.ops.canAttach?.(this.#buf, device);
+      return null;
+    } catch (error) {
+      if (error instanceof DmaBufError) return error;
+      throw error;
+    }
+  }
+
+  #refuse(device: Device, code: ErrnoCode, reason: string): never {
+    return fail(code, operationOf(device, this.#buf), reason);
+  }
+
+  #requireAttachable(device: Device): void {
+    if (device === null || device === undefined)
+      this.#refuse(device, "EINVAL", "there is no device");
+    if (device.isRemoved) this.#refuse(device, "ENODEV", "the device was removed");
+    if (!device.isOn(this.#core)) this.#refuse(device, "EINVAL", "it is of another system");
+  }
+
   #make(device: Device, importerOps: AttachOps | null, priv: unknown): Attachment {
-    const refuse = (code: ErrnoCode, reason: string): never =>
-      fail(code, operationOf(device, this.#buf), reason);
-    if (device === null || device === undefined) refuse("EINVAL", "there is no device");
-    if (device.isRemoved) refuse("ENODEV", "the device was removed");
-    if (!device.isOn(this.#core)) refuse("EINVAL", "it is of another system");
+    this.#requireAttachable(device);
     if (importerOps !== null && typeof importerOps?.moveNotify !== "function")
-      refuse("EINVAL", "the importer's ops lack moveNotify()");
+      this.#refuse(device, "EINVAL", "the importer's ops lack moveNotify()");
     return new Attachment(this.#buf, device, this, importerOps, priv);
   }
 

@@ -26,7 +26,7 @@ import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
 import type { Direction } from "../direction.ts";
-import { fail } from "../errors.ts";
+import { type DmaBufError, fail } from "../errors.ts";
 import type { SyncFile } from "../fence/sync-file.ts";
 import { requireName } from "../files/name.ts";
 import { O_ACCMODE, O_NONBLOCK, O_RDWR, type OpenFile } from "../files/open-file.ts";
@@ -38,6 +38,7 @@ import type { AsyncOptions } from "./buffer-lock.ts";
 import * as cpuAccess from "./cpu-access.ts";
 import { CpuMapping, type MmapOptions, mmapArea } from "./cpu-mapping.ts";
 import { checkExport } from "./export-info.ts";
+import type { PixelLayout } from "./formats.ts";
 import type { AttachOps, DmaBufOps, ExportInfo, ExportOwner } from "./ops.ts";
 import { BufferPoll } from "./poll.ts";
 import { Resv } from "./resv.ts";
@@ -228,6 +229,15 @@ export class DmaBuf implements OpenFile, PollableFile {
   }
 
   /**
+   * What attach() would throw, without attaching: null, if the device can be attached now. An
+   * exporter whose ops have no canAttach() is not asked.
+   */
+  canAttach(device: Device): DmaBufError | null {
+    this.#requireLive(`attach ${device?.name} to ${this.#name}`);
+    return this.#attachments.canAttach(device);
+  }
+
+  /**
    * Opens a bracket of CPU access: "from-device" to read, "to-device" to write, "bidirectional" for
    * both. EAGAIN when a fence that the access must wait for is pending; `beginCpuAccessAsync`
    * waits. 0, or the number above 0 that the exporter returned: then it looked at no fence.
@@ -302,6 +312,14 @@ export class DmaBuf implements OpenFile, PollableFile {
    */
   get storage(): SgTable | null {
     return this.#refCount === 0 ? null : (this.#ops.storage?.(this) ?? null);
+  }
+
+  /**
+   * Where the picture lies that the buffer was allocated for: null before its storage is chosen, or
+   * if it holds none.
+   */
+  get layout(): PixelLayout | null {
+    return this.#refCount === 0 ? null : (this.#ops.layout?.(this) ?? null);
   }
 
   /**

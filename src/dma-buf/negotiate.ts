@@ -1,17 +1,27 @@
 /**
  * Which storage suits a set of devices: a pure function over their limits.
  *
- * - NG1  The answer is a storage that every device can use, or the conflicts, each naming the
- *        device, the field, what it allows and what would be needed. It does not depend on the
+ * - NG1  The answer is a layout that every device can use, or the conflicts, each naming the
+ *        devices, the field, what they allow and what would be needed. It does not depend on the
  *        devices' order.
  * - NG2  Scattered frames are preferred: contiguous ones are scarce, and only who needs them gets
  *        them.
+ * - NG3  Behind an IOMMU a device sees any frames as one run, cut at its segment limits. Without
+ *        one it sees the storage itself; entries that are too long for it are cut for it, but who
+ *        takes one segment only takes that at any length.
+ *
+ * Compare dma_set_seg_boundary() and its neighbours in the kernel's include/linux/dma-mapping.h;
+ * Linux leaves the choice to each exporter.
  *
  * @module
  */
 
-import type { DeviceLimits } from "../device/device.ts";
-import { ADDRESS_END, FRAME_BYTES, formatBytes, framesOf } from "../units.ts";
+import { type DeviceLimits, segmentsOf } from "../device/device.ts";
+import { requireInteger } from "../errors.ts";
+import { ADDRESS_END, addressOf, FRAME_BYTES, framesOf, GiB } from "../units.ts";
+import { type Conflict, sortConflicts } from "./conflict.ts";
+import type { PixelLayout } from "./formats.ts";
+import { negotiatePixels, type PixelRequest } from "./negotiate-pixels.ts";
 
 /** A device as the negotiation sees it. */
 export interface Participant {
@@ -19,97 +29,129 @@ export interface Participant {
   readonly limits: DeviceLimits;
 }
 
-/** Where bytes may come from: scattered frames, or a region's run, below some device address. */
-export interface StorageChoice {
-  readonly kind: "scattered" | "contiguous";
-  /** Frames lie below this device address. */
-  readonly addressEnd: number;
+/** What is to be stored. */
+export interface StorageRequest {
+  /** Bytes that the storage must hold; with pixels, the most that it may hold. */
+  readonly sizeBytes?: number;
+  /** A picture. */
+  readonly pixels?: PixelRequest;
+  /** Whether every device must be coherent: nobody tells them about the CPU's accesses. */
+  readonly coherent?: boolean;
 }
 
-/** Why one device cannot use what the others need. */
-export interface Conflict {
-  readonly device: string;
-  readonly field: keyof DeviceLimits;
-  readonly allowed: number;
-  readonly needed: number;
+/** A storage that suits. */
+export interface Layout {
+  /** Scattered frames, or one run of a region. */
+  readonly kind: "scattered" | "contiguous";
+  /** In whole frames. */
+  readonly sizeBytes: number;
+  /** Frames lie below this device address. */
+  readonly addressEnd: number;
+  /** Runs begin at multiples of this device address. */
+  readonly alignBytes: number;
+  /** A run that is no longer than this crosses no multiple of it; a longer one begins at one. */
+  readonly boundaryBytes: number;
+  /** Whether every device is coherent. */
+  readonly coherent: boolean;
+  /** Where the picture lies; null when none was asked for. */
+  readonly pixels: PixelLayout | null;
 }
 
 /** A layout, or the list of conflicts. */
 export type Negotiation =
-  | { readonly storage: StorageChoice; readonly conflicts: null }
-  | { readonly storage: null; readonly conflicts: readonly Conflict[] };
+  | { readonly layout: Layout; readonly conflicts: null }
+  | { readonly layout: null; readonly conflicts: readonly Conflict[] };
 
-/** What all of `participants` can use for `sizeBytes` bytes (NG1). */
-export function negotiate(participants: readonly Participant[], sizeBytes: number): Negotiation {
-  const conflicts = participants.flatMap((participant) => conflictsOf(participant, sizeBytes));
-  if (conflicts.length > 0) return { storage: null, conflicts };
-  const direct = participants.filter(({ limits }) => !limits.iommu);
+const MAX_BYTES: number = 4 * GiB - FRAME_BYTES;
+
+/**
+ * What all of `participants` can use for what is asked (NG1). EINVAL: the request asks for nothing,
+ * for sizes that are no integers, or for a picture of which nobody knows the format.
+ *
+ * Where several pictures suit, the first counts: by the order of `request.pixels.formats`, or else
+ * of {@link pixelFormats}; then the smaller one; then the lower number of the modifier, so LINEAR.
+ */
+export function negotiate(
+  participants: readonly Participant[],
+  request: StorageRequest,
+): Negotiation {
+  const operation = "negotiate a storage";
+  if (request.sizeBytes !== undefined || request.pixels === undefined)
+    requireInteger(request.sizeBytes ?? 0, "sizeBytes", 1, MAX_BYTES, operation);
+  const picture = request.pixels
+    ? negotiatePixels(participants, request.pixels, request.sizeBytes ?? MAX_BYTES)
+    : { pixels: null, conflicts: [] };
+  const bytes = request.sizeBytes ?? picture.pixels?.sizeBytes;
+  const sizeBytes = bytes === undefined ? null : addressOf(framesOf(bytes));
+  const conflicts = [
+    ...picture.conflicts,
+    ...participants.flatMap((one) => coherencyConflicts(one, request.coherent === true)),
+    ...participants.flatMap((one) => (sizeBytes === null ? [] : sizeConflicts(one, sizeBytes))),
+  ];
+  if (conflicts.length > 0 || sizeBytes === null)
+    return { layout: null, conflicts: sortConflicts(conflicts) };
+  return { layout: layoutFor(participants, sizeBytes, picture.pixels), conflicts: null };
+}
+
+function layoutFor(
+  participants: readonly Participant[],
+  sizeBytes: number,
+  pixels: PixelLayout | null,
+): Layout {
+  const direct = participants.map(({ limits }) => limits).filter(({ iommu }) => !iommu);
   const frames = framesOf(sizeBytes);
-  const isScattered = direct.every(({ limits }) => limits.maxSegments >= frames); // NG2
-  const addressEnd = Math.min(ADDRESS_END, ...direct.map(({ limits }) => 2 ** limits.dmaMaskBits));
+  const isScattered = direct.every((limits) => segmentsOf(limits) >= frames); // NG2
   return {
-    storage: { kind: isScattered ? "scattered" : "contiguous", addressEnd },
-    conflicts: null,
+    kind: isScattered ? "scattered" : "contiguous",
+    sizeBytes,
+    addressEnd: Math.min(ADDRESS_END, ...direct.map(({ dmaMaskBits }) => 2 ** dmaMaskBits)),
+    alignBytes: Math.max(FRAME_BYTES, ...direct.map(({ minAlignMask }) => minAlignMask + 1)),
+    boundaryBytes: Math.min(4 * GiB, ...direct.map((limits) => limits.segmentBoundaryBytes)),
+    coherent: participants.every(({ limits }) => limits.coherent),
+    pixels,
   };
 }
 
-/** Limits that no storage of `sizeBytes` bytes can meet. */
-function conflictsOf({ name, limits }: Participant, sizeBytes: number): Conflict[] {
-  if (!limits.iommu) return [];
-  const needed = segmentsNeeded(limits, sizeBytes);
-  return needed > limits.maxSegments
-    ? [{ device: name, field: "maxSegments", allowed: limits.maxSegments, needed }]
-    : [];
+/** What a device that must be told about the CPU's accesses has against nobody telling it. */
+function coherencyConflicts({ name, limits }: Participant, isNeeded: boolean): Conflict[] {
+  if (!isNeeded || limits.coherent) return [];
+  return [{ field: "coherent", devices: [name], allowed: false, needed: true }];
 }
 
-/** Segments that `sizeBytes` bytes of whole frames become behind an IOMMU. */
+/** Limits that no storage of `sizeBytes` bytes can meet. */
+export function sizeConflicts({ name, limits }: Participant, sizeBytes: number): Conflict[] {
+  const conflict = (field: Conflict["field"], allowed: number, needed: number): Conflict[] => [
+    { field, devices: [name], allowed, needed },
+  ];
+  const { iommu, maxSegmentBytes, segmentBoundaryBytes, contiguousOnly } = limits;
+  const most = segmentsOf(limits);
+  if (most === 1 && sizeBytes > segmentBoundaryBytes)
+    return conflict("segmentBoundaryBytes", segmentBoundaryBytes, sizeBytes);
+  if (most === 1 && !iommu) return []; // NG3
+  if (contiguousOnly && sizeBytes > maxSegmentBytes)
+    return conflict("maxSegmentBytes", maxSegmentBytes, sizeBytes);
+  if (pieceBytesOf(limits) === 0)
+    return conflict("maxSegmentBytes", maxSegmentBytes, limits.minAlignMask + 1);
+  const needed = segmentsNeeded(limits, sizeBytes);
+  return needed > most ? conflict("maxSegments", most, needed) : [];
+}
+
+/**
+ * The longest segment of whole frames that a device takes, such that one behind it is aligned too;
+ * 0: there is none. Alignment is asked of memory only: an IOMMU's addresses are not the storage's.
+ */
+export function pieceBytesOf(limits: DeviceLimits): number {
+  const { iommu, maxSegmentBytes, segmentBoundaryBytes, minAlignMask } = limits;
+  const unit = iommu ? FRAME_BYTES : Math.max(FRAME_BYTES, minAlignMask + 1);
+  return Math.floor(Math.min(maxSegmentBytes, segmentBoundaryBytes) / unit) * unit;
+}
+
+/** Segments that one run becomes which begins at a boundary, or crosses none. */
 function segmentsNeeded(limits: DeviceLimits, sizeBytes: number): number {
   const boundary = limits.segmentBoundaryBytes;
-  const maxBytes = Math.min(limits.maxSegmentBytes, boundary);
-  const wholeBytes = Math.floor(maxBytes / FRAME_BYTES) * FRAME_BYTES;
-  const bytes = framesOf(sizeBytes) * FRAME_BYTES;
-  const restBytes = bytes % boundary;
+  const pieceBytes = pieceBytesOf(limits);
   return (
-    Math.floor(bytes / boundary) * Math.ceil(boundary / wholeBytes) +
-    Math.ceil(restBytes / wholeBytes)
+    Math.floor(sizeBytes / boundary) * Math.ceil(boundary / pieceBytes) +
+    Math.ceil((sizeBytes % boundary) / pieceBytes)
   );
-}
-
-/** Storage that exists: how many entries it has and where it ends. */
-export interface ExistingStorage {
-  readonly origNents: number;
-  readonly addressEnd: number;
-  readonly sizeBytes: number;
-}
-
-/** What keeps a device from using storage that exists already; empty when it can. */
-export function conflictsWith({ name, limits }: Participant, storage: ExistingStorage): Conflict[] {
-  const conflicts = conflictsOf({ name, limits }, storage.sizeBytes);
-  if (limits.iommu) return conflicts;
-  if (storage.origNents > limits.maxSegments) {
-    conflicts.push({
-      device: name,
-      field: "maxSegments",
-      allowed: limits.maxSegments,
-      needed: storage.origNents,
-    });
-  }
-  if (storage.addressEnd > 2 ** limits.dmaMaskBits) {
-    conflicts.push({
-      device: name,
-      field: "dmaMaskBits",
-      allowed: limits.dmaMaskBits,
-      needed: Math.ceil(Math.log2(storage.addressEnd)),
-    });
-  }
-  return conflicts;
-}
-
-/** Conflicts for a message. */
-export function describeConflicts(conflicts: readonly Conflict[], sizeBytes: number): string {
-  const lines = conflicts.map(
-    ({ device, field, allowed, needed }) =>
-      `${device} allows ${field} ${allowed} and ${needed} would be needed`,
-  );
-  return `for ${formatBytes(sizeBytes)}, ${lines.join("; ")}`;
 }

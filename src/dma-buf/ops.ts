@@ -24,11 +24,13 @@
  * @module
  */
 
+import type { Device } from "../device/device.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import type { SgTable } from "../mm/sg-table.ts";
 import type { Attachment } from "./attachment.ts";
 import type { DmaBuf } from "./dma-buf.ts";
+import type { PixelLayout } from "./formats.ts";
 import type { Resv } from "./resv.ts";
 
 /** A value, or the promise of it. */
@@ -54,6 +56,11 @@ export interface DmaBufOps {
    * it. May clear `attachment.peer2peer`.
    */
   attach?(buf: DmaBuf, attachment: Attachment): MaybePromise<void>;
+  /**
+   * Optional. Throws what attach would throw, and changes nothing. Without it `buf.canAttach()`
+   * does not know the exporter's answer.
+   */
+  canAttach?(buf: DmaBuf, device: Device): void;
   /** Optional. The opposite of attach; cannot fail. */
   detach?(buf: DmaBuf, attachment: Attachment): void;
   /**
@@ -94,6 +101,8 @@ export interface DmaBufOps {
   vunmap?(buf: DmaBuf, table: SgTable): void;
   /** Optional; for reports. Where the buffer's bytes lie now; null before storage is chosen. */
   storage?(buf: DmaBuf): SgTable | null;
+  /** Optional. Where the picture lies in the buffer; null before that is known. */
+  layout?(buf: DmaBuf): PixelLayout | null;
 }
 
 /** The callbacks of an importer that can live with a buffer that moves. */

@@ -10,10 +10,11 @@
 
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
+import { fail } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import type { HeapInfo, HeapRequest } from "./heap.ts";
 import { HeapBuffer, type Place } from "./heap-buffer.ts";
-import { type Places, placeForAttached, placeInRegion, placeScattered } from "./place.ts";
+import { type Places, placeAnywhere, placeInRegion, placeScattered } from "./place.ts";
 
 /** What heaps need from their system. */
 export interface HeapContext extends Places {
@@ -29,18 +30,28 @@ export function builtinHeaps(context: HeapContext): HeapInfo[] {
     alloc: (request) => allocPlaced(context, request, place),
   });
   return [
-    early("system", (buf) => placeScattered(context, buf)),
-    {
-      name: "auto",
-      alloc: (request) => exported(context, request, (buf) => placeForAttached(context, buf)).buf,
-    },
-    ...context.areas.map((area) => early(area.name, (buf) => placeInRegion(context, buf, area))),
+    early("system", (buf, layout) => placeScattered(context, buf, layout)),
+    { name: "auto", alloc: (request) => allocLate(context, request) },
+    ...context.areas.map((area) =>
+      early(area.name, (buf, layout) => placeInRegion(context, buf, area, layout)),
+    ),
   ];
 }
 
-/** A buffer whose storage is there. */
+/** A buffer whose storage is there, and stays where it is. */
 function allocPlaced(context: HeapContext, request: HeapRequest, place: Place): DmaBuf {
-  const { buf, ops } = exported(context, request, place);
+  const { heapName, pixels } = request;
+  if (pixels !== undefined)
+    fail(
+      "EINVAL",
+      `allocate a picture from heap ${heapName}`,
+      "its storage is chosen before a device attaches; use heap auto, or negotiate() first",
+    );
+  const ops = new HeapBuffer(context.core, context.physicalBase, place, {
+    mayMove: false,
+    request: {},
+  });
+  const buf = exportAs(context, request, ops);
   try {
     ops.decide(buf);
   } catch (error) {
@@ -50,13 +61,17 @@ function allocPlaced(context: HeapContext, request: HeapRequest, place: Place): 
   return buf;
 }
 
-/** A buffer without storage, and the ops that will place it. */
-function exported(
-  context: HeapContext,
-  { heapName, sizeBytes, name, flags }: HeapRequest,
-  place: Place,
-): { readonly buf: DmaBuf; readonly ops: HeapBuffer } {
-  const ops = new HeapBuffer(context.core, context.physicalBase, place);
+/** A buffer whose storage is chosen at the first use. */
+function allocLate(context: HeapContext, request: HeapRequest): DmaBuf {
+  const place: Place = (buf, layout) => placeAnywhere(context, buf, layout);
+  const { pixels } = request;
+  const rules = { mayMove: true, request: pixels === undefined ? {} : { pixels } };
+  const ops = new HeapBuffer(context.core, context.physicalBase, place, rules);
+  return exportAs(context, request, ops);
+}
+
+function exportAs(context: HeapContext, request: HeapRequest, ops: HeapBuffer): DmaBuf {
+  const { heapName, sizeBytes, name, flags } = request;
   const label = name === undefined ? {} : { name };
-  return { buf: context.export({ ops, sizeBytes, exporterName: heapName, flags, ...label }), ops };
+  return context.export({ ops, sizeBytes, exporterName: heapName, flags, ...label });
 }

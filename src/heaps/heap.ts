@@ -12,6 +12,7 @@
  */
 
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
+import type { PixelRequest } from "../dma-buf/negotiate-pixels.ts";
 import { fail } from "../errors.ts";
 import { O_ACCMODE, O_CLOEXEC, O_RDWR } from "../files/open-file.ts";
 import { FRAME_BYTES, formatBytes, framesOf, GiB } from "../units.ts";
@@ -29,6 +30,11 @@ export interface AllocOptions {
    * O_CLOEXEC, which is checked here and is the descriptor's. Default O_RDWR.
    */
   readonly fdFlags?: number;
+  /**
+   * A picture, for heap `auto`: the devices attached at the first use decide its format, modifier
+   * and planes, found as `buf.layout`.
+   */
+  readonly pixels?: PixelRequest;
   /** Linux knows none: 0, or EINVAL. */
   readonly heapFlags?: number;
 }
@@ -43,6 +49,8 @@ export interface HeapRequest {
   readonly name: string | undefined;
   /** The access mode of the buffer's file. */
   readonly flags: number;
+  /** The picture that it will hold; undefined: bytes. */
+  readonly pixels: PixelRequest | undefined;
 }
 
 /** A heap as its maker describes it. */
@@ -83,7 +91,7 @@ export class Heap {
    * that Linux does not know, an owner of another system; EDQUOT: the owner's quota; ENOMEM (HP2).
    */
   alloc(sizeBytes: number | bigint, options: AllocOptions = {}): DmaBuf {
-    const { name, owner, fdFlags = O_RDWR, heapFlags = 0 } = options;
+    const { name, owner, fdFlags = O_RDWR, heapFlags = 0, pixels } = options;
     const operation = `allocate ${String(sizeBytes)} bytes from heap ${this.name}`;
     if (!FD_FLAGS.has(fdFlags))
       fail("EINVAL", operation, `fdFlags ${fdFlags} are not an access mode and O_CLOEXEC`);
@@ -93,7 +101,7 @@ export class Heap {
       fail("ENOMEM", operation, `a buffer holds at most ${formatBytes(MAX_BYTES)}`);
 
     const flags = fdFlags & O_ACCMODE;
-    const request: HeapRequest = { heapName: this.name, sizeBytes: rounded, name, flags };
+    const request: HeapRequest = { heapName: this.name, sizeBytes: rounded, name, flags, pixels };
     if (owner === undefined) return this.#make(request, operation);
     if (!this.#accounts.has(owner) && !owner.isRemoved)
       fail("EINVAL", operation, `owner ${owner.name} is of another system`);

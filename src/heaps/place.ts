@@ -12,7 +12,7 @@
 
 import type { Core } from "../core/core.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
-import { negotiate } from "../dma-buf/negotiate.ts";
+import type { Layout } from "../dma-buf/negotiate.ts";
 import { checked, codeOf, type ErrnoCode, errno, fail } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import { ADDRESS_END, addressOf, formatBytes, framesOf, NO_PFN, pfnOf } from "../units.ts";
@@ -27,24 +27,22 @@ export interface Places {
 
 const MAX_ALIGN_ORDER = 8; // CONFIG_CMA_ALIGNMENT: 1 MiB
 
-/** The storage that all attached devices can use. */
-export function placeForAttached(places: Places, buf: DmaBuf): number {
-  const devices = buf.attachments.map(({ device }) => device);
-  const { storage } = negotiate(devices, buf.sizeBytes);
-  if (storage === null)
-    return fail("EINVAL", `place ${buf.name}`, "the attached devices have no storage in common");
-  if (storage.kind === "scattered") return placeScattered(places, buf, storage.addressEnd);
-  return placeContiguous(places, buf, storage.addressEnd);
+/** What suits a layout. ENOMEM: no frames, or no run, where the devices reach; EAGAIN. */
+export function placeAnywhere(places: Places, buf: DmaBuf, layout: Layout): number {
+  return layout.kind === "scattered"
+    ? placeScattered(places, buf, layout)
+    : placeContiguous(places, buf, layout);
 }
 
-/** Blocks below `addressEnd`. ENOMEM, EAGAIN. */
+/** Blocks that every device reaches. ENOMEM, EAGAIN. */
 export function placeScattered(
   { core, physicalBase }: Places,
   buf: DmaBuf,
-  addressEnd: number = ADDRESS_END,
+  { addressEnd, alignBytes }: Layout,
 ): number {
   const pfnEnd = addressEnd >= ADDRESS_END ? NO_PFN : Math.max(0, pfnOf(addressEnd - physicalBase));
-  const result = core.exports.storageAllocBlocks(framesOf(buf.sizeBytes), pfnEnd);
+  const alignOrder = orderOf(alignBytes);
+  const result = core.exports.storageAllocBlocks(framesOf(buf.sizeBytes), pfnEnd, alignOrder);
   return checked(result, `place ${buf.name}`, (code) => scatteredReason(code, buf));
 }
 
@@ -53,16 +51,16 @@ function scatteredReason(code: ErrnoCode, buf: DmaBuf): string {
   return `fewer than ${framesOf(buf.sizeBytes)} frames are free where all its devices reach`;
 }
 
-/** The first region below `addressEnd` that has a run long enough. */
-function placeContiguous(places: Places, buf: DmaBuf, addressEnd: number): number {
+/** The first region that every device reaches and that has a run long enough. */
+function placeContiguous(places: Places, buf: DmaBuf, layout: Layout): number {
   const refusals: string[] = [];
   for (const region of places.regions) {
     const regionEnd = places.physicalBase + addressOf(region.basePfn + region.frameCount);
-    if (regionEnd > addressEnd) {
+    if (regionEnd > layout.addressEnd) {
       refusals.push(`region ${region.name} reaches beyond what a device can address`);
       continue;
     }
-    const handle = regionAlloc(places.core, buf, region);
+    const handle = regionAlloc(places, buf, region, layout);
     if (handle >= 0) return handle;
     refusals.push(`region ${region.name}: ${region.explain(codeOf(handle))}`);
   }
@@ -78,19 +76,36 @@ function placeContiguous(places: Places, buf: DmaBuf, addressEnd: number): numbe
 }
 
 /** One run of a region or carve-out. ENOMEM, EAGAIN; EBUSY: pinned frames are in the way. */
-export function placeInRegion(places: Places, buf: DmaBuf, region: CmaRegion): number {
-  const result = regionAlloc(places.core, buf, region);
+export function placeInRegion(
+  places: Places,
+  buf: DmaBuf,
+  region: CmaRegion,
+  layout: Layout,
+): number {
+  const result = regionAlloc(places, buf, region, layout);
   return checked(result, `place ${buf.name}`, (code) => region.explain(code));
 }
 
-/** The table's handle, or a negative errno. A carve-out packs its runs, and aligns none. */
-function regionAlloc(core: Core, buf: DmaBuf, region: CmaRegion): number {
-  const frames = framesOf(buf.sizeBytes);
+/** The table's handle, or a negative errno. A carve-out packs its runs. */
+function regionAlloc(
+  { core, physicalBase }: Places,
+  { sizeBytes }: DmaBuf,
+  region: CmaRegion,
+  { alignBytes, boundaryBytes }: Layout,
+): number {
+  const frames = framesOf(sizeBytes);
   if (frames > region.frameCount) return -errno.ENOMEM;
-  const alignOrder = region.isReusable ? Math.ceil(Math.log2(frames)) : 0;
-  return core.exports.storageAllocRegion(
-    region.handle,
-    frames,
-    Math.min(alignOrder, MAX_ALIGN_ORDER),
-  );
+  const sizeOrder = orderOf(sizeBytes);
+  const usual = region.isReusable ? Math.min(sizeOrder, MAX_ALIGN_ORDER) : 0;
+  const first = physicalBase + addressOf(region.basePfn);
+  const last = first + addressOf(region.frameCount) - 1;
+  const hasBoundary = Math.floor(first / boundaryBytes) !== Math.floor(last / boundaryBytes);
+  const bounded = hasBoundary ? Math.min(sizeOrder, orderOf(boundaryBytes)) : 0;
+  const alignOrder = Math.max(usual, bounded, orderOf(alignBytes));
+  return core.exports.storageAllocRegion(region.handle, frames, alignOrder);
+}
+
+/** The order of the smallest block that holds `bytes` bytes. */
+function orderOf(bytes: number): number {
+  return Math.ceil(Math.log2(framesOf(bytes)));
 }

@@ -15,7 +15,7 @@ import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { isReadable, isWritable, O_APPEND, O_RDWR, ReferencedFile } from "../files/open-file.ts";
 import { addressOf, framesOf, offsetOf, pfnOf } from "../units.ts";
-import { runsOf } from "./sg-table.ts";
+import { runsOf } from "./pinned-table.ts";
 import { F_SEAL_FUTURE_WRITE, F_SEAL_SEAL, F_SEAL_WRITE, type HeldShmem, Shmem } from "./shmem.ts";
 
 /** The longest name that, after "memfd:", is still a file's. */

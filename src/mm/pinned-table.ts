@@ -78,3 +78,30 @@ export class PinnedTable {
     if (this.#views !== null) this.unpin();
   }
 }
+
+/** Runs of consecutive frames in a list. */
+export function runsOf(frames: Uint32Array): Run[] {
+  const runs: Run[] = [];
+  for (let first = 0, i = 1; i <= frames.length; i++) {
+    const pfn = frames[first] ?? 0;
+    if (i < frames.length && frames[i] === pfn + i - first) continue;
+    runs.push({ pfn, offset: 0, lengthBytes: addressOf(i - first) });
+    first = i;
+  }
+  return runs;
+}
+
+/**
+ * Clears what earlier owners left in the frames, and pins them: a table that somebody has reads no
+ * old bytes, and its frames are not freed before it. ENOENT: a frame is not handed out as a range.
+ */
+export function holdRuns(core: Core, runs: readonly Run[], operation: string): PinnedTable {
+  for (const { pfn, offset, lengthBytes } of runs) {
+    checked(core.exports.frameClearRun(pfn, framesOf(offset + lengthBytes)), operation, (code) =>
+      code === "ENOENT"
+        ? "a frame is not handed out as a range"
+        : "a number is no frame with bytes",
+    );
+  }
+  return new PinnedTable(core, runs, () => {});
+}

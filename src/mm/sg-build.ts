@@ -8,15 +8,8 @@
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
 import { addressOf, offsetOf, pfnOf } from "../units.ts";
-import type { Run } from "./pinned-table.ts";
-import {
-  framesInto,
-  holdRuns,
-  runsOf,
-  type SgEntry,
-  SgTable,
-  type SgTableOptions,
-} from "./sg-table.ts";
+import { holdRuns, type Run, runsOf } from "./pinned-table.ts";
+import { framesInto, type SgEntry, SgTable, type SgTableOptions } from "./sg-table.ts";
 import { withWords, wordsOf } from "./word-list.ts";
 
 const operation = "build an sg table";
@@ -51,19 +44,35 @@ export function tableFromFrames(
 
 /** A table of listed segments. */
 export function tableFromList(core: Core, segments: readonly SgEntry[]): SgTable {
-  const numbers = segments.flatMap((one) => [one.pfn, one.offset, one.lengthBytes, 0]);
-  const words = wordsOf(numbers, "a segment's number", operation);
+  const words = wordsOfEntries(segments);
   const runs = segments.map(({ pfn, offset, lengthBytes }) => ({
     pfn: pfn + pfnOf(offset),
     offset: offsetOf(offset),
     lengthBytes,
   }));
-  return tableOf(core, runs, () =>
-    withWords(core, words, operation, (at) => {
-      const result = core.exports.sgTableFromList(at, segments.length);
-      return checked(result, operation, tableReason);
-    }),
-  );
+  return tableOf(core, runs, () => listInto(core, words));
+}
+
+/**
+ * A table of listed segments that pins nothing: whoever owns their frames frees it before them.
+ * ENOMEM.
+ */
+export function tableOverList(core: Core, segments: readonly SgEntry[]): SgTable {
+  return new SgTable(core, listInto(core, wordsOfEntries(segments)), false);
+}
+
+const ENTRY_WORDS = 4;
+
+function wordsOfEntries(segments: readonly SgEntry[]): Uint32Array {
+  const numbers = segments.flatMap((one) => [one.pfn, one.offset, one.lengthBytes, 0]);
+  return wordsOf(numbers, "a segment's number", operation);
+}
+
+function listInto(core: Core, words: Uint32Array): number {
+  return withWords(core, words, operation, (at) => {
+    const result = core.exports.sgTableFromList(at, words.length / ENTRY_WORDS);
+    return checked(result, operation, tableReason);
+  });
 }
 
 /** The table that `build` makes of the runs, once they are pinned. */

@@ -20,7 +20,7 @@ import {
   writeAll,
 } from "./files.ts";
 import type { PinnedRange } from "./frame-range.ts";
-import { PinnedTable, type Run } from "./pinned-table.ts";
+import { holdRuns, PinnedTable, runsOf } from "./pinned-table.ts";
 import { withWords, wordsOf } from "./word-list.ts";
 
 /** One entry of a table: `lengthBytes` bytes in consecutive frames. */
@@ -79,33 +79,6 @@ const reasons: Partial<Record<ErrnoCode, string>> = {
     "its frames, or its last entry is empty",
 };
 
-/** Runs of consecutive frames in a list. */
-export function runsOf(frames: Uint32Array): Run[] {
-  const runs: Run[] = [];
-  for (let first = 0, i = 1; i <= frames.length; i++) {
-    const pfn = frames[first] ?? 0;
-    if (i < frames.length && frames[i] === pfn + i - first) continue;
-    runs.push({ pfn, offset: 0, lengthBytes: addressOf(i - first) });
-    first = i;
-  }
-  return runs;
-}
-
-/**
- * Clears what earlier owners left in the frames, and pins them: a table that somebody has reads no
- * old bytes, and its frames are not freed before it. ENOENT: a frame is not handed out as a range.
- */
-export function holdRuns(core: Core, runs: readonly Run[], operation: string): PinnedTable {
-  for (const { pfn, offset, lengthBytes } of runs) {
-    checked(core.exports.frameClearRun(pfn, framesOf(offset + lengthBytes)), operation, (code) =>
-      code === "ENOENT"
-        ? "a frame is not handed out as a range"
-        : "a number is no frame with bytes",
-    );
-  }
-  return new PinnedTable(core, runs, () => {});
-}
-
 /** A list of segments in memory. Made by a heap, or by `system.sgTable…()`. */
 export class SgTable {
   /** The core's number for it. */
@@ -155,6 +128,11 @@ export class SgTable {
   /** How many device mappings of the table are alive. */
   get mapCount(): number {
     return this.#field(MAP_COUNT);
+  }
+
+  /** How many of its own pins are alive. */
+  get pinCount(): number {
+    return this.#pinCount;
   }
 
   /** Entry `i` of `origNents`; EINVAL outside. */

@@ -16,7 +16,7 @@
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { addressOf, FRAME_BYTES, framesOf, pfnOf } from "../units.ts";
-import { runsOf } from "./sg-table.ts";
+import { runsOf } from "./pinned-table.ts";
 import { withWords } from "./word-list.ts";
 
 /** No seal can be added any more. */

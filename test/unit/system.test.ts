@@ -127,8 +127,8 @@ describe.each(eachCore)("system on the $name core", (build) => {
       dsp.dma.write(address, new Uint8Array(lengthBytes).fill(3));
     }
     expect(dsp.dma.bytes).toBe(25 * FRAME_BYTES);
-    const conflict = { device: "dsp", field: "maxSegments", allowed: 7, needed: 8 };
-    expect(negotiate([dsp], 29 * FRAME_BYTES).conflicts).toEqual([conflict]);
+    const conflict = { devices: ["dsp"], field: "maxSegments", allowed: 7, needed: 8 };
+    expect(negotiate([dsp], { sizeBytes: 29 * FRAME_BYTES }).conflicts).toEqual([conflict]);
     expect(describeLimits(dsp.limits)).toContain("a boundary of 16 KiB");
     expect(describeLimits(defaultLimits)).not.toContain("boundary");
   });
