@@ -141,13 +141,7 @@ export {
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
 } from "./mm/shmem.ts";
-export {
-  type Compaction,
-  type FenceOptions,
-  type OpenOptions,
-  open,
-  openSync,
-  System,
-  type SystemStats,
-} from "./system.ts";
+export { open, openSync, System } from "./system.ts";
+export type { FenceOptions, OpenOptions } from "./system-options.ts";
+export type { Compaction, SystemStats } from "./system-stats.ts";
 export { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES } from "./units.ts";

@@ -13,13 +13,13 @@
  * @module
  */
 
-import { type Core, type CoreOptions, openCore, openCoreSync } from "./core/core.ts";
+import { type Core, openCore, openCoreSync } from "./core/core.ts";
 import { Device, type DeviceOptions } from "./device/device.ts";
 import { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
 import { AcquireContext } from "./dma-buf/ww-mutex.ts";
 import { fail, requireInteger } from "./errors.ts";
-import { Fence, type FenceOps, signaledFence } from "./fence/fence.ts";
+import { Fence, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
 import { SwSync } from "./fence/sw-sync.ts";
@@ -31,66 +31,14 @@ import { builtinHeaps } from "./heaps/builtin.ts";
 import type { Heap, HeapInfo } from "./heaps/heap.ts";
 import type { Owner, OwnerOptions } from "./heaps/owner.ts";
 import { HeapRegistry } from "./heaps/registry.ts";
-import type { CmaOptions } from "./mm/cma-declare.ts";
 import type { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
 import { tableFromFrames, tableFromList, tableFromRange } from "./mm/sg-build.ts";
 import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
+import type { FenceOptions, OpenOptions } from "./system-options.ts";
+import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
-
-/** What a system is opened with. */
-export interface OpenOptions extends CoreOptions {
-  /**
-   * CMA regions by name: bytes, rounded up to 4 MiB, or more about the place. They are cut from the
-   * top of memory, in order.
-   */
-  readonly cma?: Readonly<Record<string, number | CmaOptions>>;
-  /**
-   * Carve-outs by name, likewise and below them: fixed areas that serve only the heap of that name
-   * and are never lent.
-   */
-  readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
-}
-
-/** What a fence may be made with. */
-export interface FenceOptions {
-  /** From `system.fenceContexts()`; one of its own, if it is not given. */
-  readonly context?: number;
-  /** 1, if it is not given. */
-  readonly seqno?: number;
-  /** What its driver knows about it. */
-  readonly ops?: FenceOps;
-}
-
-/** What a system holds and has done. */
-export interface SystemStats {
-  readonly frameCount: number;
-  /** Frames that nobody holds, those inside CMA regions included. */
-  readonly freeFrames: number;
-  readonly bufferCount: number;
-  readonly openFds: number;
-  /** Bytes that the library moved for any caller; a device's own accesses are `dmaBytes`. */
-  readonly bytesCopied: number;
-  /** Bytes that went through device addresses. */
-  readonly dmaBytes: number;
-  /** Device accesses that were refused. */
-  readonly faultCount: number;
-  /** Frames that are pinned now. */
-  readonly pinnedFrames: number;
-  /** Writes into memory that nobody held, as far as they were found. */
-  readonly misuseCount: number;
-}
-
-/** What compacting gained. Runs are in frames, outside the CMA regions. */
-export interface Compaction {
-  readonly movedFrames: number;
-  readonly largestRunBefore: number;
-  readonly largestRunAfter: number;
-}
-
-/** States of frames that nobody holds (assembly/page.ts): free, cached, in quarantine. */
-const NOBODYS: readonly number[] = [0, 1, 9];
 
 /** A system. Made by {@link open} or {@link openSync}. */
 export class System {
@@ -316,27 +264,16 @@ export class System {
   /** Moves movable frames to the top of memory, and says what that gained. Cost: O(frames). */
   compact(): Compaction {
     this.#requireOpen("compact memory");
-    const largestRunBefore = this.core.exports.largestFreeRun();
-    const movedFrames = this.core.exports.compact();
-    return { movedFrames, largestRunBefore, largestRunAfter: this.core.exports.largestFreeRun() };
+    return compact(this.core);
   }
 
   /** What the system holds and has done. Cost: O(frames). */
   stats(): SystemStats {
     this.#requireOpen("read statistics");
-    const { exports, u8, bytesCopied } = this.core;
-    const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
-    const frameCount = u8.length / FRAME_BYTES;
     return {
-      frameCount,
-      freeFrames: NOBODYS.reduce((total, state) => total + exports.frameCountIn(state), 0),
+      ...statsOf(this.core, this.#devices),
       bufferCount: this.#buffers.size,
       openFds: this.files.openCount,
-      bytesCopied: bytesCopied + exports.movedFrameCount() * FRAME_BYTES,
-      dmaBytes: sum([...this.#devices].map(({ dma }) => dma.bytes)),
-      faultCount: sum([...this.#devices].map(({ dma }) => dma.faultCount)),
-      pinnedFrames: exports.pinnedFrameCount(),
-      misuseCount: exports.misuseCount() >>> 0,
     };
   }
 

@@ -68,6 +68,7 @@ const sourceOrder = [
   ["device"],
   ["dma-buf"],
   ["heaps"],
+  ["system-options.ts", "system-stats.ts"],
   ["system.ts"],
   ["index.ts", "inspect"],
 ];

@@ -7,7 +7,8 @@
 import { readFileSync } from "node:fs";
 import { type Core, openCoreSync } from "../../src/core/core.ts";
 import { withMemoryKind } from "../../src/core/memory-kind.ts";
-import { type OpenOptions, openSync, type System } from "../../src/system.ts";
+import { openSync, type System } from "../../src/system.ts";
+import type { OpenOptions } from "../../src/system-options.ts";
 import { addressOf, FRAME_BYTES, KiB } from "../../src/units.ts";
 
 /**

@@ -1,0 +1,33 @@
+/**
+ * What a system, and what it makes, may be asked for.
+ *
+ * @module
+ */
+
+import type { CoreOptions } from "./core/core.ts";
+import type { FenceOps } from "./fence/fence.ts";
+import type { CmaOptions } from "./mm/cma-declare.ts";
+
+/** What a system is opened with. */
+export interface OpenOptions extends CoreOptions {
+  /**
+   * CMA regions by name: bytes, rounded up to 4 MiB, or more about the place. They are cut from the
+   * top of memory, in order.
+   */
+  readonly cma?: Readonly<Record<string, number | CmaOptions>>;
+  /**
+   * Carve-outs by name, likewise and below them: fixed areas that serve only the heap of that name
+   * and are never lent.
+   */
+  readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
+}
+
+/** What a fence may be made with. */
+export interface FenceOptions {
+  /** From `system.fenceContexts()`; one of its own, if it is not given. */
+  readonly context?: number;
+  /** 1, if it is not given. */
+  readonly seqno?: number;
+  /** What its driver knows about it. */
+  readonly ops?: FenceOps;
+}
