@@ -12,6 +12,7 @@ import { bitmapLargestFree, bitmapTakenCount } from "./bitmap-count";
 import { NONE } from "./bits";
 import { bitmapIsFree } from "./bitmap";
 import { checkFrames, checkLists, checkThreads, frameCountIn } from "./check-frames";
+import { Buffer } from "./buffer";
 import { Device, Mapping } from "./dma-device";
 import { Domain } from "./iommu";
 import { iovaCheck } from "./iova-check";
@@ -20,10 +21,12 @@ import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
 import { Movable } from "./movable";
 import {
   KINDS,
+  KIND_BUFFER,
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_MAPPING,
   KIND_MOVABLE,
+  KIND_POOL,
   KIND_REGION,
   KIND_TABLE,
   ObjectRecord,
@@ -44,17 +47,29 @@ import {
   pageblockType,
 } from "./page";
 import { pgtCheck, pgtTableFrames } from "./pgtable";
+import { Pool } from "./pool-table";
 import { Region, bitmapBase, bitmapFrames } from "./region";
 import { SgEntry, entriesFrames } from "./sg-entries";
 import { SgTable } from "./sg";
-import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, recordAt } from "./slab";
+import { isHeld, isShareable } from "./share";
+import {
+  CACHES,
+  DirectoryEntry,
+  Slab,
+  SlabCache,
+  SlabRecord,
+  recordAt,
+  recordIsUsed,
+} from "./slab";
 
 const B: u32 = 6600,
   C: u32 = 6700,
   D: u32 = 6800,
+  H: u32 = 7200,
   I: u32 = 7300,
   L: u32 = 7600,
   M: u32 = 7700,
+  N: u32 = 7800,
   O: u32 = 7900;
 const P: u32 = 8000,
   R: u32 = 8200,
@@ -125,16 +140,10 @@ export function objectNext(after: u32, kind: u32): u32 {
       index |= 63; // no slab has this number
       continue;
     }
-    const found = isUsed(at) ? ObjectRecord.at(at).kind : 0;
+    const found = recordIsUsed(at) ? ObjectRecord.at(at).kind : 0;
     if (found != 0 && (kind == 0 || found == kind)) return index;
   }
   return 0;
-}
-
-/** A record behind its slab's bump was never written. */
-function isUsed(at: usize): bool {
-  const slab = Slab.of(<u32>(at / FRAME_BYTES));
-  return <u32>((at % FRAME_BYTES) >> slab.recordShift) < slab.bump;
 }
 
 /** The payload of the record with an index that objectNext() gave. */
@@ -155,6 +164,8 @@ function checkObjects(): u32 {
     if (record.kind == KIND_TABLE) broken = checkTable(payload);
     if (record.kind == KIND_DOMAIN) broken = checkDomain(payload);
     if (record.kind == KIND_MOVABLE) broken = checkMovable(payload, <u32>handleOf(recordAt(index)));
+    if (isShareable(record.kind) && !isHeld(payload)) broken = H + 1;
+    if (record.kind == KIND_BUFFER) broken = checkBuffer(Buffer.at(payload));
     if (record.kind == KIND_MAPPING) mappings += 1;
     if (record.kind == KIND_DEVICE) {
       const length = checkDevice(Device.at(payload));
@@ -185,6 +196,14 @@ function checkRegion(region: Region): u32 {
   const largest = region.largestBits;
   if (largest != NONE && largest != bitmapLargestFree(region.bitmapAt)) return C + 8;
   return bitmapTakenCount(region.bitmapAt) == region.usedBits ? 0 : C + 2;
+}
+
+/** Its table lives, owns frames and holds all its bytes (N3). */
+function checkBuffer(buffer: Buffer): u32 {
+  const tableAt = objectFind(buffer.table, KIND_TABLE);
+  if (tableAt == 0) return N + 3;
+  const table = SgTable.at(tableAt);
+  return table.source != 0 && buffer.sizeBytes <= table.lengthBytes ? 0 : N + 3;
 }
 
 function checkEntries(at: usize, count: u32, totalBytes: u32): u32 {
@@ -274,6 +293,7 @@ function checkUse(): u32 {
       objectFrames += Movable.at(payload).listFrames;
       movableFrames += Movable.at(payload).frameCount;
     }
+    if (kind == KIND_POOL) objectFrames += Pool.at(payload).controlFrames;
     if (kind == KIND_TABLE) objectFrames += entriesFrames(SgTable.at(payload).origNents);
     if (kind == KIND_MAPPING) objectFrames += entriesFrames(Mapping.at(payload).nents);
     if (kind == KIND_DOMAIN) {

@@ -3,16 +3,26 @@
 //   state   0 pending ──fenceSignal(0)──► 1 signaled
 //              └────────fenceSignal(error)──► error < 0
 //
-//   payload  ├ state ┼ context ┼ seqno ┼ reserved ┼ timestampMs: f64 ┤
+//   payload  ├ state ┼ context ┼ seqno ┼ reserved ┼ timestampMs: f64 ┼ … ┼ holders (share.ts) ┤
 //
 // F1  The state leaves 0 once and never changes again; the timestamp is written before it.
 // F2  The state word is also the futex: whoever waits sleeps on it.
+// F6  Only the thread that made a fence signals it. When that thread is gone, reap.ts does.
 //
 // Compare drivers/dma-buf/dma-fence.c in the kernel.
 
-import { EBUSY, EINVAL, ESTALE } from "./errno";
+import { EBUSY, EINVAL, EPERM, ESTALE } from "./errno";
 import { Header, header } from "./layout";
-import { KIND_FENCE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
+import {
+  KIND_FENCE,
+  ObjectRecord,
+  objectAlloc,
+  objectFind,
+  objectFree,
+  recordOf,
+} from "./object";
+import { isHeldBy, shareBegin, shareLeave } from "./share";
+import { threadIndex } from "./thread";
 
 const PENDING: i32 = 0;
 const SIGNALED: i32 = 1;
@@ -42,15 +52,17 @@ export function fenceContextAlloc(count: u32): u32 {
 export function fenceAlloc(context: u32, seqno: u32): i32 {
   const handle = objectAlloc(KIND_FENCE);
   if (handle < 0) return handle;
-  const fence = Fence.at(objectFind(handle, KIND_FENCE));
+  const payload = objectFind(handle, KIND_FENCE);
+  const fence = Fence.at(payload);
   fence.context = context;
   fence.seqno = seqno;
+  shareBegin(payload);
   return handle;
 }
 
 /**
  * Completes a fence with 0 or a negative errno and wakes who waits. 1, 0 if it was complete
- * already, or ESTALE, EINVAL.
+ * already, or ESTALE, EINVAL, EPERM: it is another thread's (F6).
  */
 export function fenceSignal(handle: u32, error: i32, nowMs: f64): i32 {
   const payload = objectFind(handle, KIND_FENCE);
@@ -58,6 +70,7 @@ export function fenceSignal(handle: u32, error: i32, nowMs: f64): i32 {
   if (error > 0 || error < ERRNO_MIN) return EINVAL;
   const fence = Fence.at(payload);
   if (atomic.load<i32>(payload) != PENDING) return 0;
+  if (ObjectRecord.at(recordOf(payload)).owner != threadIndex()) return EPERM;
   fence.timestampMs = nowMs;
   if (atomic.cmpxchg<i32>(payload, PENDING, error == 0 ? SIGNALED : error) != PENDING) return 0;
   atomic.notify(payload, -1); // F2
@@ -79,11 +92,31 @@ export function fenceTimestampMs(handle: u32): f64 {
   return payload == 0 ? 0 : Fence.at(payload).timestampMs;
 }
 
-/** Frees a fence that has signaled. 0, or ESTALE, EBUSY (pending). */
+/** The address of the fence's payload, for reading its fields and sleeping on its state; ESTALE. */
+export function fenceAt(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_FENCE);
+  return payload == 0 ? ESTALE : <i32>payload;
+}
+
+/**
+ * Gives up the calling thread's hold on a fence; the last one frees it. 0, or ESTALE (also: this
+ * thread does not hold it), EBUSY: it is pending, and this thread is the one to signal it.
+ */
 export function fenceFree(handle: u32): i32 {
   const payload = objectFind(handle, KIND_FENCE);
-  if (payload == 0) return ESTALE;
-  if (Fence.at(payload).state == PENDING) return EBUSY;
-  objectFree(recordOf(payload));
+  if (payload == 0 || !isHeldBy(payload, threadIndex())) return ESTALE;
+  const isOwner = ObjectRecord.at(recordOf(payload)).owner == threadIndex();
+  if (isOwner && atomic.load<i32>(payload) == PENDING) return EBUSY;
+  fenceLeave(payload, threadIndex());
   return 0;
+}
+
+/** `thread` holds the fence no longer; frees it after its last holder. */
+export function fenceLeave(payload: usize, thread: u32): void {
+  if (shareLeave(payload, thread)) objectFree(recordOf(payload));
+}
+
+/** Ends the fence of a thread that is gone, if it is pending, and wakes who waits (F6). */
+export function fenceAbandon(payload: usize, error: i32): void {
+  if (atomic.cmpxchg<i32>(payload, PENDING, error) == PENDING) atomic.notify(payload, -1);
 }

@@ -8,7 +8,7 @@ export {
   PAGEBLOCK_ORDER,
   THREAD_BYTES,
 } from "./layout";
-export { SCRATCH_OFFSET, SCRATCH_WORDS, scratchAt } from "./thread";
+export { SCRATCH_OFFSET, SCRATCH_WORDS, scratchAt, threadReserve, threadState } from "./thread";
 export { ENTRY_BYTES } from "./sg-entries";
 export { coreJoin, coreLeave, coreOpen } from "./boot";
 export {
@@ -105,6 +105,7 @@ export { dmaMapTable, dmaSegmentOf, dmaUnmap } from "./dma";
 export { dmaSpans } from "./dma-access";
 export {
   fenceAlloc,
+  fenceAt,
   fenceContextAlloc,
   fenceFree,
   fenceSignal,
@@ -112,6 +113,32 @@ export {
   fenceTimestampMs,
 } from "./fence";
 export { faultArm, faultDisarm } from "./fault";
+export { KIND_BUFFER, KIND_FENCE, KIND_POOL } from "./object";
+export { shareImport } from "./share";
+export {
+  CONSUMER_LATEST,
+  CONSUMER_WRITES,
+  POOL_CONSUMERS,
+  POOL_FRAMES_MAX,
+  poolAt,
+  poolConsumerAt,
+  poolFrameAt,
+  poolSetBuffer,
+} from "./pool-table";
+export { BUFFER_NAME_BYTES, bufferAlloc, bufferAt, bufferFree } from "./buffer";
+export {
+  poolAbandon,
+  poolAcquire,
+  poolAlloc,
+  poolClose,
+  poolConsumerAdd,
+  poolConsumerRemove,
+  poolFree,
+  poolPublish,
+  poolRelease,
+  poolReleaseFence,
+  poolTake,
+} from "./pool";
 export { check } from "./check";
 export { frameCountIn, largestFreeRun, movedFrameCount, pinnedFrameCount } from "./check-frames";
 export { rebuild } from "./rebuild";

@@ -16,7 +16,6 @@
 import { ENOMEM } from "./errno";
 import { FRAME_BYTES, frameAt } from "./layout";
 import { CACHE_OBJECTS, DirectoryEntry, recordIndex, slabAlloc, slabFree } from "./slab";
-import { threadIndex } from "./thread";
 
 export const KIND_REGION: u32 = 1;
 export const KIND_TABLE: u32 = 2;
@@ -25,13 +24,15 @@ export const KIND_DEVICE: u32 = 4;
 export const KIND_MAPPING: u32 = 5;
 export const KIND_FENCE: u32 = 6;
 export const KIND_MOVABLE: u32 = 7;
-export const KINDS: u32 = 8;
+export const KIND_BUFFER: u32 = 8;
+export const KIND_POOL: u32 = 9;
+export const KINDS: u32 = 10;
 
 export const PAYLOAD_OFFSET: usize = 16;
 export const PAYLOAD_BYTES: usize = 48;
 
-const INDEX_BITS: u32 = 18;
-const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+export const INDEX_BITS: u32 = 18;
+export const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 
 @unmanaged
 export class ObjectRecord {
@@ -51,11 +52,7 @@ if (offsetof<ObjectRecord>() != PAYLOAD_OFFSET)
 /** A new object of `kind` with one reference and a payload of zeros. Its handle, or ENOMEM. */
 export function objectAlloc(kind: u32): i32 {
   const at = slabAlloc(CACHE_OBJECTS, kind);
-  if (at == 0) return ENOMEM;
-  const record = ObjectRecord.at(at);
-  record.refs = 1;
-  record.owner = threadIndex();
-  return handleOf(at);
+  return at == 0 ? ENOMEM : handleOf(at);
 }
 
 /** Frees the object at `at`: its handle finds nothing from now on. */

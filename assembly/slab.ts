@@ -14,8 +14,8 @@
 //     CACHE_OBJECTS has the index number << 6 | place in its slab, which stays below 2^18 however
 //     large the memory is.
 // R5  The second word of a live object record is its generation, 1 to GENERATION_MAX: no two
-//     objects that followed each other
-//     in a record have the same.
+//     objects that followed each other in a record have the same. It, the count of references and
+//     the owner are there before the truth word says that the object lives.
 //
 // Records behind `bump` were never touched, so a new slab costs no loop. All functions take
 // slabLock themselves.
@@ -35,6 +35,7 @@ import { lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
 import { Page, SLAB } from "./page";
 import { must } from "./panic";
+import { threadIndex } from "./thread";
 
 const R1: u32 = 8201;
 const R3: u32 = 8203;
@@ -83,6 +84,8 @@ export class DirectoryEntry {
 export class SlabRecord {
   truth: u32; // 0 = free
   nextFreeAt: usize; // only while free
+  refs: u32; // of an object record, as the next one
+  owner: u32;
 
   /** Of a live object record, in the word that links free ones. */
   get generation(): u32 {
@@ -118,19 +121,22 @@ export function slabAlloc(cache: u32, truth: u32): usize {
   const at = recordTake(cache);
   if (at != 0) {
     recordClear(at, cache);
-    SlabRecord.at(at).truth = truth;
     if (cache == CACHE_OBJECTS) objectCount(at);
+    SlabRecord.at(at).truth = truth;
   }
   unlock(SLAB_LOCK_AT);
   return at;
 }
 
-/** Counts a new object and gives it its generation (R5). */
+/** Counts a new object and writes its head (R5). */
 function objectCount(at: usize): void {
   const h = header();
   h.objectCount += 1;
   h.generation = h.generation == GENERATION_MAX ? 1 : h.generation + 1;
-  SlabRecord.at(at).generation = h.generation;
+  const record = SlabRecord.at(at);
+  record.generation = h.generation;
+  record.refs = 1;
+  record.owner = threadIndex();
 }
 
 /** memory.fill of so few bytes would cost more than the rest of the allocation. */
@@ -197,6 +203,12 @@ export function recordAt(index: u32): usize {
   if ((index & 63) == 0) return 0; // a slab's header is no record
   const pfn = DirectoryEntry.at(index >> 6).pfn;
   return pfn == 0 ? 0 : frameAt(pfn) + ((<usize>(index & 63)) << 6);
+}
+
+/** Whether the record at `at` was ever handed out: one behind its slab's bump was never written. */
+export function recordIsUsed(at: usize): bool {
+  const slab = Slab.of(<u32>(at >> FRAME_SHIFT));
+  return <u32>((at & FRAME_MASK) >> slab.recordShift) < slab.bump;
 }
 
 /** Frees the record at `at`. */

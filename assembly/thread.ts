@@ -4,11 +4,13 @@
 //       8192
 //        ├ state ┼ mayBlock ┼ cachedCount ┼ … ──┼ cached[128]: u32 ─┼ scratch: u32[768] ─┼ workspace: 4 KiB ─┤
 //
-//   state  FREE ──threadJoin──► RUNNING ──threadLeave──► FREE
+//   state  FREE ──threadJoin──────────────► RUNNING ──threadLeave──► FREE
+//           └──threadReserve──► RESERVED ──────┘  └────reap: DEAD────────┘
 //
 // T1  A slot belongs to the instance whose imported index it is; nobody else writes its magazine or
 //     scratch words.
 // T2  cached[0 .. cachedCount) are frames of state CACHED that carry this thread's index.
+// T3  A reserved slot is joined by the one thread that was told its index.
 //
 // JavaScript and the core pass lists through the scratch words; the workspace is the core's alone,
 // within one call.
@@ -27,13 +29,15 @@ export const SCRATCH_OFFSET: usize = 1024;
 export const SCRATCH_WORDS: u32 = 768;
 export const WORKSPACE_BYTES: usize = 4096;
 
-const FREE: u32 = 0;
-const RUNNING: u32 = 1;
+export const FREE_SLOT: u32 = 0;
+export const RUNNING: u32 = 1;
+export const RESERVED_SLOT: u32 = 2;
+export const DEAD: u32 = 3;
 const CACHED_OFFSET: usize = 64;
 
 @unmanaged
 export class Thread {
-  state: u32; // FREE or RUNNING
+  state: u32; // FREE_SLOT, RUNNING, RESERVED_SLOT or DEAD
   mayBlock: u32; // 0 on a thread whose host forbids Atomics.wait
   cachedCount: u32; // frames in the magazine, <= MAGAZINE_FRAMES
 
@@ -90,12 +94,29 @@ export function threadJoin(canBlock: u32): i32 {
   if (h.magic != MAGIC) return EINVAL;
   if (thread >= h.threadCount) return ENOSPC;
   const slot = self();
-  if (atomic.cmpxchg<u32>(changetype<usize>(slot), FREE, RUNNING) != FREE) return EBUSY;
+  const was = atomic.load<u32>(changetype<usize>(slot));
+  if (was != FREE_SLOT && was != RESERVED_SLOT) return EBUSY;
+  if (atomic.cmpxchg<u32>(changetype<usize>(slot), was, RUNNING) != was) return EBUSY;
   slot.mayBlock = canBlock;
   return thread;
 }
 
+/** Keeps a free slot for a thread that will join it (T3). Its index, or ENOSPC. */
+export function threadReserve(): i32 {
+  for (let index: u32 = 0; index < header().threadCount; index++) {
+    const at = changetype<usize>(Thread.at(index));
+    if (atomic.cmpxchg<u32>(at, FREE_SLOT, RESERVED_SLOT) == FREE_SLOT) return index;
+  }
+  return ENOSPC;
+}
+
+/** The state of slot `index`: 0 free, 1 running, 2 reserved, 3 dead; EINVAL: no such slot. */
+export function threadState(index: u32): i32 {
+  if (index >= header().threadCount) return EINVAL;
+  return <i32>atomic.load<u32>(changetype<usize>(Thread.at(index)));
+}
+
 /** Gives the slot back; the caller has emptied the magazine. */
 export function threadLeave(): void {
-  atomic.store<u32>(changetype<usize>(self()), FREE);
+  atomic.store<u32>(changetype<usize>(self()), FREE_SLOT);
 }

@@ -67,6 +67,7 @@ export {
   matchesContext,
 } from "./fence/fence-array.ts";
 export { containedFence, FenceChain, findSeqno, walkChain } from "./fence/fence-chain.ts";
+export { ImportedFence } from "./fence/imported-fence.ts";
 export { isLater, isSeqnoLater, laterFence, type Seqno } from "./fence/order.ts";
 export { SwSync } from "./fence/sw-sync.ts";
 export { type SyncFenceInfo, SyncFile, type SyncFileInfo } from "./fence/sync-file.ts";
@@ -141,7 +142,22 @@ export {
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
 } from "./mm/shmem.ts";
-export { open, openSync, System } from "./system.ts";
+export { join, joinSync, open, openSync, System } from "./system.ts";
 export type { FenceOptions, OpenOptions } from "./system-options.ts";
 export type { Compaction, SystemStats } from "./system-stats.ts";
 export { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES } from "./units.ts";
+export {
+  type ConsumerOptions,
+  FrameConsumer,
+} from "./workers/consumer.ts";
+export { Pool, type PoolOptions, type PoolReport } from "./workers/pool.ts";
+export { type PublishOptions, ReadableFrame, WritableFrame } from "./workers/pool-frame.ts";
+export type {
+  ConsumerReport,
+  FrameAccess,
+  FrameHolder,
+  FramePolicy,
+  FrameReport,
+} from "./workers/pool-report.ts";
+export type { JoinOptions, ShareOptions, SystemShare } from "./workers/share.ts";
+export { SharedSystem } from "./workers/shared-system.ts";

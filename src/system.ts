@@ -39,19 +39,17 @@ import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
 import type { FenceOptions, OpenOptions } from "./system-options.ts";
 import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
+import { type JoinOptions, joinedAreas, joinShare, type SystemShare } from "./workers/share.ts";
+import { SharedSystem } from "./workers/shared-system.ts";
 
-/** A system. Made by {@link open} or {@link openSync}. */
-export class System {
-  /** The core underneath, for `dmabuf/core` users and reports. */
-  readonly core: Core;
+/** A system. Made by {@link open} or {@link openSync}, or on another thread by {@link join}. */
+export class System extends SharedSystem {
   /** Descriptors. `files.install(buf)` moves the caller's reference into the table. */
   readonly files: FdTable<DmaBuf> = new FdTable();
   /** Runs of frames outside the CMA regions. */
   readonly frames: FramePool;
   /** A fence that is signaled: what waits for nothing gets. The kernel's dma_fence_get_stub(). */
   readonly stub: Fence = signaledFence();
-  /** What a device sees as the address of byte 0. */
-  readonly physicalBase: number;
   readonly #areas: readonly CmaRegion[];
   readonly #accounts: Accounts = new Accounts();
   readonly #heaps: HeapRegistry = new HeapRegistry(this.#accounts);
@@ -62,11 +60,10 @@ export class System {
   #isClosed = false;
 
   /** @internal */
-  constructor(core: Core, options: OpenOptions) {
-    this.core = core;
-    this.physicalBase = options.physicalBase ?? 0;
+  constructor(core: Core, physicalBase: number, areas: readonly CmaRegion[]) {
+    super(core, physicalBase);
     this.frames = new FramePool(core, this.physicalBase);
-    this.#areas = declareAreas(core, options);
+    this.#areas = areas;
     const heaps = builtinHeaps({
       core,
       physicalBase: this.physicalBase,
@@ -79,6 +76,11 @@ export class System {
 
   #requireOpen(operation: string): void {
     if (this.#isClosed) fail("ENODEV", operation, "the system is closed");
+  }
+
+  /** @internal */
+  override requireOpen(operation: string): void {
+    this.#requireOpen(operation);
   }
 
   /** Adds a device. EINVAL: a limit is out of range. */
@@ -95,7 +97,7 @@ export class System {
   }
 
   /** The heap of a name: `system`, `auto`, an area's, or one that was added. ENOENT lists them. */
-  heap(name: string): Heap {
+  override heap(name: string): Heap {
     this.#requireOpen(`find heap ${name}`);
     return this.#heaps.find(name);
   }
@@ -154,7 +156,7 @@ export class System {
   }
 
   /** All CMA regions, then all carve-outs, in the order they were given. */
-  get regions(): readonly CmaRegion[] {
+  override get regions(): readonly CmaRegion[] {
     return this.#areas;
   }
 
@@ -162,7 +164,7 @@ export class System {
    * Exports memory as a buffer; the caller owns the first reference. EINVAL: an op, the size or the
    * name is missing.
    */
-  export(info: ExportInfo): DmaBuf {
+  override export(info: ExportInfo): DmaBuf {
     this.#requireOpen("export a buffer");
     const buf = new DmaBuf(
       { core: this.core, onReleased: (released) => this.#forget(released) },
@@ -328,10 +330,29 @@ export class System {
  * do not fit into it.
  */
 export async function open(options: OpenOptions = {}): Promise<System> {
-  return new System(await openCore(options), options);
+  return opened(await openCore(options), options);
 }
 
 /** The same without waiting: `wasm`, if given, must be compiled or bytes. */
 export function openSync(options: OpenOptions = {}): System {
-  return new System(openCoreSync(options), options);
+  return opened(openCoreSync(options), options);
+}
+
+function opened(core: Core, options: OpenOptions): System {
+  return new System(core, options.physicalBase ?? 0, declareAreas(core, options));
+}
+
+/**
+ * Joins a system from another thread: what `share()` gave there, as it arrived here. Heaps, frames,
+ * devices and fences are this thread's own; buffers, fences and pools of others are imported.
+ * EINVAL: it is no share; EBUSY: its thread has joined; ENOSPC: no thread is free.
+ */
+export async function join(share: SystemShare, options: JoinOptions = {}): Promise<System> {
+  return joinSync(share, options);
+}
+
+/** The same without waiting. */
+export function joinSync(share: SystemShare, options: JoinOptions = {}): System {
+  const core = joinShare(share, options);
+  return new System(core, share.physicalBase, joinedAreas(core, share));
 }

@@ -13,13 +13,18 @@
  */
 
 import { instantiateSync } from "@assemblyscript/loader";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
 import type { CoreExports } from "./exports.ts";
 import { type OnMisuse, watchMisuse } from "./misuse.ts";
 import { type CoreSource, inlinedModule, loadModule, moduleOfBytes } from "./module.ts";
 
 const WASM_PAGE_BYTES: number = 64 * KiB;
+/** Words of the header (assembly/layout.ts). */
+const THREAD_COUNT = 5;
+const THREADS_AT = 6;
+/** The state of a slot that nobody has (assembly/thread.ts). */
+const FREE_SLOT = 0;
 
 /**
  * How much memory: exactly so many bytes, or as much of `preferred` as the host grants, halved down
@@ -65,6 +70,13 @@ export interface CoreShare {
   readonly module: WebAssembly.Module;
 }
 
+/** Where the thread slots lie: what a thread that has not joined needs to find a free one. */
+export interface ThreadSlots {
+  readonly at: number;
+  readonly bytes: number;
+  readonly count: number;
+}
+
 /** An instance of the core that has joined a memory. */
 export class Core implements CoreShare {
   readonly exports: CoreExports;
@@ -76,24 +88,47 @@ export class Core implements CoreShare {
   readonly u8: Uint8Array<ArrayBufferLike>;
   /** The same bytes as words: word i lies at byte 4 * i. */
   readonly u32: Uint32Array<ArrayBufferLike>;
+  /** The same words, signed: what `Atomics.wait` takes. */
+  readonly i32: Int32Array<ArrayBufferLike>;
+  /** The same bytes as doubles. */
+  readonly f64: Float64Array<ArrayBufferLike>;
+  /** Whether this thread may sleep in a call. */
+  readonly mayBlock: boolean;
   /** The words that lists are passed in. */
   readonly scratch: Uint32Array<ArrayBufferLike>;
+  /** @internal What this thread shares with others or has imported, by its number. */
+  readonly tokens: Map<number, object> = new Map();
   /** Bytes that the library has moved for this instance, a device's own accesses aside. */
   bytesCopied = 0;
 
   /** @internal `exports` has opened or joined the memory already. */
-  constructor(share: CoreShare, exports: CoreExports, thread: number) {
+  constructor(share: CoreShare, exports: CoreExports, thread: number, mayBlock: boolean) {
     this.exports = exports;
+    this.mayBlock = mayBlock;
     this.memory = share.memory;
     this.module = share.module;
     this.thread = thread;
     this.u8 = new Uint8Array(share.memory.buffer);
     this.u32 = new Uint32Array(share.memory.buffer);
+    this.i32 = new Int32Array(share.memory.buffer);
+    this.f64 = new Float64Array(share.memory.buffer);
     this.scratch = new Uint32Array(
       share.memory.buffer,
       exports.scratchAt() >>> 0,
       exports.SCRATCH_WORDS.value,
     );
+  }
+
+  /** Whether other threads can be on this memory. */
+  get isShared(): boolean {
+    return !(this.memory.buffer instanceof ArrayBuffer);
+  }
+
+  /** Where the thread slots lie. */
+  get threadSlots(): ThreadSlots {
+    const { HEADER_AT, THREAD_BYTES } = this.exports;
+    const [count, at] = [THREAD_COUNT, THREADS_AT].map((i) => this.word(HEADER_AT.value, i));
+    return { at: at ?? 0, bytes: THREAD_BYTES.value, count: count ?? 0 };
   }
 
   /** A view of `lengthBytes` bytes at byte `at`. */
@@ -240,7 +275,7 @@ function start(module: WebAssembly.Module, options: CoreOptions): Core {
   checked(opened, "open a system", (code) => openReason(code, memory.buffer.byteLength));
   const { onMisuse } = options;
   const watched = onMisuse === undefined ? exports : watchMisuse(exports, onMisuse);
-  return new Core({ memory, module }, watched, 0);
+  return new Core({ memory, module }, watched, 0, canBlock);
 }
 
 /** What to do with freed frames, and at the start, as the core's flags (assembly/layout.ts). */
@@ -279,7 +314,25 @@ export function joinCore(
   requireInteger(thread, "thread", 0, 63, "join a system");
   const exports = instantiate(share, thread);
   checked(exports.coreJoin(canBlock ? 1 : 0), "join a system", (code) => joinReason(code, thread));
-  return new Core(share, exports, thread);
+  return new Core(share, exports, thread, canBlock);
+}
+
+/** Joins as whatever thread is free. ENOSPC: none is. */
+export function joinAnyCore(share: CoreShare, slots: ThreadSlots, canBlock?: boolean): Core {
+  const words = new Uint32Array(share.memory.buffer);
+  for (let thread = 0; thread < slots.count; thread++) {
+    if (Atomics.load(words, (slots.at + thread * slots.bytes) / 4) !== FREE_SLOT) continue;
+    try {
+      return joinCore(share, thread, canBlock);
+    } catch (error) {
+      if (!(error instanceof DmaBufError && error.code === "EBUSY")) throw error; // lost a race
+    }
+  }
+  return fail(
+    "ENOSPC",
+    "join a system",
+    `all ${slots.count} threads have joined; open it with more threads`,
+  );
 }
 
 function joinReason(code: ErrnoCode, thread: number): string {

@@ -26,6 +26,14 @@ export interface CoreExports extends WebAssembly.Exports {
   readonly SCRATCH_WORDS: CoreConstant & WebAssembly.Global;
   readonly ENTRY_BYTES: CoreConstant & WebAssembly.Global;
   readonly BLOCK_PAGES_MAX: CoreConstant & WebAssembly.Global;
+  readonly BUFFER_NAME_BYTES: CoreConstant & WebAssembly.Global;
+  readonly CONSUMER_LATEST: CoreConstant & WebAssembly.Global;
+  readonly CONSUMER_WRITES: CoreConstant & WebAssembly.Global;
+  readonly KIND_BUFFER: CoreConstant & WebAssembly.Global;
+  readonly KIND_FENCE: CoreConstant & WebAssembly.Global;
+  readonly KIND_POOL: CoreConstant & WebAssembly.Global;
+  readonly POOL_CONSUMERS: CoreConstant & WebAssembly.Global;
+  readonly POOL_FRAMES_MAX: CoreConstant & WebAssembly.Global;
 
   coreOpen(
     frameCount: number,
@@ -41,6 +49,8 @@ export interface CoreExports extends WebAssembly.Exports {
   scratchAt(): number;
   faultArm(nth: number, times: number): void;
   faultDisarm(): number;
+  threadReserve(): number;
+  threadState(thread: number): number;
   check(isDeep: number): number;
   rebuild(): void;
   frameCountIn(state: number): number;
@@ -177,5 +187,27 @@ export interface CoreExports extends WebAssembly.Exports {
   fenceSignal(fence: number, error: number, nowMs: number): number;
   fenceStatus(fence: number): number;
   fenceTimestampMs(fence: number): number;
+  fenceAt(fence: number): number;
   fenceFree(fence: number): number;
+
+  shareImport(handle: number, kind: number): number;
+  bufferAlloc(table: number, sizeBytes: number): number;
+  bufferAt(buffer: number): number;
+  bufferFree(buffer: number): number;
+
+  poolAlloc(count: number): number;
+  poolAt(pool: number): number;
+  poolSetBuffer(pool: number, frame: number, buffer: number): number;
+  poolClose(pool: number): number;
+  poolFree(pool: number): number;
+  poolConsumerAt(pool: number, consumer: number): number;
+  poolFrameAt(pool: number, frame: number): number;
+  poolConsumerAdd(pool: number, flags: number): number;
+  poolConsumerRemove(pool: number, consumer: number): number;
+  poolAcquire(pool: number, nowMs: number): number;
+  poolAbandon(pool: number, frame: number): number;
+  poolPublish(pool: number, frame: number, targets: number, fence: number, nowMs: number): number;
+  poolTake(pool: number, consumer: number, nowMs: number): number;
+  poolRelease(pool: number, consumer: number, frame: number, fence: number): number;
+  poolReleaseFence(pool: number, frame: number, consumer: number): number;
 }

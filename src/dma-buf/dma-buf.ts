@@ -323,6 +323,20 @@ export class DmaBuf implements OpenFile, PollableFile {
   }
 
   /**
+   * The number that other threads import the buffer by: `system.import(token)`. It holds no
+   * reference: keep yours until they have. EOPNOTSUPP: the exporter's memory is its thread's alone.
+   */
+  get token(): number {
+    const operation = `share ${this.name}`;
+    this.#requireLive(operation);
+    if (this.#ops.token === undefined)
+      return fail("EOPNOTSUPP", operation, `only ${this.exporterName} on its thread can map it`);
+    const token = this.#ops.token(this);
+    this.#owner.core.tokens.set(token, this);
+    return token;
+  }
+
+  /**
    * SEEK_END with offset 0 tells the size, SEEK_SET with 0 rewinds; everything else is EINVAL, as
    * Linux has it.
    */

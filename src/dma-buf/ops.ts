@@ -99,6 +99,11 @@ export interface DmaBufOps {
   vmap?(buf: DmaBuf): MaybePromise<SgTable>;
   /** Optional. The last user of vmap() is gone; cannot fail. */
   vunmap?(buf: DmaBuf, table: SgTable): void;
+  /**
+   * Optional; without it the buffer stays on its thread. The number that other threads import it
+   * by; its storage is chosen now, if it was not before.
+   */
+  token?(buf: DmaBuf): number;
   /** Optional; for reports. Where the buffer's bytes lie now; null before storage is chosen. */
   storage?(buf: DmaBuf): SgTable | null;
   /** Optional. Where the picture lies in the buffer; null before that is known. */

@@ -9,6 +9,9 @@
  *       is reported and the rest run. Work that a callback defers runs after the last of them.
  * - F4  The record in shared memory lives while the fence is pending; what it ended with is kept
  *       here. Composite fences have none: their state is that of their parts.
+ * - F6  A fence whose `token` was asked for has a record until it is released, so that other
+ *       threads find it; its times there count from 1970, because each thread's clock begins when
+ *       the thread does.
  * - F5  `enableSignaling` of the ops is called at most once, before the first callback or wait.
  *
  * Compare `struct dma_fence` in the kernel's drivers/dma-buf/dma-fence.c.
@@ -57,7 +60,8 @@ export class Fence {
   readonly name: string;
   /** @internal Null for a fence that was signaled from the start. */
   readonly core: Core | null;
-  readonly #handle: number;
+  #handle: number;
+  #isShared = false;
   readonly #ops: FenceOps | null;
   /** Null once signaled: the state and the list cannot disagree (F1, F3). */
   #callbacks: FenceCallback[] | null = [];
@@ -69,28 +73,44 @@ export class Fence {
   #outcome = 1;
   #timestampMs = 0;
 
-  /** @internal `core` is null for a fence without a record. */
+  /**
+   * @internal `core` is null for a fence without a record; `record`: whether it gets one, or the
+   * one that it stands for.
+   */
   constructor(
     core: Core | null,
     context: number,
     seqno: number,
     name: string,
     ops: FenceOps | null = null,
-    hasRecord = true,
+    record: boolean | number = true,
   ) {
     this.core = core;
     this.context = context;
     this.seqno = seqno;
     this.name = name;
     this.#ops = ops;
-    this.#handle =
-      core === null || !hasRecord
-        ? NO_RECORD
-        : checked(
-            core.exports.fenceAlloc(context, seqno),
-            `create fence ${name}`,
-            () => "no memory is left for its record",
-          );
+    if (typeof record === "number") this.#handle = record;
+    else
+      this.#handle = record && core !== null ? makeRecord(core, context, seqno, name) : NO_RECORD;
+  }
+
+  /**
+   * The number that other threads import the fence by: `system.importFence(token)`. Release the
+   * fence when all have. EOPNOTSUPP: it belongs to no system.
+   */
+  get token(): number {
+    if (this.#isShared) return this.#handle;
+    const { core } = this;
+    if (core === null)
+      return fail("EOPNOTSUPP", `share ${this.name}`, "it belongs to no system; make one there");
+    if (this.#handle === NO_RECORD)
+      this.#handle = makeRecord(core, this.context, this.seqno, this.name);
+    this.#isShared = true;
+    core.tokens.set(this.#handle, this);
+    if (this.isSignaled) this.#signalRecord(core);
+    else this.enableSignaling(); // a composite hooks its parts
+    return this.#handle;
   }
 
   /** Whether it is made of other fences: an array or a chain. */
@@ -124,6 +144,11 @@ export class Fence {
   /** Whether it is known to have signaled: nobody is asked, and nothing changes. */
   get isMarkedSignaled(): boolean {
     return this.#callbacks === null;
+  }
+
+  /** @internal Whether a callback waits for it. */
+  get hasCallbacks(): boolean {
+    return this.#callbacks !== null && this.#callbacks.length > 0;
   }
 
   /** Whether somebody has wanted to be told (F5). */
@@ -210,7 +235,7 @@ export class Fence {
     if (error !== null) this.#outcome = -errno[error];
     this.#timestampMs = atMs;
     this.#callbacks = null; // F1 holds from here on, even if a callback looks
-    this.#endRecord(atMs);
+    this.#endRecord();
     for (const callback of callbacks) runReported(callback, this);
     if (this.#deferred !== null) {
       for (const work of this.#deferred) runReported(work, this); // F3
@@ -245,6 +270,7 @@ export class Fence {
     if (this.#isReleased) return;
     this.#isReleased = true;
     this.signal("EDEADLK");
+    this.#dropRecord();
     this.#ops?.release?.(this);
   }
 
@@ -265,13 +291,42 @@ export class Fence {
     });
   }
 
-  /** F4. */
-  #endRecord(nowMs: number): void {
-    if (this.#handle === NO_RECORD || this.core === null) return;
-    const { exports } = this.core;
-    exports.fenceSignal(this.#handle, Math.min(this.#outcome, 0), nowMs);
-    exports.fenceFree(this.#handle);
+  /**
+   * Sleeps until the fence is signaled. Only a fence that another thread signals can be waited for
+   * like that. EDEADLK: it is this thread's own; ETIME; EWOULDBLOCK: this thread may not sleep.
+   */
+  waitSync(_options: Pick<WaitOptions, "timeoutMs"> = {}): void {
+    if (this.isSignaled) return;
+    fail("EDEADLK", `wait for ${this.name}`, "a thread that sleeps cannot signal it; use wait()");
   }
+
+  /** F4, F6. */
+  #endRecord(): void {
+    if (this.#handle === NO_RECORD || this.core === null) return;
+    this.#signalRecord(this.core);
+    if (!this.#isShared) this.#dropRecord();
+  }
+
+  #signalRecord({ exports }: Core): void {
+    const atMs = this.#timestampMs + performance.timeOrigin;
+    exports.fenceSignal(this.#handle, Math.min(this.#outcome, 0), atMs);
+  }
+
+  #dropRecord(): void {
+    if (this.#handle === NO_RECORD || this.core === null) return;
+    this.core.tokens.delete(this.#handle);
+    this.core.exports.fenceFree(this.#handle);
+    this.#handle = NO_RECORD;
+    this.#isShared = false;
+  }
+}
+
+function makeRecord({ exports }: Core, context: number, seqno: number, name: string): number {
+  return checked(
+    exports.fenceAlloc(context, seqno),
+    `create fence ${name}`,
+    () => "no memory is left for its record",
+  );
 }
 
 /**

@@ -16,6 +16,8 @@
  *        is no room, it stays, and devices that can use it do.
  * - HB4  A device without an IOMMU that takes shorter segments gets the entries cut, in a table
  *        that lives as long as its attachment.
+ * - HB5  Once other threads may know the buffer, its storage belongs to a record in the core: it
+ *        does not move any more, and is freed when the last thread has released it.
  *
  * Compare drivers/dma-buf/heaps/system_heap.c in the kernel.
  *
@@ -31,7 +33,7 @@ import { type Conflict, ConflictError } from "../dma-buf/conflict.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { type Layout, negotiate, type StorageRequest } from "../dma-buf/negotiate.ts";
-import type { DmaBufOps } from "../dma-buf/ops.ts";
+import type { DmaBufOps, ExportInfo } from "../dma-buf/ops.ts";
 import {
   conflictsWith,
   cutEntries,
@@ -43,6 +45,7 @@ import type { ErrnoCode } from "../errors.ts";
 import { tableOverList } from "../mm/sg-build.ts";
 import { copyTable } from "../mm/sg-copy.ts";
 import { SgTable } from "../mm/sg-table.ts";
+import { leaveRecord, makeRecord, readRecord } from "./buffer-record.ts";
 
 /**
  * Chooses frames for a buffer, as the layout says: the handle of a table that owns them. Throws
@@ -58,6 +61,9 @@ export interface StorageRules {
   readonly request: StorageRequest;
 }
 
+/** Other threads know nothing of it (HB5). */
+const NO_TOKEN = 0;
+
 /** The ops of a buffer that a heap made. */
 export class HeapBuffer implements DmaBufOps {
   readonly #core: Core;
@@ -65,6 +71,7 @@ export class HeapBuffer implements DmaBufOps {
   readonly #place: Place;
   readonly #rules: StorageRules;
   #existing: ExistingStorage | null = null;
+  #token = NO_TOKEN;
   /** A device attached that cannot use the storage. */
   #mustMove = false;
   #mapCount = 0;
@@ -122,6 +129,21 @@ export class HeapBuffer implements DmaBufOps {
     return this.#existing?.table ?? null;
   }
 
+  token(buf: DmaBuf): number {
+    if (this.#token === NO_TOKEN)
+      this.#token = makeRecord(this.#core, buf, this.#decideForCpu(buf));
+    return this.#token;
+  }
+
+  /** @internal What to export of a buffer that another thread shares and this one holds (HB5). */
+  static adopt(core: Core, physicalBase: number, token: number): ExportInfo {
+    const { table, sizeBytes, name } = readRecord(core, token);
+    const ops = new HeapBuffer(core, physicalBase, () => table, { mayMove: false, request: {} });
+    ops.#token = token;
+    ops.#existing = describeStorage(new SgTable(core, table, true), physicalBase, null);
+    return { ops, sizeBytes, exporterName: "import", name };
+  }
+
   layout(): PixelLayout | null {
     return this.#existing?.pixels ?? null;
   }
@@ -160,6 +182,7 @@ export class HeapBuffer implements DmaBufOps {
   /** What keeps the storage where it is; null: nothing does (HB3). */
   #whyItStays(buf: DmaBuf): string | null {
     if (!this.#rules.mayMove) return "its heap moves none";
+    if (this.#token !== NO_TOKEN) return "other threads may use it";
     if (this.#mapCount > 0) return "it is mapped";
     if ((this.#existing?.table.pinCount ?? 0) > 0) return "it is pinned";
     return buf.resv.testSignaled("bookkeep") ? null : "fences are pending";
@@ -264,7 +287,9 @@ export class HeapBuffer implements DmaBufOps {
   #drop(): void {
     for (const cut of this.#cuts.values()) cut.free();
     this.#cuts.clear();
-    this.#existing?.table.free();
+    if (this.#token === NO_TOKEN) this.#existing?.table.free();
+    else leaveRecord(this.#core, this.#token);
+    this.#token = NO_TOKEN;
     this.#existing = null;
     this.#mustMove = false;
   }

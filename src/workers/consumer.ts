@@ -1,0 +1,192 @@
+/**
+ * FrameConsumer: somebody who gets frames of a pool.
+ *
+ *     every    each frame that was published to it, in order; it holds the producers back
+ *     latest   the youngest only: a later one replaces what it has not taken yet
+ *
+ * - FC1  Several consumers read one frame at once; who writes has it alone, after all readers.
+ *
+ * @module
+ */
+
+import type { WaitOptions } from "../clock.ts";
+import type { Core } from "../core/core.ts";
+import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
+import { checked, fail } from "../errors.ts";
+import type { Fence } from "../fence/fence.ts";
+import { endOfPool, fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
+import { ReadableFrame } from "./pool-frame.ts";
+import type { FrameAccess, FramePolicy } from "./pool-report.ts";
+import type { PoolTable } from "./pool-table.ts";
+import { type Attempt, attemptAsync, attemptOnce, attemptSync } from "./pool-wait.ts";
+
+/** How to take part in a pool. */
+export interface ConsumerOptions {
+  /** What producers call it: `frame.publish({ to: name })`. */
+  readonly name: string;
+  /** Default "read". */
+  readonly access?: FrameAccess;
+  /** Default "every". */
+  readonly policy?: FramePolicy;
+}
+
+/** What a consumer needs from its pool. */
+export interface ConsumedPool {
+  readonly core: Core;
+  readonly token: number;
+  readonly name: string;
+  readonly table: PoolTable;
+  memory(index: number): CpuMapping;
+}
+
+/** A consumer of a pool, on the thread that made it. Made by `pool.consumer()`. */
+export class FrameConsumer {
+  readonly name: string;
+  readonly access: FrameAccess;
+  readonly policy: FramePolicy;
+  readonly #pool: ConsumedPool;
+  readonly #index: number;
+  readonly #onClosed: () => void;
+  /** Fences that it left on frames, by frame. */
+  readonly #given: (Fence | undefined)[] = [];
+  readonly #held: Set<ReadableFrame> = new Set();
+  #isClosed = false;
+
+  /** @internal */
+  constructor(
+    pool: ConsumedPool,
+    { name, access = "read", policy = "every" }: ConsumerOptions,
+    onClosed: () => void,
+  ) {
+    const operation = `consume frames of ${pool.name}`;
+    if (typeof name !== "string" || name === "") fail("EINVAL", operation, "it needs a name");
+    if (access !== "read" && access !== "read-write")
+      fail("EINVAL", operation, `access must be "read" or "read-write", not ${String(access)}`);
+    if (policy !== "every" && policy !== "latest")
+      fail("EINVAL", operation, `policy must be "every" or "latest", not ${String(policy)}`);
+    if (pool.table.consumers().some((other) => other.name === name))
+      fail("EEXIST", operation, `there is a consumer called ${name}`);
+    const { exports } = pool.core;
+    const flags =
+      (access === "read-write" ? exports.CONSUMER_WRITES.value : 0) +
+      (policy === "latest" ? exports.CONSUMER_LATEST.value : 0);
+    const result = exports.poolConsumerAdd(pool.token, flags);
+    this.#index = checked(result, operation, (code) =>
+      code === "ENOSPC"
+        ? `the pool has ${exports.POOL_CONSUMERS.value} consumers`
+        : "the pool was closed",
+    );
+    pool.table.nameConsumer(this.#index, name);
+    this.name = name;
+    this.access = access;
+    this.policy = policy;
+    this.#pool = pool;
+    this.#onClosed = onClosed;
+  }
+
+  #taking(): Attempt {
+    const operation = `take a frame of ${this.#pool.name} as ${this.name}`;
+    if (this.#isClosed) fail("ESTALE", operation, "the consumer was closed");
+    const { core, token, table } = this.#pool;
+    const run = (): number => core.exports.poolTake(token, this.#index, nowMs());
+    return { core, eventAt: table.publishEventAt, operation, run };
+  }
+
+  /**
+   * The next frame; waits for one, and for the fence that its producer gave. ETIME, EINTR; EPIPE:
+   * the pool was closed and nothing is left; EOWNERDEAD: likewise, its maker is gone.
+   */
+  async take(options: WaitOptions = {}): Promise<ReadableFrame> {
+    const index = await attemptAsync(this.#taking(), options);
+    const fence = this.#acquireFence(index);
+    try {
+      await fence?.wait(options);
+    } catch (error) {
+      this.#give(index, null);
+      throw error;
+    }
+    return this.#readable(index, fence);
+  }
+
+  /** The same asleep, where the thread may. EWOULDBLOCK: it may not. */
+  takeSync({ timeoutMs }: Pick<WaitOptions, "timeoutMs"> = {}): ReadableFrame {
+    const index = attemptSync(this.#taking(), timeoutMs);
+    const fence = this.#acquireFence(index);
+    try {
+      fence?.waitSync(timeoutMs === undefined ? {} : { timeoutMs });
+    } catch (error) {
+      this.#give(index, null);
+      throw error;
+    }
+    return this.#readable(index, fence);
+  }
+
+  /** The next frame if there is one now; its `acquireFence` may be pending. */
+  tryTake(): ReadableFrame | null {
+    const index = attemptOnce(this.#taking());
+    return index === null ? null : this.#readable(index, this.#acquireFence(index));
+  }
+
+  /**
+   * Frames as they come. A frame that the loop did not release is given back when it goes on. Ends
+   * when the pool is closed and nothing is left. EINTR: `signal` aborted; EOWNERDEAD.
+   */
+  async *frames(options: WaitOptions = {}): AsyncGenerator<ReadableFrame, void, undefined> {
+    for (;;) {
+      const frame = await this.take(options).catch(endOfPool);
+      if (frame === null) return;
+      try {
+        yield frame;
+      } finally {
+        frame[Symbol.dispose]();
+      }
+    }
+  }
+
+  #acquireFence(index: number): Fence | null {
+    const token = this.#pool.table.fence(index);
+    return token === 0 ? null : fenceOf(this.#pool.core, token);
+  }
+
+  #readable(index: number, fence: Fence | null): ReadableFrame {
+    const { table } = this.#pool;
+    releaseSignaled(this.#given[index]);
+    this.#given[index] = undefined;
+    const memory = this.#pool.memory(index);
+    const frame: ReadableFrame = new ReadableFrame(
+      index,
+      memory,
+      table.seqno(index),
+      fence,
+      (i, left) => {
+        if (fence !== null) letGo(fence);
+        this.#held.delete(frame);
+        this.#give(i, left);
+      },
+    );
+    this.#held.add(frame);
+    return frame;
+  }
+
+  #give(index: number, fence: Fence | null): void {
+    const { core, token } = this.#pool;
+    const result = core.exports.poolRelease(token, this.#index, index, fence?.token ?? 0);
+    this.#given[index] = fence ?? undefined;
+    checked(result, `release frame ${index} as ${this.name}`, () => "it does not hold it");
+  }
+
+  /** Takes no part any more: what it holds or has not taken is given back. */
+  close(): void {
+    if (this.#isClosed) return;
+    for (const frame of [...this.#held]) frame.release();
+    this.#isClosed = true;
+    for (const fence of this.#given) releaseSignaled(fence);
+    const { core, token } = this.#pool;
+    core.exports.poolConsumerRemove(token, this.#index);
+    this.#onClosed();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * What both sides of a pool need: the clock, and what becomes of the fences that come with frames.
+ *
+ * - PF2  A fence that is given with a frame belongs to the pool from then on: its record is freed
+ *        when it has signaled and the frame has come back.
+ *
+ * @module
+ */
+
+import type { WaitOptions } from "../clock.ts";
+import type { Core } from "../core/core.ts";
+import { DmaBufError } from "../errors.ts";
+import type { Fence } from "../fence/fence.ts";
+import { ImportedFence, importFence } from "../fence/imported-fence.ts";
+
+/** Milliseconds since 1970, with fractions: the clock that all threads share. */
+export function nowMs(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** The fence of a token; null when it has signaled and is gone. */
+export function fenceOf(core: Core, token: number): Fence | null {
+  try {
+    return importFence(core, token);
+  } catch (error) {
+    if (error instanceof DmaBufError && error.code === "ESTALE") return null;
+    throw error;
+  }
+}
+
+/** Waits, and gives up this thread's hold. ETIME, EINTR. */
+export async function waitAndLetGo(fence: Fence, options: WaitOptions): Promise<void> {
+  await fence.wait(options);
+  letGo(fence);
+}
+
+/** A fence of this thread's own stays its maker's. */
+export function letGo(fence: Fence): void {
+  if (fence instanceof ImportedFence) fence.release();
+}
+
+/** Frees the record of a fence that was given with a frame, once nobody needs it. */
+export function releaseSignaled(fence: Fence | undefined): void {
+  if (fence?.isSignaled) fence.release();
+}
+
+/** Null for the error that says that the pool was closed; throws any other. */
+export function endOfPool(error: unknown): null {
+  if (error instanceof DmaBufError && error.code === "EPIPE") return null;
+  throw error;
+}

@@ -1,0 +1,310 @@
+/**
+ * Pool: frames that go from producers to consumers and come back, with back-pressure.
+ *
+ *     free ──acquire()──► written ──publish()──► pending ──take()──► held ──release()──► free
+ *       ▲                                          └─ a later one replaces it ("latest") ─► │
+ *       └───────────────────────────────────────────────────────────────────────────────────┘
+ *
+ * - PO1  Who owns a frame is one word in shared memory (assembly/pool.ts): each frame is written
+ *        by one thread, or read by its consumers, or free.
+ * - PO2  A thread that has the pool keeps all its buffers mapped; frames cost no allocation.
+ * - PO3  Who writes waits for the fences that the frame's readers left, and a reader for the one
+ *        that its writer gave.
+ *
+ * @module
+ */
+
+import type { WaitOptions } from "../clock.ts";
+import type { Core } from "../core/core.ts";
+import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
+import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
+import type { Fence } from "../fence/fence.ts";
+import type { Heap } from "../heaps/heap.ts";
+import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
+import { endOfPool, fenceOf, letGo, nowMs, releaseSignaled, waitAndLetGo } from "./pool-fences.ts";
+import { type PublishOptions, WritableFrame, type WriterSide } from "./pool-frame.ts";
+import {
+  type ConsumerReport,
+  consumerReports,
+  type FrameReport,
+  frameReports,
+} from "./pool-report.ts";
+import { PoolTable } from "./pool-table.ts";
+import { type Attempt, attemptAsync, attemptOnce, attemptSync } from "./pool-wait.ts";
+
+/** What a pool is made of. */
+export interface PoolOptions {
+  /** A label for people. */
+  readonly name: string;
+  /** How many frames, 1 to 256. */
+  readonly count: number;
+  /** Bytes of each, rounded up to 4096. */
+  readonly bytes: number;
+  /** The heap that they come from. Default "system"; a CMA region's frames are in one run. */
+  readonly heap?: string;
+}
+
+/** What a pool is doing. */
+export interface PoolReport {
+  readonly name: string;
+  readonly frames: readonly FrameReport[];
+  readonly consumers: readonly ConsumerReport[];
+}
+
+/** What a pool needs from its system. */
+export interface PoolSystem {
+  readonly core: Core;
+  heap(name: string): Heap;
+  import(token: number): DmaBuf;
+}
+
+/** A pool of frames. Made by `system.pool()`, found by `system.importPool(token)`. */
+export class Pool implements ConsumedPool, WriterSide {
+  readonly name: string;
+  /** The number that other threads import the pool by. */
+  readonly token: number;
+  /** @internal */
+  readonly core: Core;
+  /** @internal Where the pool's words lie. */
+  readonly table: PoolTable;
+  readonly #mappings: readonly CpuMapping[];
+  readonly #consumers: Set<FrameConsumer> = new Set();
+  /** Fences that this thread gave with a frame, to be kept until the frame is free again. */
+  readonly #given: (Fence | undefined)[] = [];
+  #isReleased = false;
+
+  private constructor(core: Core, token: number, mappings: readonly CpuMapping[]) {
+    this.core = core;
+    this.token = token;
+    this.#mappings = mappings;
+    this.table = new PoolTable(core, token);
+    this.name = this.table.name;
+    core.tokens.set(token, this);
+  }
+
+  /** @internal */
+  static make(system: PoolSystem, { name, count, bytes, heap = "system" }: PoolOptions): Pool {
+    const operation = `make frame pool ${String(name)}`;
+    const { core } = system;
+    if (typeof name !== "string" || name === "")
+      fail("EINVAL", "make a frame pool", "it needs a name");
+    requireInteger(count, "count", 1, core.exports.POOL_FRAMES_MAX.value, operation);
+    const token = checked(core.exports.poolAlloc(count), operation, () => "no memory is left");
+    const mappings: CpuMapping[] = [];
+    try {
+      for (let i = 0; i < count; i++) {
+        const buf = system.heap(heap).alloc(bytes, { name: `${name} ${i}` });
+        mappings.push(mapped(buf));
+        const { token: number } = buf;
+        checked(core.exports.poolSetBuffer(token, i, number), operation, () => "it is gone");
+      }
+    } catch (error) {
+      for (const mapping of mappings) mapping.unmap();
+      core.exports.poolFree(token);
+      throw error;
+    }
+    PoolTable.writeName(core, token, name);
+    return new Pool(core, token, mappings);
+  }
+
+  /** @internal The thread holds the pool already. */
+  static adopt(system: PoolSystem, token: number): Pool {
+    const { core } = system;
+    const mappings: CpuMapping[] = [];
+    try {
+      const table = new PoolTable(core, token);
+      for (let i = 0; i < table.count; i++)
+        mappings.push(mapped(system.import(table.bufferToken(i))));
+    } catch (error) {
+      for (const mapping of mappings) mapping.unmap();
+      core.exports.poolFree(token);
+      throw error;
+    }
+    return new Pool(core, token, mappings);
+  }
+
+  /** How many frames it has. */
+  get count(): number {
+    return this.#mappings.length;
+  }
+
+  /** Bytes of each frame. */
+  get frameBytes(): number {
+    return this.#mappings[0]?.buf.sizeBytes ?? 0;
+  }
+
+  // ---- producing
+
+  #acquiring(): Attempt {
+    const operation = `acquire a frame of ${this.name}`;
+    this.requireHeld(operation);
+    const { core, token, table } = this;
+    const run = (): number => core.exports.poolAcquire(token, nowMs());
+    return { core, eventAt: table.freeEventAt, operation, run };
+  }
+
+  /**
+   * A free frame to write, the one published longest ago; waits for one, and for the fences that
+   * its readers left. ETIME, EINTR; EPIPE: the pool was closed; EOWNERDEAD.
+   */
+  async acquire(options: WaitOptions = {}): Promise<WritableFrame> {
+    const index = await attemptAsync(this.#acquiring(), options);
+    try {
+      for (const fence of this.#releaseFences(index)) await waitAndLetGo(fence, options);
+    } catch (error) {
+      this.abandon(index);
+      throw error;
+    }
+    return this.#writable(index);
+  }
+
+  /** The same asleep, where the thread may. EWOULDBLOCK: it may not. */
+  acquireSync({ timeoutMs }: Pick<WaitOptions, "timeoutMs"> = {}): WritableFrame {
+    const index = attemptSync(this.#acquiring(), timeoutMs);
+    try {
+      for (const fence of this.#releaseFences(index)) {
+        fence.waitSync(timeoutMs === undefined ? {} : { timeoutMs });
+        letGo(fence);
+      }
+    } catch (error) {
+      this.abandon(index);
+      throw error;
+    }
+    return this.#writable(index);
+  }
+
+  /** The same without waiting: null when no frame is free, or one whose readers left fences. */
+  tryAcquire(): WritableFrame | null {
+    const index = attemptOnce(this.#acquiring());
+    if (index === null) return null;
+    const waits = this.#releaseFences(index).map((fence) => ({ fence, isOver: fence.isSignaled }));
+    for (const { fence, isOver } of waits) if (isOver) letGo(fence);
+    const pending = waits.filter(({ isOver }) => !isOver);
+    if (pending.length === 0) return this.#writable(index);
+    // Nobody may write it before they have signaled; it comes back when they have.
+    const over = pending.map(({ fence }) => waitAndLetGo(fence, {}));
+    void Promise.all(over).then(() => this.abandon(index));
+    return null;
+  }
+
+  /**
+   * Free frames, one after the other, as they come: the loop waits while consumers have them all.
+   * A frame that the loop did not publish is given back when it goes on. Ends when the pool is
+   * closed. EINTR: `signal` aborted; EOWNERDEAD.
+   */
+  async *frames(options: WaitOptions = {}): AsyncGenerator<WritableFrame, void, undefined> {
+    for (;;) {
+      const frame = await this.acquire(options).catch(endOfPool);
+      if (frame === null) return;
+      try {
+        yield frame;
+      } finally {
+        frame[Symbol.dispose]();
+      }
+    }
+  }
+
+  #writable(index: number): WritableFrame {
+    releaseSignaled(this.#given[index]);
+    this.#given[index] = undefined;
+    return new WritableFrame(index, this.memory(index), this);
+  }
+
+  #releaseFences(index: number): Fence[] {
+    const fences: Fence[] = [];
+    for (let consumer = 0; consumer < this.table.consumerMax; consumer++) {
+      const token = this.core.exports.poolReleaseFence(this.token, index, consumer);
+      const fence = token > 0 ? fenceOf(this.core, token) : null;
+      if (fence !== null) fences.push(fence);
+    }
+    return fences;
+  }
+
+  /** @internal */
+  publish(index: number, { to, fence }: PublishOptions): number {
+    const operation = `publish frame ${index} of ${this.name}`;
+    const targets = this.table.maskOf(to, operation);
+    const { token } = fence ?? { token: 0 };
+    const result = this.core.exports.poolPublish(this.token, index, targets, token, nowMs());
+    this.#given[index] = fence;
+    return checked(result, operation, () => "it is not this thread's to publish");
+  }
+
+  /** @internal */
+  abandon(index: number): void {
+    if (!this.#isReleased) this.core.exports.poolAbandon(this.token, index);
+  }
+
+  // ---- consuming
+
+  /**
+   * Takes part in the pool under a name. EINVAL: an option; EEXIST: the name is taken; ENOSPC:
+   * there are 16 consumers; EPIPE: the pool was closed.
+   */
+  consumer(options: ConsumerOptions): FrameConsumer {
+    this.requireHeld(`consume frames of ${this.name}`);
+    const consumer = new FrameConsumer(this, options, () => this.#consumers.delete(consumer));
+    this.#consumers.add(consumer);
+    return consumer;
+  }
+
+  /** @internal The memory of a frame on this thread. */
+  memory(index: number): CpuMapping {
+    return (
+      this.#mappings[index] ?? fail("EINVAL", `use frame ${index}`, "the pool has no such one")
+    );
+  }
+
+  /** @internal Throws ESTALE when this thread has let go of the pool. */
+  requireHeld(operation: string): void {
+    if (this.#isReleased) fail("ESTALE", operation, "this thread has released the pool");
+  }
+
+  // ---- the whole
+
+  /** Who holds what, since when. */
+  report(): PoolReport {
+    this.requireHeld(`report on ${this.name}`);
+    const { table, name } = this;
+    return { name, frames: frameReports(table), consumers: consumerReports(table) };
+  }
+
+  /**
+   * Ends the pool for everybody: nobody gets a frame to write any more, and consumers end once they
+   * have taken what was published. EPERM: another thread made it.
+   */
+  close(): void {
+    const operation = `close ${this.name}`;
+    this.requireHeld(operation);
+    const result = this.core.exports.poolClose(this.token);
+    checked(result, operation, () => "only the thread that made it closes it; release it here");
+  }
+
+  /**
+   * Lets go of the pool on this thread, with its consumers here and what they hold. The one who
+   * made it closes it so. The memory is free when every thread has.
+   */
+  release(): void {
+    if (this.#isReleased) return;
+    for (const consumer of [...this.#consumers]) consumer.close();
+    this.#isReleased = true;
+    for (const fence of this.#given) releaseSignaled(fence);
+    for (const mapping of this.#mappings) mapping.unmap();
+    this.core.tokens.delete(this.token);
+    this.core.exports.poolFree(this.token);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+/** A mapping that holds the only reference of this thread. */
+function mapped(buf: DmaBuf): CpuMapping {
+  try {
+    return buf.mmap();
+  } finally {
+    buf.put();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * SystemShare: what another thread needs to join a system. A small object that can be posted.
+ *
+ * @module
+ */
+
+import {
+  type Core,
+  type CoreShare,
+  joinAnyCore,
+  joinCore,
+  type ThreadSlots,
+} from "../core/core.ts";
+import { checked, fail } from "../errors.ts";
+import { CmaRegion } from "../mm/cma-region.ts";
+
+/** Made by `system.share()`; post it to a Worker and `join()` there. */
+export interface SystemShare extends CoreShare {
+  readonly slots: ThreadSlots;
+  /** The thread that is kept for who joins with this share; null: whichever is free. */
+  readonly thread: number | null;
+  readonly physicalBase: number;
+  /** The CMA regions and carve-outs. */
+  readonly areas: readonly { readonly name: string; readonly handle: number }[];
+}
+
+/** How to share a system. */
+export interface ShareOptions {
+  /** Keep a thread for who joins with this share, so that its number is known. Default false. */
+  readonly reserve?: boolean;
+}
+
+/** How to join a system. */
+export interface JoinOptions {
+  /** Whether this thread may sleep. Default: found out. */
+  readonly canBlock?: boolean;
+}
+
+/** The share of a system. EINVAL: its memory is not shared; ENOSPC: every thread is taken. */
+export function shareCore(
+  core: Core,
+  physicalBase: number,
+  areas: readonly CmaRegion[],
+  isReserved: boolean,
+): SystemShare {
+  if (!core.isShared)
+    fail("EINVAL", "share a system", "its memory is one thread's; open it with shared: true");
+  const slots = core.threadSlots;
+  const thread = isReserved
+    ? checked(
+        core.exports.threadReserve(),
+        "share a system",
+        () => `all ${slots.count} threads are taken; open it with more threads`,
+      )
+    : null;
+  return {
+    memory: core.memory,
+    module: core.module,
+    slots,
+    thread,
+    physicalBase,
+    areas: areas.map(({ name, handle }) => ({ name, handle })),
+  };
+}
+
+/** Joins as the share's thread, or any. EBUSY: it has joined already; ENOSPC: none is free. */
+export function joinShare(share: SystemShare, { canBlock }: JoinOptions): Core {
+  if (typeof share !== "object" || share === null || !Array.isArray(share.areas))
+    fail("EINVAL", "join a system", "what share() gave must arrive whole, and only once");
+  return share.thread === null
+    ? joinAnyCore(share, share.slots, canBlock)
+    : joinCore(share, share.thread, canBlock);
+}
+
+/** The areas of a system, for a thread that has joined it. */
+export function joinedAreas(core: Core, { areas }: SystemShare): CmaRegion[] {
+  return areas.map(({ name, handle }) => new CmaRegion(core, name, handle));
+}
