@@ -142,6 +142,10 @@ export {
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
 } from "./mm/shmem.ts";
+export type { FrameworkSymbols } from "./module/framework-symbols.ts";
+export { isGplCompatible, Module, type ModuleInfo, type SymbolName } from "./module/module.ts";
+export { markOf, type SymbolMark, symbolNames } from "./module/symbol-marks.ts";
+export { type SymbolPolicy, SymbolTable } from "./module/symbol-table.ts";
 export { join, joinSync, open, openSync, System } from "./system.ts";
 export type { FenceOptions, OpenOptions } from "./system-options.ts";
 export type { Compaction, SystemStats } from "./system-stats.ts";

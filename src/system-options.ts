@@ -7,6 +7,7 @@
 import type { CoreOptions } from "./core/core.ts";
 import type { FenceOps } from "./fence/fence.ts";
 import type { CmaOptions } from "./mm/cma-declare.ts";
+import type { SymbolPolicy } from "./module/symbol-table.ts";
 
 /** What a system is opened with. */
 export interface OpenOptions extends CoreOptions {
@@ -20,6 +21,8 @@ export interface OpenOptions extends CoreOptions {
    * and are never lent.
    */
   readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
+  /** Who sees symbols that Linux exports to GPL-compatible modules only. Default "gpl-only". */
+  readonly symbolPolicy?: SymbolPolicy;
 }
 
 /** What a fence may be made with. */

@@ -36,6 +36,8 @@ import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
 import { tableFromFrames, tableFromList, tableFromRange } from "./mm/sg-build.ts";
 import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
+import type { Module, ModuleInfo, SymbolName } from "./module/module.ts";
+import { type SymbolPolicy, SymbolTable } from "./module/symbol-table.ts";
 import type { FenceOptions, OpenOptions } from "./system-options.ts";
 import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
@@ -50,6 +52,8 @@ export class System extends SharedSystem {
   readonly frames: FramePool;
   /** A fence that is signaled: what waits for nothing gets. The kernel's dma_fence_get_stub(). */
   readonly stub: Fence = signaledFence();
+  /** The modules that are loaded, and which symbols they see. */
+  readonly symbols: SymbolTable;
   readonly #areas: readonly CmaRegion[];
   readonly #accounts: Accounts = new Accounts();
   readonly #heaps: HeapRegistry = new HeapRegistry(this.#accounts);
@@ -60,9 +64,15 @@ export class System extends SharedSystem {
   #isClosed = false;
 
   /** @internal */
-  constructor(core: Core, physicalBase: number, areas: readonly CmaRegion[]) {
+  constructor(
+    core: Core,
+    physicalBase: number,
+    areas: readonly CmaRegion[],
+    symbolPolicy: SymbolPolicy = "gpl-only",
+  ) {
     super(core, physicalBase);
     this.frames = new FramePool(core, this.physicalBase);
+    this.symbols = new SymbolTable(this, symbolPolicy);
     this.#areas = areas;
     const heaps = builtinHeaps({
       core,
@@ -143,6 +153,15 @@ export class System extends SharedSystem {
   /** The same for every exporter that has buffers. */
   get exporters(): readonly ExporterStats[] {
     return this.#accounts.exporters;
+  }
+
+  /**
+   * Loads a module: a name and a licence, bound to the symbols that it uses. ENOENT: one of them is
+   * unknown to it, and which; EINVAL, EEXIST.
+   */
+  loadModule<Name extends SymbolName>(info: ModuleInfo<Name>): Module<Name> {
+    this.#requireOpen(`load module ${info?.name}`);
+    return this.symbols.load(info);
   }
 
   /** The CMA region or carve-out of a name. ENOENT. */
@@ -339,7 +358,8 @@ export function openSync(options: OpenOptions = {}): System {
 }
 
 function opened(core: Core, options: OpenOptions): System {
-  return new System(core, options.physicalBase ?? 0, declareAreas(core, options));
+  const { physicalBase = 0, symbolPolicy } = options;
+  return new System(core, physicalBase, declareAreas(core, options), symbolPolicy);
 }
 
 /**

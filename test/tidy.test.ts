@@ -70,7 +70,7 @@ const sourceOrder = [
   ["iommu"],
   ["device"],
   ["dma-buf"],
-  ["heaps"],
+  ["heaps", "module"],
   ["workers"],
   ["system-options.ts", "system-stats.ts"],
   ["system.ts"],
