@@ -14,7 +14,9 @@ import { bitmapIsFree } from "./bitmap";
 import { checkFrames, checkLists, checkThreads, frameCountIn } from "./check-frames";
 import { Buffer } from "./buffer";
 import { Device, Mapping } from "./dma-device";
-import { Domain } from "./iommu";
+import { Domain, PAGING } from "./iommu";
+import { iotlbIsSound } from "./iotlb";
+import { iovaFind } from "./iova";
 import { iovaCheck } from "./iova-check";
 import { IovaSpace } from "./iova-space";
 import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
@@ -47,6 +49,7 @@ import {
   pageblockType,
 } from "./page";
 import { pgtCheck, pgtTableFrames } from "./pgtable";
+import { pgtLookup } from "./pgtable-walk";
 import { Pool } from "./pool-table";
 import { Region, bitmapBase, bitmapFrames } from "./region";
 import { SgEntry, entriesFrames } from "./sg-entries";
@@ -240,8 +243,29 @@ function checkDomain(payload: usize): u32 {
     devices += <u32>(handle != 0 && objectFind(handle, KIND_DOMAIN) == payload);
   }
   if (devices != domain.deviceCount) return I + 3;
+  let users: u32 = 0;
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
+    const through = Domain.at(objectPayload(index)).through;
+    users += <u32>(through != 0 && objectFind(through, KIND_DOMAIN) == payload);
+  }
+  if (users != domain.userCount || (users != 0 && (devices | domain.through) != 0)) return I + 4;
+  if (domain.through != 0 && objectFind(domain.through, KIND_DOMAIN) == 0) return I + 4;
+  if ((domain.bodyPfn != 0) != (domain.type == PAGING)) return I + 5;
+  if (domain.bodyPfn == 0) return 0;
+  if (domain.tlbAt != 0 && !iotlbIsSound(domain.tlb)) return I + 6;
+  if (!queueIsSound(domain)) return I + 10;
   const broken = iovaCheck(domain.spaceAt);
   return broken != 0 ? broken : pgtCheck(domain.tableAt);
+}
+
+/** I10: what waits is taken, and nothing is mapped there. */
+function queueIsSound(domain: Domain): bool {
+  if (domain.isLazy == 0) return domain.queue.count == 0;
+  for (let i: u32 = 0; i < domain.queue.count; i++) {
+    const pfn = domain.queue.iovaPfn(i);
+    if (iovaFind(domain.spaceAt, pfn) == 0 || pgtLookup(domain.tableAt, pfn) != NONE) return false;
+  }
+  return true;
 }
 
 /** The length of a device's list of mappings; 0xffffffff when it is broken. */
@@ -296,8 +320,8 @@ function checkUse(): u32 {
     if (kind == KIND_POOL) objectFrames += Pool.at(payload).controlFrames;
     if (kind == KIND_TABLE) objectFrames += entriesFrames(SgTable.at(payload).origNents);
     if (kind == KIND_MAPPING) objectFrames += entriesFrames(Mapping.at(payload).nents);
-    if (kind == KIND_DOMAIN) {
-      objectFrames += 1;
+    if (kind == KIND_DOMAIN && Domain.at(payload).bodyPfn != 0) {
+      objectFrames += 1 + <u32>(Domain.at(payload).tlbAt != 0);
       tableFrames += domainTables(Domain.at(payload));
     }
   }

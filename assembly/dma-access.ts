@@ -9,7 +9,7 @@
 import { NONE } from "./bits";
 import { Device, Mapping, protOf } from "./dma-device";
 import { EFAULT, EINVAL, ESTALE } from "./errno";
-import { domainTranslate } from "./iommu";
+import { ACCESS_READ, ACCESS_WRITE, domainTranslate, isAccess } from "./iommu-access";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
 import { KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, objectFind } from "./object";
@@ -17,9 +17,9 @@ import { SgEntry } from "./sg-entries";
 import { SCRATCH_WORDS, scratchStore } from "./thread";
 
 /**
- * Translates `lengthBytes` bytes from a device address for `access`, and writes spans { byte
- * address, length } to the scratch words, neighbours merged. How many spans: when they fill the
- * scratch words the caller goes on behind them. Or EFAULT (D1), EINVAL, ESTALE.
+ * Translates `lengthBytes` bytes from a device address for `access` (ACCESS_* bits), and writes
+ * spans { byte address, length } to the scratch words, neighbours merged. How many spans: when they
+ * fill the scratch words the caller goes on behind them. Or EFAULT (D1), EINVAL, ESTALE.
  */
 export function dmaSpans(
   deviceHandle: u32,
@@ -30,7 +30,7 @@ export function dmaSpans(
 ): i32 {
   const payload = objectFind(deviceHandle, KIND_DEVICE);
   if (payload == 0) return ESTALE;
-  if (offset >= FRAME_BYTES || lengthBytes == 0 || access - 1 > 2) return EINVAL;
+  if (offset >= FRAME_BYTES || lengthBytes == 0 || !isAccess(access)) return EINVAL;
   const device = Device.at(payload);
   let spans: u32 = 0;
   let spanAt: u32 = 0;
@@ -81,7 +81,8 @@ function extentTranslated(device: Device, devicePfn: u32, offset: u32, access: u
 /** The same for a direct device; its list of mappings does not change meanwhile. */
 function extentListed(payload: usize, devicePfn: u32, offset: u32, access: u32): u64 {
   lockHard(payload);
-  const found = extentDirect(Device.at(payload), devicePfn, offset, access);
+  const rights = access & (ACCESS_READ | ACCESS_WRITE); // no more is known without an IOMMU
+  const found = extentDirect(Device.at(payload), devicePfn, offset, rights);
   unlock(payload);
   return found;
 }

@@ -9,6 +9,7 @@ import { NONE } from "./bits";
 import { NO_BOUNDARY } from "./boundary";
 import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
 import { Domain } from "./iommu";
+import { ACCESS_READ, ACCESS_WRITE } from "./iommu-access";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import {
   KIND_DEVICE,
@@ -24,8 +25,6 @@ export const DMA_BIDIRECTIONAL: u32 = 0;
 export const DMA_TO_DEVICE: u32 = 1;
 export const DMA_FROM_DEVICE: u32 = 2;
 
-export const ACCESS_READ: u32 = 1; // the device reads; also the page table's bit
-export const ACCESS_WRITE: u32 = 2;
 const PROT_CACHE: u32 = 4;
 
 const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB

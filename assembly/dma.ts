@@ -21,7 +21,7 @@ import {
   protOf,
 } from "./dma-device";
 import { EINVAL, EIO, ENOMEM, ESTALE } from "./errno";
-import { domainMapList, domainUnmapList } from "./iommu";
+import { domainMapList, domainUnmapList } from "./iommu-dma";
 import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
 import {

@@ -18,5 +18,6 @@ export const ENOSPC: i32 = -28; // no thread slot is left
 export const EPIPE: i32 = -32; // the pool was closed
 export const ERANGE: i32 = -34; // the address does not fit the width of the table
 export const EOVERFLOW: i32 = -75; // a counter would wrap
+export const EOPNOTSUPP: i32 = -95; // the table's format cannot do it
 export const ESTALE: i32 = -116; // the handle's object is gone
 export const EOWNERDEAD: i32 = -130; // the thread that would have done it is gone

@@ -84,15 +84,27 @@ export {
 } from "./pgtable";
 export { pgtMapFrames } from "./pgtable-frames";
 export { pgtLookup, pgtProt } from "./pgtable-walk";
+export { IOTLB_ENTRIES_MAX } from "./iotlb";
+export { DIRTY_BITS_MAX } from "./pgtable-dirty";
+export { iommuClearDirty, iommuReadDirty } from "./iommu-dirty";
+export { iommuFaultReason } from "./iommu-access";
+export { iommuFlushQueue, iommuQueuedCount } from "./iommu-dma";
 export {
+  iommuAttach,
   iommuDomainAlloc,
   iommuDomainAllocAs,
+  iommuDomainAllocFixed,
+  iommuDomainAt,
   iommuDomainFree,
   iommuIovaAlloc,
   iommuIovaFree,
+  iommuIovaReserve,
   iommuIovaToPhys,
+  iommuIotlbMake,
+  iommuIotlbSync,
   iommuMap,
   iommuUnmap,
+  iommuUnmapFast,
 } from "./iommu";
 export {
   dmaDeviceAdd,

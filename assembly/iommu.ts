@@ -3,39 +3,58 @@
 //   device page ──iova.ts: which ranges are taken──┐
 //        └──────pgtable.ts: what they translate to─┴──► frame
 //
-//   domain (object payload)  ├ lockWord ┼ bodyPfn ┼ deviceCount ┤      body (one frame)  ├ IovaSpace ┼ PageTable ┤
+//   domain (object payload)  ├ lockWord ┼ bodyPfn ┼ deviceCount ┼ type ┼ through ┼ … ┤
+//   body (one frame)         ├ IovaSpace: 64 ┼ PageTable: 576 ┼ … ┼ FlushQueue, from 1024 ┤
 //
 // I1  A failed call leaves the table as it found it; what it mapped is unmapped again.
-// I2  A range of device pages is given back only after its translations are gone.
+// I2  A range of device pages is given back only after its translations are gone; with lazy
+//     invalidation, only after the IOTLB has forgotten them too (I11 of flush-queue.ts).
 // I3  deviceCount devices use the domain; it is not freed before they leave.
+// I4  userCount domains send their devices through this one (`through`); it is not freed before
+//     they stop. It has no devices of its own and goes through no other.
+// I5  Only a paging domain has a body.
 //
-// Device page 0 is never given out, so that 0 can mean "none".
+// Device page 0 is never given out, so that 0 can mean "none". A device belongs to the domain that
+// its mappings are made in, the default one of its group; attaching the group to another domain
+// sets `through`, and the device's accesses go there.
 //
 // Compare drivers/iommu/iommu.c and dma-iommu.c in the kernel.
 
 import { NONE } from "./bits";
-import { NO_BOUNDARY, holePages } from "./boundary";
-import { EAGAIN, EBUSY, ESTALE } from "./errno";
-import { iovaAlloc, iovaFini, iovaFree, iovaInit } from "./iova";
+import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
+import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
+import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake } from "./iotlb";
+import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve } from "./iova";
 import { FRAME_BYTES, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { OBJECT } from "./page";
 import { pgtFini, pgtInitAs, pgtMap, pgtUnmap } from "./pgtable";
-import { ADDRESS_BITS, STAGE_1 } from "./pgtable-format";
-import { pgtMapFrames } from "./pgtable-frames";
-import { pgtLookup, pgtProt } from "./pgtable-walk";
-import { SgEntry } from "./sg-entries";
+import { ADDRESS_BITS, PAGE_TABLE_BYTES, STAGE_1 } from "./pgtable-format";
+import { pgtLookup } from "./pgtable-walk";
+
+export const PAGING: u32 = 0;
+export const IDENTITY: u32 = 1;
+export const BLOCKED: u32 = 2;
+
+export const LAZY: u32 = 4; // beside the flags of pgtable-format.ts
 
 const PAGE_TABLE_OFFSET: usize = 64;
-const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
+const QUEUE_OFFSET: usize = 1024;
 
 @unmanaged
 export class Domain {
   lockWord: u32;
-  bodyPfn: u32;
+  bodyPfn: u32; // I5; 0 = none
   deviceCount: u32; // I3
+  type: u32; // PAGING, IDENTITY, BLOCKED
+  through: u32; // handle of the domain that its devices' accesses take; 0 = this one
+  userCount: u32; // I4
+  isLazy: u32; // unmapped ranges wait in the flush queue
+  tlbAt: usize; // Iotlb; 0 = none
+  staleCount: u32; // accesses through translations that were gone from the table
+  stalePfn: u32; // device page of the last, while staleCount > 0
 
   static at(payload: usize): Domain {
     return changetype<Domain>(payload);
@@ -48,14 +67,29 @@ export class Domain {
   get tableAt(): usize {
     return frameAt(this.bodyPfn) + PAGE_TABLE_OFFSET;
   }
+
+  get queue(): FlushQueue {
+    return FlushQueue.at(frameAt(this.bodyPfn) + QUEUE_OFFSET);
+  }
+
+  get tlb(): Iotlb {
+    return Iotlb.at(this.tlbAt);
+  }
 }
+
+if (offsetof<Domain>() > 48) ERROR("Domain does not fit into an object's payload");
+if (PAGE_TABLE_OFFSET + PAGE_TABLE_BYTES > QUEUE_OFFSET) ERROR("the table reaches into the queue");
+if (QUEUE_OFFSET + QUEUE_BYTES > FRAME_BYTES) ERROR("the queue leaves the domain's body");
 
 /** An empty domain: stage 1, 4 KiB pages, 44-bit addresses. Its handle, or ENOMEM, EAGAIN. */
 export function iommuDomainAlloc(): i32 {
   return iommuDomainAllocAs(STAGE_1, 0, ADDRESS_BITS, ADDRESS_BITS, 0);
 }
 
-/** An empty domain with a table of a format (formatInit()). Its handle, EINVAL, ENOMEM, EAGAIN. */
+/**
+ * An empty paging domain with a table of a format (formatInit()); LAZY in `flags`: what the DMA API
+ * unmaps waits for a flush. Its handle, or EINVAL, ENOMEM, EAGAIN.
+ */
 export function iommuDomainAllocAs(
   stage: u32,
   granuleOrder: u32,
@@ -72,9 +106,10 @@ export function iommuDomainAllocAs(
   if (error == 0) {
     domain.bodyPfn = bodyPfn;
     memory.fill(frameAt(bodyPfn), 0, FRAME_BYTES);
+    domain.isLazy = <u32>((flags & LAZY) != 0);
     error = iovaInit(domain.spaceAt, 1);
     if (error == 0) {
-      error = pgtInitAs(domain.tableAt, stage, granuleOrder, inputBits, outputBits, flags);
+      error = pgtInitAs(domain.tableAt, stage, granuleOrder, inputBits, outputBits, flags & ~LAZY);
       if (error != 0) iovaFini(domain.spaceAt);
     }
     if (error != 0) frameDrop(bodyPfn);
@@ -84,49 +119,143 @@ export function iommuDomainAllocAs(
   return error;
 }
 
+/** A domain of type IDENTITY or BLOCKED, without a table. Its handle, or EINVAL, ENOMEM. */
+export function iommuDomainAllocFixed(type: u32): i32 {
+  if (type != IDENTITY && type != BLOCKED) return EINVAL;
+  const handle = objectAlloc(KIND_DOMAIN);
+  if (handle >= 0) Domain.at(objectFind(handle, KIND_DOMAIN)).type = type;
+  return handle;
+}
+
 /** Frees a domain with its tables. 0, or ESTALE, EBUSY (a device uses it). */
 export function iommuDomainFree(handle: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
-  if (domain.deviceCount != 0) return EBUSY;
-  pgtFini(domain.tableAt);
-  iovaFini(domain.spaceAt);
-  frameDrop(domain.bodyPfn);
+  if ((domain.deviceCount | domain.userCount | domain.through) != 0) return EBUSY;
+  if (domain.tlbAt != 0) iotlbDrop(domain.tlb);
+  if (domain.bodyPfn != 0) {
+    pgtFini(domain.tableAt);
+    iovaFini(domain.spaceAt);
+    frameDrop(domain.bodyPfn);
+  }
   objectFree(recordOf(payload));
   return 0;
 }
 
+/** The address of the domain's payload, for reading its fields; ESTALE. */
+export function iommuDomainAt(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  return payload == 0 ? ESTALE : <i32>payload;
+}
+
+/**
+ * Sends the devices of a default domain through another domain, or (0) through their own again. 0,
+ * or ESTALE, EBUSY (they go through another already), EINVAL (a domain with devices of its own).
+ */
+export function iommuAttach(handle: u32, throughHandle: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  const throughAt: usize = throughHandle == 0 ? 0 : objectFind(throughHandle, KIND_DOMAIN);
+  if (payload == 0 || (throughHandle != 0 && throughAt == 0)) return ESTALE;
+  if (throughAt != 0 && Domain.at(throughAt).deviceCount != 0) return EINVAL; // I4
+  const domain = Domain.at(payload);
+  if (domain.userCount != 0 || throughAt == payload) return EINVAL; // I4
+  lockHard(payload);
+  const before = domain.through;
+  const isTaken = before != 0 && throughHandle != 0;
+  if (!isTaken) {
+    if (before != 0) atomic.sub<u32>(userCountAt(objectFind(before, KIND_DOMAIN)), 1);
+    if (throughAt != 0) atomic.add<u32>(userCountAt(throughAt), 1);
+    domain.through = throughHandle;
+  }
+  unlock(payload);
+  return isTaken ? EBUSY : 0;
+}
+
+function userCountAt(payload: usize): usize {
+  return payload + offsetof<Domain>("userCount");
+}
+
+// ---- mapping
+
 /**
  * Maps `pageCount` device pages from `iovaPfn` to the physical pages from `physPfn`. 0, or ESTALE,
- * EAGAIN, pgtMap's errors.
+ * EINVAL (no paging domain), EAGAIN, pgtMap's errors.
  */
 export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32, prot: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
+  const domain = Domain.at(payload);
+  if (domain.bodyPfn == 0) return EINVAL; // I5
   if (!lock(payload)) return EAGAIN;
-  const result = pgtMap(Domain.at(payload).tableAt, iovaPfn, physPfn, pageCount, prot);
+  const result = pgtMap(domain.tableAt, iovaPfn, physPfn, pageCount, prot);
   unlock(payload);
   return result;
 }
 
-/** Unmaps up to the first hole; how many device pages, or ESTALE, EAGAIN. */
+/**
+ * Unmaps up to the first hole, and has the IOTLB forget it; how many device pages, or ESTALE,
+ * EAGAIN.
+ */
 export function iommuUnmap(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
+  const domain = Domain.at(payload);
+  if (domain.bodyPfn == 0) return 0; // I5
   if (!lock(payload)) return EAGAIN;
-  const unmapped = pgtUnmap(Domain.at(payload).tableAt, iovaPfn, pageCount);
+  const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
+  if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, unmapped);
   unlock(payload);
   return unmapped;
+}
+
+/** As iommuUnmap(), but the IOTLB may still know the pages until iommuIotlbSync(). */
+export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  if (payload == 0) return ESTALE;
+  const domain = Domain.at(payload);
+  if (domain.bodyPfn == 0) return 0; // I5
+  if (!lock(payload)) return EAGAIN;
+  const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
+  unlock(payload);
+  return unmapped;
+}
+
+/** Has the IOTLB forget a range of device pages. 0, or ESTALE. */
+export function iommuIotlbSync(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  if (payload == 0) return ESTALE;
+  const domain = Domain.at(payload);
+  lockHard(payload);
+  if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
+  unlock(payload);
+  return 0;
+}
+
+/**
+ * Gives a domain an IOTLB of `sets` (a power of two) times `ways` entries, at most
+ * IOTLB_ENTRIES_MAX. 0, or ESTALE, EINVAL, EBUSY (it has one), ENOMEM.
+ */
+export function iommuIotlbMake(handle: u32, sets: u32, ways: u32, isLru: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  if (payload == 0) return ESTALE;
+  const domain = Domain.at(payload);
+  if (domain.bodyPfn == 0) return EINVAL; // I5
+  if (domain.tlbAt != 0) return EBUSY;
+  const at = iotlbMake(sets, ways, isLru);
+  if (at > 0) domain.tlbAt = at;
+  return min(at, 0);
 }
 
 /** The physical page behind a device page; NONE when nothing maps it or the domain is gone. */
 export function iommuIovaToPhys(handle: u32, iovaPfn: u32): u32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return NONE;
-  if (header().isShared == 0) return pgtLookup(Domain.at(payload).tableAt, iovaPfn);
+  const domain = Domain.at(payload);
+  if (domain.bodyPfn == 0) return domain.type == IDENTITY ? iovaPfn : NONE;
+  if (header().isShared == 0) return pgtLookup(domain.tableAt, iovaPfn);
   lockHard(payload); // another thread may be dropping the table that the walk goes through
-  const phys = pgtLookup(Domain.at(payload).tableAt, iovaPfn);
+  const phys = pgtLookup(domain.tableAt, iovaPfn);
   unlock(payload);
   return phys;
 }
@@ -142,7 +271,8 @@ export function iommuIovaAlloc(
   isSizeAligned: u32,
 ): u32 {
   const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0 || pageCount == 0 || !lock(payload)) return 0;
+  if (payload == 0 || pageCount == 0) return 0;
+  if (Domain.at(payload).bodyPfn == 0 || !lock(payload)) return 0;
   const pfn = iovaAlloc(Domain.at(payload).spaceAt, pageCount, limitPfn, isSizeAligned != 0);
   unlock(payload);
   return pfn;
@@ -155,107 +285,24 @@ export function iommuIovaAlloc(
 export function iommuIovaFree(handle: u32, pfn: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
+  if (Domain.at(payload).bodyPfn == 0) return 0;
   if (!lock(payload)) return EAGAIN;
   const pages = iovaFree(Domain.at(payload).spaceAt, pfn);
   unlock(payload);
   return pages;
 }
 
-// ---- for dma.ts: the domain's payload is known to live
-
 /**
- * Device pages for `pageCount` pages, below 4 GiB if it can be (as Linux prefers); 0 = none. The
- * caller holds the lock.
+ * Keeps `pageCount` device pages from `iovaPfn` on from being given out. 0, or ESTALE, EINVAL,
+ * ENOMEM, EAGAIN.
  */
-function rangeAlloc(domain: Domain, pageCount: u32, limitPfn: u32): u32 {
-  if (limitPfn > PFN_32BIT) {
-    const low = iovaAlloc(domain.spaceAt, pageCount, PFN_32BIT, true);
-    if (low != 0) return low;
-  }
-  return iovaAlloc(domain.spaceAt, pageCount, limitPfn, true);
-}
-
-/**
- * Maps a whole list at `pageCount` new device pages, with holes where the boundary asks for them;
- * their first, or 0: no range below the limit, no frame for a table, or the lock refused.
- */
-export function domainMapList(
-  payload: usize,
-  entriesAt: usize,
-  count: u32,
-  pageCount: u32,
-  limitPfn: u32,
-  boundaryPageMask: u32,
-  prot: u32,
-): u32 {
-  const domain = Domain.at(payload);
-  lockHard(payload);
-  let iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
-  if (iovaPfn != 0) {
-    const error =
-      boundaryPageMask == NO_BOUNDARY
-        ? pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot)
-        : runsMap(domain.tableAt, iovaPfn, entriesAt, count, boundaryPageMask, prot);
-    if (error != 0) {
-      iovaFree(domain.spaceAt, iovaPfn);
-      iovaPfn = 0;
-    }
-  }
+export function iommuIovaReserve(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  if (payload == 0) return ESTALE;
+  if (Domain.at(payload).bodyPfn == 0 || pageCount == 0) return EINVAL;
+  if (pageCount - 1 > NONE - iovaPfn) return EINVAL;
+  if (!lock(payload)) return EAGAIN;
+  const result = iovaReserve(Domain.at(payload).spaceAt, iovaPfn, iovaPfn + pageCount);
   unlock(payload);
-  return iovaPfn;
-}
-
-/** Maps a list run by run, from one hole to the next. 0, or pgtMapFrames()'s errors (I1). */
-function runsMap(
-  tableAt: usize,
-  iovaPfn: u32,
-  entriesAt: usize,
-  count: u32,
-  boundaryPageMask: u32,
-  prot: u32,
-): i32 {
-  let first: u32 = 0; // entry of the run
-  let runAt: u32 = iovaPfn;
-  let at: u32 = iovaPfn; // behind entry i - 1
-  let error: i32 = 0;
-  for (let i: u32 = 0; i <= count && error == 0; i++) {
-    const pages = i < count ? SgEntry.at(entriesAt, i).pageCount : 0;
-    const hole = holePages(at - iovaPfn, pages, boundaryPageMask);
-    if (hole != 0 || i == count) {
-      const firstAt = changetype<usize>(SgEntry.at(entriesAt, first));
-      error = pgtMapFrames(tableAt, runAt, firstAt, i - first, prot);
-      first = i;
-      runAt = at + hole;
-    }
-    at += hole + pages;
-  }
-  if (error != 0) rangeUnmap(tableAt, iovaPfn, at - iovaPfn);
-  return error;
-}
-
-/** Undoes domainMapList(). */
-export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): void {
-  const domain = Domain.at(payload);
-  lockHard(payload);
-  rangeUnmap(domain.tableAt, iovaPfn, pageCount);
-  iovaFree(domain.spaceAt, iovaPfn); // I2
-  unlock(payload);
-}
-
-/** Unmaps what is mapped of a range, on both sides of holes too. */
-function rangeUnmap(tableAt: usize, iovaPfn: u32, pageCount: u32): void {
-  for (let done: u32 = 0; done < pageCount; done += 1) // the page that stopped it, or the end
-    done += pgtUnmap(tableAt, iovaPfn + done, pageCount - done);
-}
-
-/**
- * The physical page behind `iovaPfn` if `access` (READ, WRITE bits) is allowed there, else NONE.
- */
-export function domainTranslate(payload: usize, iovaPfn: u32, access: u32): u32 {
-  const tableAt = Domain.at(payload).tableAt;
-  lockHard(payload);
-  const isAllowed = (pgtProt(tableAt, iovaPfn) & access) == access;
-  const phys = isAllowed ? pgtLookup(tableAt, iovaPfn) : NONE;
-  unlock(payload);
-  return phys;
+  return result;
 }

@@ -8,9 +8,9 @@
 //
 //   PageTable  ├ top, tables, last, format: 64 bytes ┼ attributes[64]: 512 bytes ┤
 //
-// W1  granuleOrder is 0, 2 or 4; an entry of order granuleOrder is a page, one of indexBits more a
+// G7  granuleOrder is 0, 2 or 4; an entry of order granuleOrder is a page, one of indexBits more a
 //     block, and with the 4 KiB granule so is one of 2 * indexBits more.
-// W2  The top table reaches the device pages 0 .. lastPfn and has topEntries entries.
+// G8  The top table reaches the device pages 0 .. lastPfn and has topEntries entries.
 //
 // The number of levels follows from the width of a device address, as in alloc_pgtable(). Stage 2
 // puts up to 16 tables side by side at the top instead of a level with few entries above them.
@@ -42,12 +42,12 @@ export class PageTable {
   tableFrames: u32; // G3
   lastKey: u32; // the range and order of the table reached last, 0 = none
   lastAt: usize; // G4
-  granuleOrder: u32; // W1
+  granuleOrder: u32; // G7
   indexBits: u32;
   topOrder: u32; // of the top table's entries
-  topEntries: u32; // W2
+  topEntries: u32; // G8
   blockOrder: u32; // the largest leaf
-  lastPfn: u32; // device page; W2
+  lastPfn: u32; // device page; G8
   lastPhysPfn: u32;
   stage: u32; // STAGE_1, STAGE_2
   flags: u32; // STRICT_MAP, DIRTY_BITS
@@ -79,7 +79,7 @@ export class PageTable {
       : (<u32>1) << this.granuleOrder;
   }
 
-  /** Whether entries of `order` can be leaves (W1). */
+  /** Whether entries of `order` can be leaves (G7). */
   isLeafOrder(order: u32): bool {
     const above = order - this.granuleOrder;
     return order <= this.blockOrder && (above % this.indexBits) == 0; // huge when it is below

@@ -11,8 +11,9 @@
 
 import { EEXIST, EINVAL, ERANGE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { INDEX_BITS, batchesUnmap, lastIndex, rangeMap } from "./pgtable";
-import { PageTable, tableKey } from "./pgtable-format";
+import { INDEX_BITS, batchesUnmap, isWithin, lastIndex, rangeMap } from "./pgtable";
+import { PageTable, STRICT_MAP, tableKey } from "./pgtable-format";
+import { isUnmapped } from "./pgtable-walk";
 import { Entry, PTE_BYTES, pteLeaf } from "./pte";
 
 /** Some bytes of consecutive frames, as a scatterlist has them. */
@@ -50,6 +51,7 @@ export function pgtMapFrames(
   const root = PageTable.at(rootAt);
   const attributes = root.attributesOf(prot);
   if (attributes == 0) return EINVAL;
+  if (!isListFree(root, iovaPfn, segmentsAt, segmentCount)) return EEXIST;
   const physPfnBase = header().physPfnBase;
   // [at, atEnd) are the entries from `iova` on in its table of pages, as far as that is known.
   let at: usize = 0;
@@ -80,4 +82,14 @@ export function pgtMapFrames(
   }
   if (error < 0) batchesUnmap(root, iovaPfn, iova - iovaPfn); // G6
   return error;
+}
+
+/** Whether the whole range of a list may be written: with STRICT_MAP, only where nothing is. */
+function isListFree(root: PageTable, iovaPfn: u32, segmentsAt: usize, segmentCount: u32): bool {
+  if ((root.flags & STRICT_MAP) == 0) return true;
+  let pages: u64 = 0;
+  for (let i: u32 = 0; i < segmentCount; i++) pages += Segment.at(segmentsAt, i).pageCount;
+  if (pages == 0 || pages > <u64>root.lastPfn) return true; // ERANGE is found where it ends
+  const pageCount = <u32>pages;
+  return !isWithin(iovaPfn, pageCount, root.lastPfn) || isUnmapped(root, iovaPfn, pageCount);
 }

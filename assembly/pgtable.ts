@@ -6,6 +6,8 @@
 //   entries as large as the granule and the alignment of both sides let (pgtable-format.ts)
 //
 // G5  A call that fails has mapped nothing. It may leave empty tables behind.
+// G9  With STRICT_MAP nothing mapped is ever replaced: a call looks at its whole range before it
+//     writes.
 //
 // The entries (pte.ts), in their tables (pgtable-tree.ts, which has G1 to G4), are the truth. They
 // hold physical frame numbers: header().physPfnBase more than ours. Unmapping a part of a block
@@ -14,16 +16,23 @@
 // Cost: a walk of up to three steps per table unless it is the one of the last call, then 16 bytes
 // at a time. Old entries are looked at before any is written.
 //
-// Known limits: physical page 0xffffffff looks like none to pgtLookup(). And as in the kernel a
-// block replaces a whole table with all that is mapped below it, also when a later entry of the
-// same call then turns out to be taken.
+// Known limits: physical page 0xffffffff looks like none to pgtLookup(). And as in the kernel,
+// without STRICT_MAP, a block replaces a whole table with all that is mapped below it, also when a
+// later entry of the same call then turns out to be taken.
 //
 // The caller holds the domain's lock. Compare drivers/iommu/io-pgtable-arm.c and iommu.c in the
 // kernel.
 
 import { NONE } from "./bits";
 import { EEXIST, EINVAL, ERANGE } from "./errno";
-import { ADDRESS_BITS, PageTable, STAGE_1, formatInit, tableKey } from "./pgtable-format";
+import {
+  ADDRESS_BITS,
+  PageTable,
+  STAGE_1,
+  STRICT_MAP,
+  formatInit,
+  tableKey,
+} from "./pgtable-format";
 import {
   entryDrop,
   isError,
@@ -33,6 +42,7 @@ import {
   treeDrop,
   treeMake,
 } from "./pgtable-tree";
+import { isUnmapped } from "./pgtable-walk";
 import {
   Entry,
   PTE_BYTES,
@@ -135,6 +145,7 @@ function batchesMap(
   if (!root.isGranular(iovaPfn | physPfn | pageCount)) return EINVAL;
   if (!isWithin(iovaPfn, pageCount, root.lastPfn)) return ERANGE;
   if (!isWithin(physPfn, pageCount, root.lastPhysPfn)) return ERANGE;
+  if ((root.flags & STRICT_MAP) != 0 && !isUnmapped(root, iovaPfn, pageCount)) return EEXIST; // G9
   let done: u32 = 0;
   while (done < pageCount) {
     const iova = iovaPfn + done;
@@ -180,7 +191,7 @@ export function batchesUnmap(root: PageTable, iovaPfn: u32, pageCount: u32): u32
   return done;
 }
 
-function isWithin(pfn: u32, pageCount: u32, lastPfn: u32): bool {
+export function isWithin(pfn: u32, pageCount: u32, lastPfn: u32): bool {
   return pfn <= lastPfn && pageCount - 1 <= lastPfn - pfn;
 }
 

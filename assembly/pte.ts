@@ -116,6 +116,34 @@ export function pteProt(pte: u64, isStage2: bool): u32 {
   return IOMMU_READ | (isWritable ? IOMMU_WRITE : 0) | noexec | priv;
 }
 
+/** Whether a leaf permits an access: IOMMU_READ, IOMMU_WRITE; IOMMU_NOEXEC fetches; IOMMU_PRIV. */
+export function pteAllows(pte: u64, access: u32, isStage2: bool): bool {
+  const prot = pteProt(pte, isStage2);
+  const wanted = access & (IOMMU_READ | IOMMU_WRITE);
+  if ((prot & wanted) != wanted || (access & prot & IOMMU_NOEXEC) != 0) return false;
+  return (prot & ~access & IOMMU_PRIV) == 0;
+}
+
+/** Whether a leaf with dirty bits says that no device wrote there (D3). */
+@inline export function pteIsClean(pte: u64): bool {
+  return (pte & (DBM | AP_READ_ONLY)) == (DBM | AP_READ_ONLY);
+}
+
+/** Whether a leaf with dirty bits says that a device may have written there. */
+export function pteIsDirty(pte: u64): bool {
+  return (pte & (DBM | AP_READ_ONLY)) == DBM;
+}
+
+/** A clean leaf after a write. */
+export function pteWritten(pte: u64): u64 {
+  return pteIsClean(pte) ? pte & ~AP_READ_ONLY : pte;
+}
+
+/** A leaf whose writes were seen; the same if it is not dirty. */
+export function pteCleaned(pte: u64): u64 {
+  return pteIsDirty(pte) ? pte | AP_READ_ONLY : pte;
+}
+
 /** The kind of a leaf: a page's or a block's. */
 export function leafKind(isPage: bool): u64 {
   return isPage ? PAGE_OR_TABLE : BLOCK;
@@ -188,7 +216,7 @@ export function isSoundLeaf(pte: u64, order: u32, isPage: bool, isStage2: bool):
 }
 
 /** Whether `count` entries from `at` on say that nothing is there. */
-@inline function areEmpty(at: usize, count: u32): bool {
+@inline export function areEmpty(at: usize, count: u32): bool {
   const end = at + ((<usize>count) << 3);
   let seen = i64x2.splat(0);
   for (; at + 64 <= end; at += 64) {

@@ -14,6 +14,7 @@ import { objectNext, objectPayload } from "./check";
 import { Device, Mapping } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
+import { iotlbInvalidateAll } from "./iotlb";
 import {
   DIRECTORY_ENTRIES,
   FRAMES_LOCK_AT,
@@ -173,7 +174,14 @@ function rebuildMappings(): void {
     SgTable.at(objectPayload(index)).mapCount = 0;
   }
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
-    Domain.at(objectPayload(index)).deviceCount = 0;
+    const domain = Domain.at(objectPayload(index));
+    domain.deviceCount = 0;
+    domain.userCount = 0;
+    if (domain.tlbAt != 0) iotlbInvalidateAll(domain.tlb);
+  }
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
+    const through = Domain.at(objectPayload(index)).through;
+    if (through != 0) Domain.at(objectFind(through, KIND_DOMAIN)).userCount += 1;
   }
   for (let index = objectNext(0, KIND_DEVICE); index != 0; index = objectNext(index, KIND_DEVICE)) {
     const device = Device.at(objectPayload(index));

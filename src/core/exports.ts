@@ -25,6 +25,8 @@ export interface CoreExports extends WebAssembly.Exports {
   readonly SCRATCH_OFFSET: CoreConstant & WebAssembly.Global;
   readonly SCRATCH_WORDS: CoreConstant & WebAssembly.Global;
   readonly ENTRY_BYTES: CoreConstant & WebAssembly.Global;
+  readonly DIRTY_BITS_MAX: CoreConstant & WebAssembly.Global;
+  readonly IOTLB_ENTRIES_MAX: CoreConstant & WebAssembly.Global;
   readonly BLOCK_PAGES_MAX: CoreConstant & WebAssembly.Global;
   readonly BUFFER_NAME_BYTES: CoreConstant & WebAssembly.Global;
   readonly CONSUMER_LATEST: CoreConstant & WebAssembly.Global;
@@ -142,7 +144,10 @@ export interface CoreExports extends WebAssembly.Exports {
     outputBits: number,
     flags: number,
   ): number;
+  iommuDomainAllocFixed(type: number): number;
+  iommuDomainAt(domain: number): number;
   iommuDomainFree(domain: number): number;
+  iommuAttach(domain: number, through: number): number;
   iommuMap(
     domain: number,
     iovaPfn: number,
@@ -151,6 +156,14 @@ export interface CoreExports extends WebAssembly.Exports {
     prot: number,
   ): number;
   iommuUnmap(domain: number, iovaPfn: number, pageCount: number): number;
+  iommuUnmapFast(domain: number, iovaPfn: number, pageCount: number): number;
+  iommuIotlbMake(domain: number, sets: number, ways: number, isLru: number): number;
+  iommuIotlbSync(domain: number, iovaPfn: number, pageCount: number): number;
+  iommuFlushQueue(domain: number): number;
+  iommuQueuedCount(domain: number): number;
+  iommuFaultReason(domain: number, iovaPfn: number, access: number): number;
+  iommuReadDirty(domain: number, iovaPfn: number, pageCount: number): number;
+  iommuClearDirty(domain: number, iovaPfn: number, pageCount: number): number;
   iommuIovaToPhys(domain: number, iovaPfn: number): number;
   iommuIovaAlloc(
     domain: number,
@@ -159,6 +172,7 @@ export interface CoreExports extends WebAssembly.Exports {
     isSizeAligned: number,
   ): number;
   iommuIovaFree(domain: number, pfn: number): number;
+  iommuIovaReserve(domain: number, iovaPfn: number, pageCount: number): number;
 
   dmaDeviceAdd(
     domain: number,

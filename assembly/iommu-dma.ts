@@ -1,0 +1,140 @@
+// Lists of frames at device pages of their own: what the DMA-mapping API does with a domain.
+//
+//   list ──rangeAlloc──► device pages ──pgtMapFrames──► translations         domainMapList
+//   gone ◄──iovaFree──── device pages ◄──rangeUnmap──── translations         domainUnmapList
+//            └─ lazy: through the flush queue (flush-queue.ts)
+//
+// The caller knows that the domain lives; each function takes its lock. Upholds I1 and I2.
+//
+// Compare iommu_dma_map_sg() and __iommu_dma_unmap() in drivers/iommu/dma-iommu.c in the kernel.
+
+import { NO_BOUNDARY, holePages } from "./boundary";
+import { ESTALE } from "./errno";
+import { queueAdd, queueRelease } from "./flush-queue";
+import { Domain } from "./iommu";
+import { iotlbInvalidate, iotlbInvalidateAll } from "./iotlb";
+import { iovaAlloc, iovaFree } from "./iova";
+import { lockHard, unlock } from "./lock";
+import { KIND_DOMAIN, objectFind } from "./object";
+import { pgtUnmap } from "./pgtable";
+import { pgtMapFrames } from "./pgtable-frames";
+import { SgEntry } from "./sg-entries";
+
+const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
+
+/**
+ * Device pages for `pageCount` pages, below 4 GiB if it can be (as Linux prefers); 0 = none. The
+ * caller holds the lock.
+ */
+function rangeAlloc(domain: Domain, pageCount: u32, limitPfn: u32): u32 {
+  if (limitPfn > PFN_32BIT) {
+    const low = iovaAlloc(domain.spaceAt, pageCount, PFN_32BIT, true);
+    if (low != 0) return low;
+  }
+  return iovaAlloc(domain.spaceAt, pageCount, limitPfn, true);
+}
+
+/**
+ * Maps a whole list at `pageCount` new device pages, with holes where the boundary asks for them;
+ * their first, or 0: no range below the limit, no frame for a table, or the lock refused.
+ */
+export function domainMapList(
+  payload: usize,
+  entriesAt: usize,
+  count: u32,
+  pageCount: u32,
+  limitPfn: u32,
+  boundaryPageMask: u32,
+  prot: u32,
+): u32 {
+  const domain = Domain.at(payload);
+  lockHard(payload);
+  let iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
+  if (iovaPfn == 0 && domainFlush(domain) != 0) iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
+  if (iovaPfn != 0) {
+    const error =
+      boundaryPageMask == NO_BOUNDARY
+        ? pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot)
+        : runsMap(domain.tableAt, iovaPfn, entriesAt, count, boundaryPageMask, prot);
+    if (error != 0) {
+      iovaFree(domain.spaceAt, iovaPfn);
+      iovaPfn = 0;
+    }
+  }
+  unlock(payload);
+  return iovaPfn;
+}
+
+/** Maps a list run by run, from one hole to the next. 0, or pgtMapFrames()'s errors (I1). */
+function runsMap(
+  tableAt: usize,
+  iovaPfn: u32,
+  entriesAt: usize,
+  count: u32,
+  boundaryPageMask: u32,
+  prot: u32,
+): i32 {
+  let first: u32 = 0; // entry of the run
+  let runAt: u32 = iovaPfn;
+  let at: u32 = iovaPfn; // behind entry i - 1
+  let error: i32 = 0;
+  for (let i: u32 = 0; i <= count && error == 0; i++) {
+    const pages = i < count ? SgEntry.at(entriesAt, i).pageCount : 0;
+    const hole = holePages(at - iovaPfn, pages, boundaryPageMask);
+    if (hole != 0 || i == count) {
+      const firstAt = changetype<usize>(SgEntry.at(entriesAt, first));
+      error = pgtMapFrames(tableAt, runAt, firstAt, i - first, prot);
+      first = i;
+      runAt = at + hole;
+    }
+    at += hole + pages;
+  }
+  if (error != 0) rangeUnmap(tableAt, iovaPfn, at - iovaPfn);
+  return error;
+}
+
+/** Undoes domainMapList(). */
+export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): void {
+  const domain = Domain.at(payload);
+  lockHard(payload);
+  rangeUnmap(domain.tableAt, iovaPfn, pageCount);
+  if (domain.isLazy != 0) {
+    if (domain.queue.isFull) domainFlush(domain);
+    queueAdd(domain.queue, iovaPfn, pageCount);
+  } else {
+    if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
+    iovaFree(domain.spaceAt, iovaPfn); // I2
+  }
+  unlock(payload);
+}
+
+/** Has the IOTLB forget everything, and gives back the ranges that waited for it. How many. */
+function domainFlush(domain: Domain): u32 {
+  if (domain.isLazy == 0 || domain.queue.count == 0) return 0;
+  if (domain.tlbAt != 0) iotlbInvalidateAll(domain.tlb);
+  return queueRelease(domain.queue, domain.spaceAt); // I2
+}
+
+/** Empties the flush queue of a domain. How many ranges were given back, or ESTALE. */
+export function iommuFlushQueue(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  if (payload == 0) return ESTALE;
+  lockHard(payload);
+  const count = domainFlush(Domain.at(payload));
+  unlock(payload);
+  return count;
+}
+
+/** How many ranges wait in the flush queue of a domain, or ESTALE. */
+export function iommuQueuedCount(handle: u32): i32 {
+  const payload = objectFind(handle, KIND_DOMAIN);
+  if (payload == 0) return ESTALE;
+  const domain = Domain.at(payload);
+  return domain.isLazy == 0 ? 0 : domain.queue.count;
+}
+
+/** Unmaps what is mapped of a range, on both sides of holes too. */
+function rangeUnmap(tableAt: usize, iovaPfn: u32, pageCount: u32): void {
+  for (let done: u32 = 0; done < pageCount; done += 1) // the page that stopped it, or the end
+    done += pgtUnmap(tableAt, iovaPfn + done, pageCount - done);
+}
