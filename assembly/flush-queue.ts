@@ -2,7 +2,7 @@
 // from new owners until the IOTLB has forgotten them.
 //
 //   unmap ─► queue ─┬─ full: the next unmap flushes first ──► one invalidation ─► free ranges
-//                   └─ queueFlush(), which a timer calls ───►
+//                   └─ iommuFlushQueue(), which a timer calls ───►
 //
 // I10  A queued range is still taken in the domain's space of device pages, and nothing is mapped
 //     there.
