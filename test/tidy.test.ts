@@ -75,6 +75,7 @@ const sourceOrder = [
   ["workers"],
   ["system-options.ts", "system-stats.ts"],
   ["system.ts"],
+  ["uapi"],
   ["index.ts", "inspect"],
 ];
 
@@ -240,7 +241,7 @@ describe("tidy", () => {
       return seen;
     };
     expect(assembly.filter((file) => !reachable(["index.ts"], "assembly").has(file))).toEqual([]);
-    const entries = ["index.ts", "core/index.ts", "inspect/index.ts"];
+    const entries = ["index.ts", "core/index.ts", "inspect/index.ts", "uapi/index.ts"];
     expect(sources.filter((file) => !reachable(entries, "src").has(file))).toEqual([]);
   });
 

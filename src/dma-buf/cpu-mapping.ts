@@ -24,6 +24,11 @@ export interface MmapOptions {
   readonly pageOffset?: number | bigint;
   /** How many, 0 included; default: all whole pages behind pageOffset, of which there is one. */
   readonly pageCount?: number | bigint;
+  /**
+   * False: the caller asks as for a private mapping, which not every exporter allows, and will not
+   * write through the views. Default true.
+   */
+  readonly shared?: boolean;
 }
 
 /** Views over pages of a buffer. Made by `buf.mmap()`. */
@@ -70,7 +75,8 @@ export function mmapArea(options: MmapOptions, sizeBytes: number, operation: str
   if (first + count >= PAGES_END) fail("EOVERFLOW", operation, "the pages end behind 2^64");
   if (first + count > BigInt(wholePages))
     fail("EINVAL", operation, `pages ${first} to ${first + count} of ${wholePages} are asked for`);
-  return { pageOffset: Number(first), pageCount: Number(count) };
+  const { shared: isShared = true } = options;
+  return { pageOffset: Number(first), pageCount: Number(count), isShared };
 }
 
 function wideInteger(value: number | bigint, name: string, operation: string): bigint {

@@ -41,6 +41,8 @@ export interface MmapArea {
   /** The first page. */
   readonly pageOffset: number;
   readonly pageCount: number;
+  /** Whether writes are for everybody: an exporter may refuse other mappings (EINVAL). */
+  readonly isShared: boolean;
 }
 
 /** The callbacks of an exporter. Each may throw; what it throws reaches the importer. */

@@ -80,6 +80,17 @@ export class FdTable<File extends CountedFile = CountedFile> {
     return this.#slot(fd).file;
   }
 
+  /** The open file of `fd`, without a reference, or null. */
+  find(fd: number): File | null {
+    return this.#slots[fd]?.file ?? null;
+  }
+
+  /** Throws EMFILE if install() would: for calls that must know before they do anything. */
+  requireFree(operation: string): void {
+    if (this.#lowestFree(0) >= this.limit)
+      fail("EMFILE", operation, `all ${this.limit} descriptors are open`);
+  }
+
   /** The file of `fd` with a reference of the caller's own; EBADF. */
   get(fd: number): File {
     const file = this.peek(fd);

@@ -25,12 +25,12 @@ export interface HeapContext extends Places {
 
 /** The built-in heaps. */
 export function builtinHeaps(context: HeapContext): HeapInfo[] {
-  const early = (name: string, place: Place): HeapInfo => ({
+  const early = (name: string, place: Place, isRemapped = false): HeapInfo => ({
     name,
-    alloc: (request) => allocPlaced(context, request, place),
+    alloc: (request) => allocPlaced(context, request, place, isRemapped),
   });
   return [
-    early("system", (buf, layout) => placeScattered(context, buf, layout)),
+    early("system", (buf, layout) => placeScattered(context, buf, layout), true),
     { name: "auto", alloc: (request) => allocLate(context, request) },
     ...context.areas.map((area) =>
       early(area.name, (buf, layout) => placeInRegion(context, buf, area, layout)),
@@ -39,7 +39,12 @@ export function builtinHeaps(context: HeapContext): HeapInfo[] {
 }
 
 /** A buffer whose storage is there, and stays where it is. */
-function allocPlaced(context: HeapContext, request: HeapRequest, place: Place): DmaBuf {
+function allocPlaced(
+  context: HeapContext,
+  request: HeapRequest,
+  place: Place,
+  isRemapped: boolean,
+): DmaBuf {
   const { heapName, pixels } = request;
   if (pixels !== undefined)
     fail(
@@ -49,6 +54,7 @@ function allocPlaced(context: HeapContext, request: HeapRequest, place: Place): 
     );
   const ops = new HeapBuffer(context.core, context.physicalBase, place, {
     mayMove: false,
+    isRemapped,
     request: {},
   });
   const buf = exportAs(context, request, ops);
@@ -65,7 +71,11 @@ function allocPlaced(context: HeapContext, request: HeapRequest, place: Place): 
 function allocLate(context: HeapContext, request: HeapRequest): DmaBuf {
   const place: Place = (buf, layout) => placeAnywhere(context, buf, layout);
   const { pixels } = request;
-  const rules = { mayMove: true, request: pixels === undefined ? {} : { pixels } };
+  const rules = {
+    mayMove: true,
+    isRemapped: true,
+    request: pixels === undefined ? {} : { pixels },
+  };
   const ops = new HeapBuffer(context.core, context.physicalBase, place, rules);
   return exportAs(context, request, ops);
 }

@@ -18,6 +18,8 @@
  *        that lives as long as its attachment.
  * - HB5  Once other threads may know the buffer, its storage belongs to a record in the core: it
  *        does not move any more, and is freed when the last thread has released it.
+ * - HB6  A private mapping must be one remap: it is refused where the CPU maps storage in one run,
+ *        and is one page at most where every page has a remap of its own.
  *
  * Compare drivers/dma-buf/heaps/system_heap.c in the kernel.
  *
@@ -33,7 +35,7 @@ import { type Conflict, ConflictError } from "../dma-buf/conflict.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { type Layout, negotiate, type StorageRequest } from "../dma-buf/negotiate.ts";
-import type { DmaBufOps, ExportInfo } from "../dma-buf/ops.ts";
+import type { DmaBufOps, ExportInfo, MmapArea } from "../dma-buf/ops.ts";
 import {
   conflictsWith,
   cutEntries,
@@ -41,7 +43,7 @@ import {
   type ExistingStorage,
   needsCut,
 } from "../dma-buf/storage-fit.ts";
-import type { ErrnoCode } from "../errors.ts";
+import { type ErrnoCode, fail } from "../errors.ts";
 import { tableOverList } from "../mm/sg-build.ts";
 import { copyTable } from "../mm/sg-copy.ts";
 import { SgTable } from "../mm/sg-table.ts";
@@ -57,6 +59,8 @@ export type Place = (buf: DmaBuf, layout: Layout) => number;
 export interface StorageRules {
   /** It may be chosen again for a device that cannot use it. */
   readonly mayMove: boolean;
+  /** The CPU maps it page by page, each by a remap of its own (HB6). */
+  readonly isRemapped: boolean;
   /** What is asked of it, beside its size. */
   readonly request: StorageRequest;
 }
@@ -138,7 +142,8 @@ export class HeapBuffer implements DmaBufOps {
   /** @internal What to export of a buffer that another thread shares and this one holds (HB5). */
   static adopt(core: Core, physicalBase: number, token: number): ExportInfo {
     const { table, sizeBytes, name } = readRecord(core, token);
-    const ops = new HeapBuffer(core, physicalBase, () => table, { mayMove: false, request: {} });
+    const rules = { mayMove: false, isRemapped: false, request: {} };
+    const ops = new HeapBuffer(core, physicalBase, () => table, rules);
     ops.#token = token;
     ops.#existing = describeStorage(new SgTable(core, table, true), physicalBase, null);
     return { ops, sizeBytes, exporterName: "import", name };
@@ -263,7 +268,9 @@ export class HeapBuffer implements DmaBufOps {
     this.#cuts.delete(attachment);
   }
 
-  mmap(buf: DmaBuf): SgTable {
+  mmap(buf: DmaBuf, { isShared, pageCount }: MmapArea): SgTable {
+    const isAllowed = isShared || (this.#rules.isRemapped && pageCount === 1); // HB6
+    if (!isAllowed) fail("EINVAL", `map ${buf.name} for the CPU`, "such a mapping must be shared");
     return this.#decideForCpu(buf);
   }
 

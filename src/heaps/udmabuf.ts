@@ -20,7 +20,7 @@ import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import type { Attachment } from "../dma-buf/attachment.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
-import type { DmaBufOps, ExportInfo } from "../dma-buf/ops.ts";
+import type { DmaBufOps, ExportInfo, MmapArea } from "../dma-buf/ops.ts";
 import { fail } from "../errors.ts";
 import { O_RDWR } from "../files/open-file.ts";
 import { Memfd } from "../mm/memfd.ts";
@@ -143,7 +143,8 @@ class UdmabufOps implements DmaBufOps {
     if (!this.#isSynced) fail("EINVAL", `end CPU access to ${buf.name}`, "no access ever began");
   }
 
-  mmap(): SgTable {
+  mmap(buf: DmaBuf, { isShared }: MmapArea): SgTable {
+    if (!isShared) fail("EINVAL", `map ${buf.name} for the CPU`, "it is mapped shared only");
     return this.#table;
   }
 

@@ -4,7 +4,8 @@
  *     memfdCreate ─► truncate ─► write, mmap ─► addSeals(F_SEAL_SHRINK) ─► udmabuf
  *
  * - MF1  Files opened on the same memory share its bytes, size and seals; each has a position.
- * - MF2  The memory goes with the last file and the last who holds pages of it.
+ * - MF2  A mapping holds a reference to its file. The memory goes with the last file, pages that a
+ *        udmabuf holds with the udmabuf.
  *
  * Compare memfd_create() in the kernel's mm/memfd.c.
  *
@@ -184,7 +185,7 @@ export class Memfd extends ReferencedFile {
       fail("EPERM", operation, "it is sealed against writing");
     const { core, shmem } = this.#shared;
     const held = shmem.hold(pfnOf(offset), framesOf(length), mayWrite ? "write" : "read");
-    return new MemfdMapping(core, held, length);
+    return new MemfdMapping(core, this, held, length);
   }
 
   /** @internal Frames for a device: they stay, and the memory is not sealed against writing. */
@@ -201,13 +202,15 @@ export class Memfd extends ReferencedFile {
 
 /** The bytes of a memfd as the CPU sees them. Made by `memfd.mmap()`. */
 export class MemfdMapping {
+  readonly memfd: Memfd;
   readonly #core: Core;
   readonly #held: HeldShmem;
   readonly #lengthBytes: number;
   #isMapped = true;
 
   /** @internal */
-  constructor(core: Core, held: HeldShmem, lengthBytes: number) {
+  constructor(core: Core, memfd: Memfd, held: HeldShmem, lengthBytes: number) {
+    this.memfd = memfd.get(); // MF2
     this.#core = core;
     this.#held = held;
     this.#lengthBytes = lengthBytes;
@@ -229,6 +232,7 @@ export class MemfdMapping {
     if (!this.#isMapped) fail("ESTALE", "unmap a mapping", "it was unmapped before");
     this.#isMapped = false;
     this.#held.release();
+    this.memfd.put();
   }
 
   [Symbol.dispose](): void {

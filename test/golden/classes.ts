@@ -38,6 +38,12 @@ export interface DifferenceClass {
 /** All classes. */
 export const classes: readonly DifferenceClass[] = [
   {
+    name: "heaps-of-the-system",
+    kinds: ["heaps"],
+    matches: () => true,
+    instead: () => ({ names: ["auto", "reserved", "system"] }),
+  },
+  {
     name: "size-must-fit-pages",
     kinds: ["odd_size"],
     matches: (fields) => !sizeFitsPages(fields),

@@ -24,15 +24,51 @@ import * as pageTable from "./page-table.ts";
 import * as parts from "./scatter-parts.ts";
 import * as scatterlist from "./scatterlist.ts";
 import { scenario } from "./scenario.ts";
+import { fdop } from "./uapi-fdop.ts";
+import * as uapiFile from "./uapi-file.ts";
+import * as uapiHeap from "./uapi-heap.ts";
+import * as swSync from "./uapi-sw-sync.ts";
+import * as uapiSync from "./uapi-sync.ts";
+import * as udmabuf from "./uapi-udmabuf.ts";
 
 type Kinds = Readonly<Record<string, Handler | null>>;
 
-const userSpace: Kinds = notReplayedYet(
-  "heaps heap_open heap_alloc heap_multi heap_ioctl udmabuf_create udmabuf_list udmabuf_content",
-  "lseek fdop mmap mmap_facts sync sync_sequence sync_rdonly_fd set_name lifetime stat stat2",
-  "export_sync_file import_sync_file import_sync_file_badfd poll sync_waits import_repeat",
-  "sw_value sw_inc sw_close sw_merge_error sw_names merge_args info_args sw_poll merge_script",
-);
+const userSpace: Kinds = {
+  heaps: uapiHeap.heaps,
+  heap_open: uapiHeap.heapOpen,
+  heap_alloc: uapiHeap.heapAlloc,
+  heap_multi: uapiHeap.heapMulti,
+  heap_ioctl: uapiHeap.heapIoctl,
+  udmabuf_create: udmabuf.udmabufCreate,
+  udmabuf_list: udmabuf.udmabufList,
+  udmabuf_content: udmabuf.udmabufContent,
+  lseek: uapiFile.lseek,
+  fdop,
+  mmap: uapiFile.mmap,
+  mmap_facts: uapiFile.mmapFacts,
+  sync: uapiFile.syncOnce,
+  sync_rdonly_fd: uapiFile.syncOnce,
+  sync_sequence: uapiFile.syncSequence,
+  set_name: uapiFile.setName,
+  lifetime: uapiFile.lifetime,
+  stat: uapiFile.stat,
+  stat2: uapiFile.stat,
+  export_sync_file: uapiSync.exportSyncFile,
+  import_sync_file: uapiSync.importSyncFile,
+  import_sync_file_badfd: uapiSync.importBadFd,
+  poll: uapiSync.poll,
+  sync_waits: uapiSync.syncWaits,
+  import_repeat: uapiSync.importRepeat,
+  sw_value: swSync.swValue,
+  sw_inc: swSync.swInc,
+  sw_close: swSync.swClose,
+  sw_merge_error: swSync.swMergeError,
+  sw_names: swSync.swNames,
+  sw_poll: swSync.swPoll,
+  merge_args: swSync.mergeArgs,
+  info_args: swSync.infoArgs,
+  merge_script: swSync.mergeScript,
+};
 
 const dmaBuf: Kinds = {
   export: buffer.exportBuffer,

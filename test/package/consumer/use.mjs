@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { MiB, open } from "dmabuf";
 import { joinCore } from "dmabuf/core";
 import { pageMap } from "dmabuf/inspect";
+import { DMA_HEAP_IOCTL_ALLOC, dmaHeapAllocationData, Process, SEEK_END } from "dmabuf/uapi";
 
 function wasmOf(name) {
   return new Uint8Array(readFileSync(fileURLToPath(import.meta.resolve(name))));
@@ -25,9 +26,14 @@ for (const [shared, name] of [
   attachment.unmap(mapping);
   attachment.detach();
   buf.put();
+  const program = new Process(system);
+  const argument = dmaHeapAllocationData.encode({ len: 8192n, fdFlags: 2 });
+  program.ioctl(program.open("/dev/dma_heap/system"), DMA_HEAP_IOCTL_ALLOC, argument);
+  const size = program.lseek(dmaHeapAllocationData.decode(argument).fd, 0, SEEK_END);
+  program.exit();
   const second = joinCore(system.core, 1);
   second.exports.coreLeave();
-  if (back.join() !== "1,2,3" || owned !== 2 || system.check(true) !== null)
+  if (back.join() !== "1,2,3" || owned !== 2 || size !== 8192 || system.check(true) !== null)
     throw new Error(`${name}: read ${back}, ${owned} frames, check ${system.check(true)}`);
   system.close();
 }

@@ -1,0 +1,126 @@
+/**
+ * Structs in the kernel's layout: little-endian fields one after the other, each at a multiple of
+ * its size.
+ *
+ *     struct sync_merge_data    0 ┌─────────────────┐
+ *                                 │ char name[32]   │
+ *                              32 ├────────┬────────┤
+ *                                 │ s32 fd2│ fence  │
+ *                              40 ├────────┼────────┤
+ *                                 │ flags  │ pad    │
+ *                              48 └────────┴────────┘
+ *
+ * - ST1  A field lies at a multiple of its size without padding before it: the kernel's structs
+ *        spell their padding out.
+ *
+ * @module
+ */
+
+import { fail } from "../errors.ts";
+
+/** The type of a field: an integer of 32 or 64 bits, or 32 characters that end with a NUL. */
+export type FieldType = "u32" | "s32" | "u64" | "char32";
+
+/** What a field holds. */
+export type FieldValue<T extends FieldType> = T extends "u64"
+  ? bigint
+  : T extends "char32"
+    ? string
+    : number;
+
+/** Fields by name, in order. */
+export type FieldTypes = Readonly<Record<string, FieldType>>;
+
+/** The values of a struct. */
+export type StructValues<F extends FieldTypes> = { [K in keyof F]: FieldValue<F[K]> };
+
+const fieldBytes: Record<FieldType, number> = { u32: 4, s32: 4, u64: 8, char32: 32 };
+const fieldAlignment: Record<FieldType, number> = { u32: 4, s32: 4, u64: 8, char32: 1 };
+
+/** The layout of a struct. */
+export class Struct<F extends FieldTypes> {
+  /** The kernel's name of it. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Where each field begins, in bytes. */
+  readonly offsets: Readonly<Record<keyof F, number>>;
+  readonly #fields: readonly (readonly [name: keyof F, type: FieldType])[];
+
+  /** EINVAL: a field is not aligned (ST1). */
+  constructor(name: string, fields: F) {
+    this.name = name;
+    this.#fields = Object.entries(fields);
+    const offsets: Partial<Record<keyof F, number>> = {};
+    let offset = 0;
+    for (const [field, type] of this.#fields) {
+      if (offset % fieldAlignment[type] !== 0)
+        fail("EINVAL", `lay out struct ${name}`, `${String(field)} is not aligned`);
+      offsets[field] = offset;
+      offset += fieldBytes[type];
+    }
+    this.offsets = offsets as Record<keyof F, number>;
+    this.sizeBytes = offset;
+  }
+
+  /** The values in `bytes`, from `at` on. */
+  decode(bytes: Uint8Array, at = 0): StructValues<F> {
+    const values: Partial<Record<keyof F, bigint | number | string>> = {};
+    for (const [field, type] of this.#fields)
+      values[field] = readField(bytes, at + this.offsets[field], type);
+    return values as StructValues<F>;
+  }
+
+  /** The bytes of the values; fields that are not given are 0. */
+  encode(values: Partial<StructValues<F>>): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.sizeBytes);
+    for (const [field, type] of this.#fields) {
+      const value = values[field];
+      if (value !== undefined) writeField(bytes, this.offsets[field], type, value);
+    }
+    return bytes;
+  }
+}
+
+const BYTE = 256;
+const WORD = 2 ** 32;
+
+function readField(bytes: Uint8Array, at: number, type: FieldType): bigint | number | string {
+  if (type === "char32") return readText(bytes.subarray(at, at + fieldBytes.char32));
+  if (type === "u64")
+    return BigInt(readWord(bytes, at + 4)) * BigInt(WORD) + BigInt(readWord(bytes, at));
+  const word = readWord(bytes, at);
+  return type === "s32" ? word | 0 : word;
+}
+
+function writeField(
+  bytes: Uint8Array,
+  at: number,
+  type: FieldType,
+  value: bigint | number | string,
+): void {
+  if (type === "char32") {
+    bytes.set(new TextEncoder().encode(String(value)).subarray(0, fieldBytes.char32 - 1), at);
+    return;
+  }
+  const wide = BigInt.asUintN(type === "u64" ? 64 : 32, BigInt(value));
+  writeWord(bytes, at, Number(wide % BigInt(WORD)));
+  if (type === "u64") writeWord(bytes, at + 4, Number(wide / BigInt(WORD)));
+}
+
+/** The 32 bits at `at`, unsigned. */
+export function readWord(bytes: Uint8Array, at: number): number {
+  let word = 0;
+  for (let i = 3; i >= 0; i--) word = word * BYTE + (bytes[at + i] ?? 0);
+  return word;
+}
+
+function writeWord(bytes: Uint8Array, at: number, word: number): void {
+  for (let i = 0, rest = word; i < 4; i++, rest = Math.floor(rest / BYTE))
+    bytes[at + i] = rest % BYTE;
+}
+
+/** The text before the first NUL, or all of it. */
+export function readText(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(Uint8Array.from(end < 0 ? bytes : bytes.subarray(0, end)));
+}
