@@ -154,9 +154,20 @@ export class FdTable<File extends CountedFile = CountedFile> {
     this.#firstWord = Math.min(this.#firstWord, word);
   }
 
-  /** Closes everything, as at the end of a process. */
+  /**
+   * Closes everything, as at the end of a process. What refuses stays open, and the first refusal
+   * is thrown once the others are closed.
+   */
   closeAll(): void {
-    for (const fd of this.fds) this.close(fd);
+    const errors: unknown[] = [];
+    for (const fd of this.fds) {
+      try {
+        this.close(fd);
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
   }
 
   /** A table with the same numbers, and one reference more to each file. */
