@@ -3,6 +3,25 @@ import { describe, expect, test, vi } from "vitest";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 
+/**
+ * Runs a program of the README: what it exports beside, what it printed last, and what it says that
+ * it prints.
+ */
+async function run(heading: string, names: string) {
+  const code = program(heading);
+  const file = new URL("./readme-example.generated.ts", import.meta.url);
+  writeFileSync(file, `${code}\nexport { ${names} };\n`);
+  const log = vi.spyOn(console, "log").mockImplementation(() => {});
+  try {
+    const exported = await import(`${file.href}?${names}`);
+    const printed = log.mock.calls.at(-1)?.join(" ");
+    return { code, exported, printed, said: /console\.log\(.*\); \/\/ (.*)/.exec(code)?.[1] };
+  } finally {
+    log.mockRestore();
+    rmSync(file);
+  }
+}
+
 /** The program between ```ts and ``` behind a heading. */
 function program(heading: string): string {
   const section = readme.slice(readme.indexOf(`## ${heading}`));
@@ -11,21 +30,20 @@ function program(heading: string): string {
 
 describe("README.md", () => {
   test("the fifteen lines run, and print what they say", async () => {
-    const code = program("Fifteen lines");
+    const { code, exported, printed, said } = await run("Fifteen lines", "camera, system");
     expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(16);
-    const file = new URL("./readme-example.generated.ts", import.meta.url);
-    writeFileSync(file, `${code}\nexport { camera, system };\n`);
-    const log = vi.spyOn(console, "log").mockImplementation(() => {});
-    try {
-      const { camera, system } = await import(file.href);
-      const expected = /console\.log\(.*\); \/\/ (.*)/.exec(code)?.[1];
-      expect(log.mock.calls.at(-1)?.join(" ")).toBe(expected);
-      expect(() => camera.dma.read(0, new Uint8Array(1))).toThrow(/nothing at 0x0 is mapped/);
-      expect(system.check(true)).toBeNull();
-    } finally {
-      log.mockRestore();
-      rmSync(file);
-    }
+    expect(printed).toBe(said);
+    const { camera, system } = exported;
+    expect(() => camera.dma.read(0, new Uint8Array(1))).toThrow(/nothing at 0x0 is mapped/);
+    expect(system.check(true)).toBeNull();
+  });
+
+  test("the program that makes system calls runs, and prints what it says", async () => {
+    const { exported, printed, said } = await run("As a program sees it", "buf, program");
+    expect(printed).toBe(said?.replaceAll('"', ""));
+    const { buf, program: process } = exported;
+    expect(buf.mmap().bytes.subarray(0, 3)).toEqual(new TextEncoder().encode("one"));
+    expect(process.system.check(true)).toBeNull();
   });
 
   test("the two commands are scripts, and every file it links to exists", () => {
