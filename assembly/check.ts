@@ -11,8 +11,10 @@ import { bitmapCheck } from "./bitmap-check";
 import { bitmapLargestFree, bitmapTakenCount } from "./bitmap-count";
 import { NONE } from "./bits";
 import { bitmapIsFree } from "./bitmap";
+import { bounceUsedSlots } from "./bounce";
 import { checkFrames, checkLists, checkThreads, frameCountIn } from "./check-frames";
 import { Buffer } from "./buffer";
+import { chainSlots, checkPool, checkShadow, isSharing } from "./check-dma";
 import { Device, Mapping } from "./dma-device";
 import { Domain, PAGING } from "./iommu";
 import { iotlbIsSound } from "./iotlb";
@@ -78,6 +80,7 @@ const P: u32 = 8000,
   R: u32 = 8200,
   S: u32 = 8300,
   T: u32 = 8400,
+  W: u32 = 8700,
   Y: u32 = 8900;
 
 /**
@@ -90,6 +93,7 @@ export function check(isDeep: u32): u32 {
   if (broken == 0) broken = checkThreads();
   if (broken == 0) broken = checkSlabs();
   if (broken == 0) broken = checkObjects();
+  if (broken == 0) broken = checkPool();
   if (broken == 0) broken = checkUse();
   return broken;
 }
@@ -159,6 +163,7 @@ export function objectPayload(index: u32): usize {
 function checkObjects(): u32 {
   let mappings: u32 = 0;
   let listed: u32 = 0;
+  let bounced: u32 = 0;
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     const record = ObjectRecord.at(recordAt(index));
     const payload = objectPayload(index);
@@ -169,7 +174,12 @@ function checkObjects(): u32 {
     if (record.kind == KIND_MOVABLE) broken = checkMovable(payload, <u32>handleOf(recordAt(index)));
     if (isShareable(record.kind) && !isHeld(payload)) broken = H + 1;
     if (record.kind == KIND_BUFFER) broken = checkBuffer(Buffer.at(payload));
-    if (record.kind == KIND_MAPPING) mappings += 1;
+    if (record.kind == KIND_MAPPING) {
+      mappings += 1;
+      const slots = chainSlots(Mapping.at(payload), <u32>handleOf(recordAt(index)));
+      if (slots == 0xffffffff) broken = W + 5;
+      else bounced += slots;
+    }
     if (record.kind == KIND_DEVICE) {
       const length = checkDevice(Device.at(payload));
       if (length == 0xffffffff) broken = D + 2;
@@ -177,6 +187,7 @@ function checkObjects(): u32 {
     }
     if (broken != 0) return broken;
   }
+  if (bounced != bounceUsedSlots()) return W + 5;
   return mappings == listed ? 0 : D + 2;
 }
 
@@ -223,13 +234,18 @@ function checkEntries(at: usize, count: u32, totalBytes: u32): u32 {
 function checkTable(payload: usize): u32 {
   const table = SgTable.at(payload);
   let mapped: u32 = 0;
+  let sharing: u32 = 0;
   for (
     let index = objectNext(0, KIND_MAPPING);
     index != 0;
     index = objectNext(index, KIND_MAPPING)
   ) {
-    mapped += <u32>(objectFind(Mapping.at(objectPayload(index)).table, KIND_TABLE) == payload);
+    const mapping = Mapping.at(objectPayload(index));
+    mapped += <u32>(objectFind(mapping.table, KIND_TABLE) == payload);
+    sharing += <u32>isSharing(mapping, payload);
   }
+  const broken = checkShadow(table, sharing);
+  if (broken != 0) return broken;
   return mapped == table.mapCount
     ? checkEntries(table.entriesAt, table.origNents, table.lengthBytes)
     : D + 2;

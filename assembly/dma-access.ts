@@ -1,19 +1,22 @@
 // A device's own accesses: its addresses translated, or a fault.
 //
-//   device address ──IOMMU: page table──────────────► frame
+//   device address ──IOMMU: page table──────────────► frame ──simulated cache──► the table's shadow
 //                  └─direct: segments of mappings───►
 //
 // D1  A device reaches exactly the bytes of its live mappings (behind an IOMMU: their whole pages),
 //     in the mapping's direction. Anything else is a fault: counted, remembered, refused.
 
 import { NONE } from "./bits";
-import { Device, Mapping, protOf } from "./dma-device";
+import { isBounceFrame } from "./bounce";
+import { shadowRun } from "./dma-cache";
+import { CACHED, COHERENT, Device, Mapping, SIMULATED, accessOf } from "./dma-device";
 import { EFAULT, EINVAL, ESTALE } from "./errno";
 import { ACCESS_READ, ACCESS_WRITE, domainTranslate, isAccess } from "./iommu-access";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
-import { KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, objectFind } from "./object";
+import { KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, KIND_TABLE, objectFind } from "./object";
 import { SgEntry } from "./sg-entries";
+import { SgTable } from "./sg";
 import { SCRATCH_WORDS, scratchStore } from "./thread";
 
 /**
@@ -36,11 +39,13 @@ export function dmaSpans(
   let spanAt: u32 = 0;
   let spanBytes: u32 = 0;
   while (lengthBytes > 0) {
-    const extent =
+    let extent =
       device.domain == 0
         ? extentListed(payload, devicePfn, offset, access)
         : extentTranslated(device, devicePfn, offset, access);
     if (extent == 0) return fault(device, devicePfn, access);
+    if ((device.flags & SIMULATED) != 0)
+      extent = extentUncached(payload, devicePfn, offset, access, extent);
     const at = <u32>(extent >> 32);
     const bytes = min(<u32>extent, lengthBytes);
     if (spans > 0 && at == spanAt + spanBytes) {
@@ -73,7 +78,7 @@ function fault(device: Device, devicePfn: u32, access: u32): i32 {
  * nothing it may touch.
  */
 function extentTranslated(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
-  if (devicePfn > device.limitPfn) return 0;
+  if (devicePfn > max(device.limitPfn, device.limitFor(COHERENT))) return 0;
   const phys = domainTranslate(objectFind(device.domain, KIND_DOMAIN), devicePfn, access);
   return phys == NONE ? 0 : extent(phys, offset, FRAME_BYTES - offset);
 }
@@ -82,24 +87,63 @@ function extentTranslated(device: Device, devicePfn: u32, offset: u32, access: u
 function extentListed(payload: usize, devicePfn: u32, offset: u32, access: u32): u64 {
   lockHard(payload);
   const rights = access & (ACCESS_READ | ACCESS_WRITE); // no more is known without an IOMMU
-  const found = extentDirect(Device.at(payload), devicePfn, offset, rights);
+  const found = segmentHolding(Device.at(payload), devicePfn, offset, rights);
+  const segment = SgEntry.at(<usize>(<u32>found), 0);
+  const into = intoSegment(segment, devicePfn, offset);
+  const result = found == 0 ? 0 : extent(devicePfn, offset, segment.length - <u32>into);
   unlock(payload);
-  return found;
+  return result;
 }
 
-/** The segment of a live mapping of a direct device that holds the address. */
-function extentDirect(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
+/**
+ * What a device finds that does not see the CPU's cache: the shadow of the mapping's table, unless
+ * the bytes were bounced or belong to no mapping.
+ */
+function extentUncached(
+  payload: usize,
+  devicePfn: u32,
+  offset: u32,
+  access: u32,
+  cached: u64,
+): u64 {
+  if (isBounceFrame(<u32>(cached >> (32 + FRAME_SHIFT)))) return cached;
+  lockHard(payload);
+  let result = cached;
+  const rights = access & (ACCESS_READ | ACCESS_WRITE);
+  const found = segmentHolding(Device.at(payload), devicePfn, offset, rights);
+  const mapping = Mapping.at(<usize>(found >> 32));
+  if (found != 0 && (mapping.attrs & CACHED) != 0) {
+    const segment = SgEntry.at(<usize>(<u32>found), 0);
+    const into = <u32>intoSegment(segment, devicePfn, offset);
+    const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
+    const run = shadowRun(table, segment.before + into);
+    const bytes = min(<u32>run, min(<u32>cached, segment.length - into));
+    result = (run & 0xffffffff00000000) | bytes;
+  }
+  unlock(payload);
+  return result;
+}
+
+/** Bytes from the segment's start to the address; huge when that lies below it. */
+function intoSegment(segment: SgEntry, devicePfn: u32, offset: u32): u64 {
   const address = ((<u64>devicePfn) << FRAME_SHIFT) + offset;
+  return address - (((<u64>segment.pfn) << FRAME_SHIFT) + segment.offset);
+}
+
+/**
+ * The live mapping and segment that hold a device address, for `access`: the mapping's payload
+ * << 32 | the segment's address; 0 = none.
+ */
+function segmentHolding(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
   let handle = device.firstMapping;
   while (handle != 0) {
-    const mapping = Mapping.at(objectFind(handle, KIND_MAPPING));
-    if ((protOf(mapping.direction) & access) == access) {
+    const payload = objectFind(handle, KIND_MAPPING);
+    const mapping = Mapping.at(payload);
+    if ((accessOf(mapping.direction) & access) == access) {
       for (let i: u32 = 0; i < mapping.nents; i++) {
         const segment = SgEntry.at(mapping.segmentsAt, i);
-        // Huge when the address lies below the segment.
-        const into = address - (((<u64>segment.pfn) << FRAME_SHIFT) + segment.offset);
-        if (into < <u64>segment.length)
-          return extent(devicePfn, offset, segment.length - <u32>into);
+        if (intoSegment(segment, devicePfn, offset) < <u64>segment.length)
+          return ((<u64>payload) << 32) | changetype<usize>(segment);
       }
     }
     handle = mapping.next;

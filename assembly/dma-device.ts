@@ -15,6 +15,7 @@ import {
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_MAPPING,
+  PAYLOAD_BYTES,
   objectAlloc,
   objectFind,
   objectFree,
@@ -26,6 +27,24 @@ export const DMA_TO_DEVICE: u32 = 1;
 export const DMA_FROM_DEVICE: u32 = 2;
 
 const PROT_CACHE: u32 = 4;
+const PROT_MMIO: u32 = 16;
+const PROT_PRIV: u32 = 32;
+
+// What a device is, in Device.flags.
+export const NONCOHERENT: u32 = 1; // it does not see the CPU's cache
+export const SIMULATED: u32 = 2; // and the cache is simulated (dma-cache.ts)
+export const UNTRUSTED: u32 = 4; // behind an IOMMU it is shown no page that holds other bytes
+const FLAGS: u32 = 7;
+
+// What a mapping is made with: the kernel's DMA_ATTR_*, and below what the core adds.
+export const SKIP_CPU_SYNC: u32 = 1 << 5;
+const PRIVILEGED: u32 = 1 << 9;
+export const MMIO: u32 = 1 << 10; // no memory of the system: neither synced nor bounced
+export const ONE_SEGMENT: u32 = 1 << 16; // joined beyond maxSegmentBytes and the boundary
+export const COHERENT: u32 = 1 << 17; // below the coherent mask; needs no sync, is not bounced
+export const OWNS_TABLE: u32 = 1 << 18; // the table goes with the mapping
+export const PINS_FRAMES: u32 = 1 << 19; // and its frames are pinned until then
+export const CACHED: u32 = 1 << 20; // the device reaches the table's shadow
 
 const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
 
@@ -42,11 +61,21 @@ export class Device {
   faultPfn: u32; // of the last fault, while faultCount > 0
   faultAccess: u32;
   boundaryPageMask: u32; // pages between segment boundaries - 1; NO_BOUNDARY
+  flags: u8;
+  coherentBits: u8; // address bits for coherent memory
+  minAlignMask: u16; // bits of an address that bouncing keeps
 
   static at(payload: usize): Device {
     return changetype<Device>(payload);
   }
+
+  /** The last device page for a mapping with these attributes. */
+  limitFor(attrs: u32): u32 {
+    return attrs & COHERENT ? lastPfnOf(this.coherentBits) : this.limitPfn;
+  }
 }
+
+if (offsetof<Device>() > PAYLOAD_BYTES) ERROR("a device is longer than an object");
 
 @unmanaged
 export class Mapping {
@@ -59,16 +88,26 @@ export class Mapping {
   pageCount: u32; // device pages behind an IOMMU
   next: u32; // handle in the device's list
   prev: u32;
+  attrs: u32;
+  firstRun: u32; // dma-bounce.ts: 1 + the first slot of a bounced entry; 0 = none
 
   static at(payload: usize): Mapping {
     return changetype<Mapping>(payload);
   }
 }
 
+if (offsetof<Mapping>() > PAYLOAD_BYTES) ERROR("a mapping is longer than an object");
+
+/** The last device page below 2^bits; page 0 at least. */
+function lastPfnOf(bits: u32): u32 {
+  return bits >= 44 ? NONE : ((<u32>1) << (max(bits, FRAME_SHIFT) - FRAME_SHIFT)) - 1;
+}
+
 /**
  * A device that reaches device pages 0 .. limitPfn, through `domain` (a handle) or directly (0).
- * `boundaryMask` is its segment boundary in bytes - 1, a power of two - 1; all ones = none. Its
- * handle or an errno.
+ * `boundaryMask` is its segment boundary in bytes - 1, a power of two - 1; all ones = none. So is
+ * `minAlignMask`, up to 64 KiB - 1; 0 = none. Coherent memory has addresses of `coherentBits` bits.
+ * Its handle or an errno.
  */
 export function dmaDeviceAdd(
   domain: u32,
@@ -76,7 +115,12 @@ export function dmaDeviceAdd(
   maxSegmentBytes: u32,
   maxSegments: u32,
   boundaryMask: u32,
+  flags: u32,
+  minAlignMask: u32,
+  coherentBits: u32,
 ): i32 {
+  if (flags > FLAGS || coherentBits > 64) return EINVAL;
+  if (minAlignMask > 0xffff || (minAlignMask & (minAlignMask + 1)) != 0) return EINVAL;
   if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
   if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
   const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
@@ -89,6 +133,9 @@ export function dmaDeviceAdd(
   device.maxSegmentBytes = maxSegmentBytes;
   device.maxSegments = maxSegments;
   device.boundaryPageMask = boundaryMask == NONE ? NO_BOUNDARY : boundaryMask >> FRAME_SHIFT;
+  device.flags = <u8>flags;
+  device.coherentBits = <u8>coherentBits;
+  device.minAlignMask = <u16>minAlignMask;
   if (domainAt != 0) atomic.add<u32>(deviceCountAt(domainAt), 1); // other threads add devices too
   return handle;
 }
@@ -102,10 +149,25 @@ export function dmaDeviceSetLimit(handle: u32, limitPfn: u32): i32 {
   if (payload == 0) return ESTALE;
   const device = Device.at(payload);
   if (device.mappingCount != 0) return EBUSY;
-  const lastPfn = header().physPfnBase + header().frameCount - 1;
-  if (device.domain == 0 && limitPfn < min(lastPfn, PFN_32BIT)) return EIO;
+  if (device.domain == 0 && !isEnough(limitPfn)) return EIO;
   device.limitPfn = limitPfn;
   return 0;
+}
+
+/** The same for the address bits of coherent memory. */
+export function dmaDeviceSetCoherentBits(handle: u32, bits: u32): i32 {
+  const payload = objectFind(handle, KIND_DEVICE);
+  if (payload == 0) return ESTALE;
+  const device = Device.at(payload);
+  if (device.mappingCount != 0) return EBUSY;
+  if (device.domain == 0 && !isEnough(lastPfnOf(bits))) return EIO;
+  device.coherentBits = <u8>min(bits, 64);
+  return 0;
+}
+
+/** Whether a direct device may have no more than this. Compare dma_direct_supported(). */
+function isEnough(limitPfn: u32): bool {
+  return limitPfn >= min(header().physPfnBase + header().frameCount - 1, PFN_32BIT);
 }
 
 /** Removes a device. 0, or ESTALE, EBUSY (mappings are left). */
@@ -148,15 +210,17 @@ export function mappingRemove(device: Device, mapping: Mapping): void {
   device.mappingCount -= 1;
 }
 
-/** What a mapping in this direction lets the device do, as bits of the page table. */
-export function protOf(direction: u32): u32 {
-  const access =
-    direction == DMA_TO_DEVICE
-      ? ACCESS_READ
-      : direction == DMA_FROM_DEVICE
-        ? ACCESS_WRITE
-        : ACCESS_READ | ACCESS_WRITE;
-  return access | PROT_CACHE;
+/** What a mapping in this direction lets the device do: READ and WRITE bits. */
+export function accessOf(direction: u32): u32 {
+  if (direction == DMA_TO_DEVICE) return ACCESS_READ;
+  return direction == DMA_FROM_DEVICE ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
+}
+
+/** The same as protection in a page table. Compare dma_info_to_prot(). */
+export function protOf(device: Device, direction: u32, attrs: u32): u32 {
+  const privileged: u32 = attrs & PRIVILEGED ? PROT_PRIV : 0;
+  const cached: u32 = device.flags & NONCOHERENT ? 0 : PROT_CACHE;
+  return accessOf(direction) | privileged | (attrs & MMIO ? PROT_MMIO : cached);
 }
 
 function deviceCountAt(domainPayload: usize): usize {

@@ -2,24 +2,39 @@
 //
 //   table ──dmaMapTable(device)──► mapping: segments { device page, offset, length } ──dmaUnmap──► gone
 //              direct   device page = frame + physPfnBase, one segment an entry
+//              bounced  the same, of a copy in the bounce pool
 //              IOMMU    new device pages, translated page by page; neighbours become one segment
 //
 // D3  No segment is longer than the device's maxSegmentBytes behind an IOMMU, and none lies beyond
 //     its limitPfn.
 // D4  Behind an IOMMU neighbours join and entries longer than maxSegmentBytes are cut; a direct
-//     device sees the entries. No join and no cut crosses the device's segment boundary.
+//     device sees the entries, and an untrusted one no joined ones. No join and no cut crosses the
+//     device's segment boundary.
 //
 // Compare kernel/dma/mapping.c, direct.c and drivers/iommu/dma-iommu.c in the kernel.
 
+import { NONE } from "./bits";
 import { NO_BOUNDARY, holePages, pagesOf } from "./boundary";
+import { bounceEnd, entryBounce } from "./dma-bounce";
+import { shadowClean, shadowDrop, shadowTake } from "./dma-cache";
 import {
+  CACHED,
+  COHERENT,
   DMA_FROM_DEVICE,
   Device,
+  MMIO,
   Mapping,
+  ONE_SEGMENT,
+  OWNS_TABLE,
+  PINS_FRAMES,
+  SIMULATED,
+  SKIP_CPU_SYNC,
+  UNTRUSTED,
   mappingInsert,
   mappingRemove,
   protOf,
 } from "./dma-device";
+import { syncForCpu } from "./dma-sync";
 import { EINVAL, EIO, ENOMEM, ESTALE } from "./errno";
 import { domainMapList, domainUnmapList } from "./iommu-dma";
 import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
@@ -35,14 +50,21 @@ import {
   recordOf,
 } from "./object";
 import { SgEntry, entriesAlloc, entriesBisect, entriesFree } from "./sg-entries";
-import { SgTable } from "./sg";
+import { tableUnpin } from "./sg-pin";
+import { SgTable, tableDestroy } from "./sg";
 
 /**
- * Maps a table for a device. The mapping's handle, or EINVAL (direction, or more segments than the
- * device takes), EIO (a direct device cannot address it), ENOMEM (device pages, tables or records
- * are out), ESTALE: then nothing changed.
+ * Maps a table for a device. `attrs` are of dma-device.ts. The mapping's handle, or EINVAL
+ * (direction, or more segments than the device takes), EIO (the device cannot address it
+ * and it cannot be bounced), ENOMEM (device pages, tables or records are out), ESTALE: then nothing
+ * changed.
  */
-export function dmaMapTable(deviceHandle: u32, tableHandle: u32, direction: u32): i32 {
+export function dmaMapTable(
+  deviceHandle: u32,
+  tableHandle: u32,
+  direction: u32,
+  attrs: u32,
+): i32 {
   const deviceAt = objectFind(deviceHandle, KIND_DEVICE);
   const tablePayload = objectFind(tableHandle, KIND_TABLE);
   if (deviceAt == 0 || tablePayload == 0) return ESTALE;
@@ -51,14 +73,16 @@ export function dmaMapTable(deviceHandle: u32, tableHandle: u32, direction: u32)
   if (handle < 0) return handle;
   const mappingAt = objectFind(handle, KIND_MAPPING);
   const mapping = Mapping.at(mappingAt);
+  const device = Device.at(deviceAt);
+  const table = SgTable.at(tablePayload);
   mapping.device = deviceHandle;
   mapping.table = tableHandle;
   mapping.direction = direction;
-
-  const device = Device.at(deviceAt);
-  const table = SgTable.at(tablePayload);
+  mapping.attrs = attrs;
   const error =
-    device.domain == 0 ? mapDirect(device, table, mapping) : mapTranslated(device, table, mapping);
+    device.flags == 0
+      ? mapPlain(device, table, mapping, handle)
+      : mapFlagged(device, table, mapping, handle);
   if (error != 0) {
     objectFree(recordOf(mappingAt));
     return error;
@@ -70,45 +94,112 @@ export function dmaMapTable(deviceHandle: u32, tableHandle: u32, direction: u32)
   return handle;
 }
 
-function mapDirect(device: Device, table: SgTable, mapping: Mapping): i32 {
+/** Maps for a device without flags. 0, or dmaMapTable()'s errors. */
+function mapPlain(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
+  if (device.domain == 0) return mapDirect(device, table, mapping, handle);
+  return mapTranslated(device, table.entriesAt, table.origNents, mapping, true);
+}
+
+/** Maps for a device that is untrusted, or sees no cache. */
+function mapFlagged(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
+  const isCached = (device.flags & SIMULATED) != 0 && (mapping.attrs & (COHERENT | MMIO)) == 0;
+  if (isCached) {
+    const taken = shadowTake(table);
+    if (taken != 0) return taken;
+    mapping.attrs |= CACHED;
+  }
+  const isBouncing = (device.flags & UNTRUSTED) != 0 && device.domain != 0;
+  const error = isBouncing
+    ? mapUntrusted(device, table, mapping, handle)
+    : mapPlain(device, table, mapping, handle);
+  if (isCached && error != 0) shadowDrop(table);
+  if (isCached && error == 0 && (mapping.attrs & SKIP_CPU_SYNC) == 0)
+    shadowClean(table, 0, table.lengthBytes);
+  return error;
+}
+
+function mapDirect(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
   const count = table.origNents;
   if (count > device.maxSegments) return EINVAL;
-  const base = header().physPfnBase;
-  for (let i: u32 = 0; i < count; i++) {
-    const entry = SgEntry.at(table.entriesAt, i);
-    if (base + entry.pfn + entry.pageCount - 1 > device.limitPfn) return EIO; // D3
-  }
+  const limitPfn = device.limitFor(mapping.attrs);
+  const first = unreached(limitPfn, table.entriesAt, 0, count);
+  const mayBounce = header().bounceAt != 0 && (mapping.attrs & (MMIO | COHERENT)) == 0;
+  if (first < count && !mayBounce) return EIO; // D3
   const at = entriesAlloc(count);
   if (at == 0) return ENOMEM;
   memory.copy(at, table.entriesAt, (<usize>count) << 4);
+  for (let i = first; i < count; i = unreached(limitPfn, at, i + 1, count)) {
+    const error = entryBounce(device, mapping, handle, i, SgEntry.at(at, i), false);
+    if (error == 0) continue;
+    bounceEnd(mapping);
+    entriesFree(at, count);
+    return error;
+  }
+  const base = header().physPfnBase;
   for (let i: u32 = 0; i < count; i++) SgEntry.at(at, i).pfn += base;
   mapping.segmentsAt = at;
   mapping.nents = count;
   return 0;
 }
 
-function mapTranslated(device: Device, table: SgTable, mapping: Mapping): i32 {
-  const entriesAt = table.entriesAt;
+/** The first entry from `i` on that reaches beyond the limit; `count` when none does. */
+function unreached(limitPfn: u32, entriesAt: usize, i: u32, count: u32): u32 {
+  const base = header().physPfnBase;
+  for (; i < count; i++) {
+    const entry = SgEntry.at(entriesAt, i);
+    if (<u64>(base + entry.pfn) + entry.pageCount - 1 > limitPfn) break;
+  }
+  return i;
+}
+
+/** Maps behind an IOMMU; entries that are no whole pages are bounced, and none are joined. */
+function mapUntrusted(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
   const count = table.origNents;
-  const nents = segmentsWrite(0, entriesAt, count, 0, device);
+  const at = entriesAlloc(count);
+  if (at == 0) return ENOMEM;
+  memory.copy(at, table.entriesAt, (<usize>count) << 4);
+  let error: i32 = 0;
+  for (let i: u32 = 0; i < count && error == 0; i++) {
+    const entry = SgEntry.at(at, i);
+    const isPartial = ((entry.offset | entry.length) & FRAME_MASK) != 0;
+    if (isPartial && (mapping.attrs & MMIO) == 0)
+      error = entryBounce(device, mapping, handle, i, entry, true);
+  }
+  if (error == 0) error = mapTranslated(device, at, count, mapping, false);
+  if (error != 0) bounceEnd(mapping);
+  entriesFree(at, count);
+  return error;
+}
+
+function mapTranslated(
+  device: Device,
+  entriesAt: usize,
+  count: u32,
+  mapping: Mapping,
+  joins: bool,
+): i32 {
+  const isOne = (mapping.attrs & ONE_SEGMENT) != 0;
+  const maxBytes = isOne ? NONE : device.maxSegmentBytes;
+  const mask = isOne ? NO_BOUNDARY : device.boundaryPageMask;
+  const nents = segmentsWrite(0, entriesAt, count, 0, maxBytes, mask, joins);
   if (nents > device.maxSegments) return EINVAL;
   const segmentsAt = entriesAlloc(nents);
   if (segmentsAt == 0) return ENOMEM;
-  const pageCount = pagesOf(entriesAt, count, device.boundaryPageMask);
+  const pageCount = pagesOf(entriesAt, count, mask);
   const iovaPfn = domainMapList(
     objectFind(device.domain, KIND_DOMAIN),
     entriesAt,
     count,
     pageCount,
-    device.limitPfn,
-    device.boundaryPageMask,
-    protOf(mapping.direction),
+    device.limitFor(mapping.attrs),
+    mask,
+    protOf(device, mapping.direction, mapping.attrs),
   );
   if (iovaPfn == 0) {
     entriesFree(segmentsAt, nents);
     return ENOMEM;
   }
-  segmentsWrite(segmentsAt, entriesAt, count, iovaPfn, device);
+  segmentsWrite(segmentsAt, entriesAt, count, iovaPfn, maxBytes, mask, joins);
   mapping.segmentsAt = segmentsAt;
   mapping.nents = nents;
   mapping.iovaPfn = iovaPfn;
@@ -125,19 +216,20 @@ function segmentsWrite(
   entriesAt: usize,
   count: u32,
   iovaPfn: u32,
-  device: Device,
+  maxBytes: u32,
+  mask: u32,
+  joins: bool,
 ): u32 {
-  const maxBytes = device.maxSegmentBytes;
-  const mask = device.boundaryPageMask;
+  if (!joins) return segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, mask, false);
   return mask == NO_BOUNDARY
-    ? segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, NO_BOUNDARY)
-    : segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, mask);
+    ? segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, NO_BOUNDARY, true)
+    : segmentsLay(out, entriesAt, count, iovaPfn, maxBytes, mask, true);
 }
 
 /**
  * An entry joins the segment before it when that ended on a page, the entry begins on one that is
  * no boundary, and both together stay within `maxBytes`; an entry that is longer is cut at pages
- * and boundaries.
+ * and boundaries. Without `joins` none joins.
  */
 @inline function segmentsLay(
   out: usize,
@@ -146,6 +238,7 @@ function segmentsWrite(
   iovaPfn: u32,
   maxBytes: u32,
   boundaryPageMask: u32,
+  joins: bool,
 ): u32 {
   const wholeMax = maxBytes & ~FRAME_MASK;
   const firstPfn = iovaPfn;
@@ -178,7 +271,7 @@ function segmentsWrite(
       if (out != 0) segmentWrite(out, used - 1, pfn, at, length, entry.before + done);
       left -= length;
     }
-    isWhole = ((offset + entry.length) & FRAME_MASK) == 0;
+    isWhole = joins && ((offset + entry.length) & FRAME_MASK) == 0;
     iovaPfn += entry.pageCount;
   }
   return used;
@@ -194,26 +287,39 @@ function segmentWrite(out: usize, i: u32, pfn: u32, offset: u32, length: u32, be
 
 // ---- unmap
 
-/** Ends a mapping: the device reaches nothing through it any more. 0, or ESTALE. */
-export function dmaUnmap(handle: u32): i32 {
+/**
+ * Ends a mapping: what the device wrote is synced for the CPU, unless `attrs` has SKIP_CPU_SYNC,
+ * and the device reaches nothing through it any more. 0, or ESTALE.
+ */
+export function dmaUnmap(handle: u32, attrs: u32): i32 {
   const mappingAt = objectFind(handle, KIND_MAPPING);
   if (mappingAt == 0) return ESTALE;
   const mapping = Mapping.at(mappingAt);
   const deviceAt = objectFind(mapping.device, KIND_DEVICE);
   const device = Device.at(deviceAt);
+  const tablePayload = objectFind(mapping.table, KIND_TABLE);
   lockHard(deviceAt);
   mappingRemove(device, mapping);
-  atomic.sub<u32>(mapCountAt(objectFind(mapping.table, KIND_TABLE)), 1);
+  atomic.sub<u32>(mapCountAt(tablePayload), 1);
   unlock(deviceAt);
-  unmapSegments(device, mapping);
+  const table = SgTable.at(tablePayload);
+  const mustSync = mapping.firstRun != 0 || (mapping.attrs & CACHED) != 0;
+  if (mustSync && (attrs & SKIP_CPU_SYNC) == 0)
+    syncForCpu(device, mapping, table, 0, table.lengthBytes, mapping.direction);
+  if (mapping.iovaPfn != 0)
+    domainUnmapList(objectFind(device.domain, KIND_DOMAIN), mapping.iovaPfn, mapping.pageCount);
+  bounceEnd(mapping); // behind the translations: the device must not reach freed slots
+  entriesFree(mapping.segmentsAt, mapping.nents);
+  if ((mapping.attrs & CACHED) != 0) shadowDrop(table);
+  if ((mapping.attrs & OWNS_TABLE) != 0) tableRelease(tablePayload, mapping.attrs);
   objectFree(recordOf(mappingAt));
   return 0;
 }
 
-function unmapSegments(device: Device, mapping: Mapping): void {
-  if (mapping.iovaPfn != 0)
-    domainUnmapList(objectFind(device.domain, KIND_DOMAIN), mapping.iovaPfn, mapping.pageCount);
-  entriesFree(mapping.segmentsAt, mapping.nents);
+/** Frees a table that came with a mapping, and takes the pins off its frames. */
+export function tableRelease(tablePayload: usize, attrs: u32): void {
+  if ((attrs & PINS_FRAMES) != 0) tableUnpin(SgTable.at(tablePayload));
+  tableDestroy(tablePayload);
 }
 
 /** The segment that holds byte `offset` of a mapping, or EINVAL, ESTALE. */

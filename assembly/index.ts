@@ -110,10 +110,20 @@ export {
   dmaDeviceAdd,
   dmaDeviceAt,
   dmaDeviceRemove,
+  dmaDeviceSetCoherentBits,
   dmaDeviceSetLimit,
   dmaMappingAt,
 } from "./dma-device";
 export { dmaMapTable, dmaSegmentOf, dmaUnmap } from "./dma";
+export { dmaMapList, dmaMapResource, dmaMapRun } from "./dma-frames";
+export { dmaNeedsSync, dmaSync } from "./dma-sync";
+export {
+  BOUNCE_MAX_BYTES,
+  bounceInit,
+  bounceSlotCount,
+  bounceUsedSlots,
+  bouncedBytes,
+} from "./bounce";
 export { dmaSpans } from "./dma-access";
 export {
   fenceAlloc,

@@ -79,12 +79,14 @@ export class Header {
   misuseCount: u32; // writes into frames that nobody held
   faultNth: u32; // fault.ts: allocations until one fails, 1 for the next
   faultTimes: u32; // how many fail then; 0 = none
+  bounceAt: usize; // the bounce pool's records (bounce.ts); 0 = no pool
 }
 
 /** Offsets inside the header for what is an array or needs a cache line of its own. */
 export const FRAMES_LOCK_AT: usize = HEADER_AT + 128;
 export const SLAB_LOCK_AT: usize = HEADER_AT + 192;
 export const SLAB_CACHES_AT: usize = HEADER_AT + 256; // partial slabs by cache: u32 pfn each
+export const SHADOW_LOCK_AT: usize = HEADER_AT + 288;
 export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions: u32 each
 export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by type: bit n = order n has a block
 export const MOVABLE_LOCK_AT: usize = HEADER_AT + 704;

@@ -6,8 +6,8 @@
 //     found.
 // K2  WAITERS is set before anyone sleeps on the word, and a thread that slept takes the lock with
 //     WAITERS set: it cannot know whether others sleep too.
-// K3  Order: device, then domain or movable, then region, then slab, then frames. Nobody takes a
-//     lock to the left of one it holds.
+// K3  Order: device or shadows, then domain or movable, then region, then slab, then frames, then
+//     bounce pool. Nobody takes a lock to the left of one it holds.
 //
 // A thread that may not block (a browser's main thread) spins for a bounded time and is then
 // refused: the caller returns EAGAIN and changes nothing; what gives something back spins on

@@ -10,8 +10,9 @@
 
 import { bitmapFree, bitmapInit } from "./bitmap";
 import { NONE } from "./bits";
+import { BounceSlot, bouncePool } from "./bounce";
 import { objectNext, objectPayload } from "./check";
-import { Device, Mapping } from "./dma-device";
+import { CACHED, Device, Mapping } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
 import { iotlbInvalidateAll } from "./iotlb";
@@ -21,6 +22,7 @@ import {
   MAX_ORDER,
   MIGRATE_TYPES,
   MOVABLE_LOCK_AT,
+  SHADOW_LOCK_AT,
   SLAB_LOCK_AT,
   frameAt,
   header,
@@ -70,6 +72,7 @@ export function rebuild(): void {
   rebuildFrames();
   rebuildRegions();
   rebuildMappings();
+  rebuildPool();
 }
 
 function rebuildFrames(): void {
@@ -141,6 +144,8 @@ function rebuildLocks(): void {
   unlockDead(FRAMES_LOCK_AT);
   unlockDead(SLAB_LOCK_AT);
   unlockDead(MOVABLE_LOCK_AT);
+  unlockDead(SHADOW_LOCK_AT);
+  if (header().bounceAt != 0) unlockDead(header().bounceAt);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     const kind = ObjectRecord.at(recordAt(index)).kind;
     const hasLock = kind == KIND_REGION || kind == KIND_DOMAIN || kind == KIND_DEVICE;
@@ -172,6 +177,7 @@ function rebuildRegions(): void {
 function rebuildMappings(): void {
   for (let index = objectNext(0, KIND_TABLE); index != 0; index = objectNext(index, KIND_TABLE)) {
     SgTable.at(objectPayload(index)).mapCount = 0;
+    SgTable.at(objectPayload(index)).shadowUsers = 0;
   }
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
     const domain = Domain.at(objectPayload(index));
@@ -203,7 +209,21 @@ function rebuildMappings(): void {
     if (mapping.next != 0) Mapping.at(objectFind(mapping.next, KIND_MAPPING)).prev = handle;
     device.firstMapping = handle;
     device.mappingCount += 1;
-    SgTable.at(objectFind(mapping.table, KIND_TABLE)).mapCount += 1;
+    const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
+    table.mapCount += 1;
+    table.shadowUsers += <u32>((mapping.attrs & CACHED) != 0);
+  }
+}
+
+/** Frees the slots of mappings that are gone, and counts the others. */
+function rebuildPool(): void {
+  if (header().bounceAt == 0) return;
+  const pool = bouncePool();
+  pool.usedSlots = 0;
+  for (let i: u32 = 0; i < pool.slotCount; i++) {
+    const slot = BounceSlot.at(i);
+    if (objectFind(slot.mapping, KIND_MAPPING) == 0) slot.mapping = 0;
+    pool.usedSlots += <u32>(slot.mapping != 0);
   }
 }
 

@@ -42,6 +42,8 @@ export class SgTable {
   lengthBytes: u32; // S2: before + length of the last entry
   mapCount: u32; // S5
   source: u32; // 0, OWNED, or the handle of a CMA region
+  shadow: u32; // dma-cache.ts: the handle of a table; 0 = none
+  shadowUsers: u32; // mappings that share it
 
   static at(payload: usize): SgTable {
     return changetype<SgTable>(payload);
@@ -207,6 +209,20 @@ export function sgTableFromList(listAt: usize, count: u32): i32 {
     before += segment.length;
   }
   return tableBuilt(at, count, count);
+}
+
+/**
+ * A table of one entry: the bytes [offset, offset + length) of the page `pfn`, which need not be
+ * memory. Its handle, or ENOMEM.
+ */
+export function tableOfRun(pfn: u32, offset: u32, length: u32): i32 {
+  const at = workspaceAt();
+  const entry = SgEntry.at(at, 0);
+  entry.pfn = pfn + (offset >> FRAME_SHIFT);
+  entry.offset = offset & FRAME_MASK;
+  entry.length = length;
+  entry.before = 0;
+  return tableCopy(at, 1, 0);
 }
 
 /**

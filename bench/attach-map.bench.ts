@@ -104,16 +104,17 @@ function addMapTable(suite: Suite, { core }: System): void {
     const bytes = TABLE_FRAMES * FRAME_BYTES;
     const table = exports.sgTableFromPages(scratch.byteOffset, TABLE_FRAMES, 0, bytes, bytes);
     const domain = exports.iommuDomainAlloc();
-    const device = exports.dmaDeviceAdd(domain, 0xfffff, bytes, TABLE_FRAMES, NO_LIMIT);
+    const device = exports.dmaDeviceAdd(domain, 0xfffff, bytes, TABLE_FRAMES, NO_LIMIT, 0, 0, 64);
     const { dmaMapTable, dmaUnmap } = exports;
-    const mapping = dmaMapTable(device, table, BIDIRECTIONAL);
+    const mapping = dmaMapTable(device, table, BIDIRECTIONAL, 0);
     assert(mapping > 0);
-    assert.equal(dmaUnmap(mapping), 0);
+    assert.equal(dmaUnmap(mapping, 0), 0);
     return {
       opsPerRun: TABLE_FRAMES,
       run(count) {
         let seen = 0;
-        for (let i = 0; i < count; i++) seen |= dmaUnmap(dmaMapTable(device, table, BIDIRECTIONAL));
+        for (let i = 0; i < count; i++)
+          seen |= dmaUnmap(dmaMapTable(device, table, BIDIRECTIONAL, 0), 0);
         assert.equal(seen, 0);
       },
       end() {

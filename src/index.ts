@@ -7,6 +7,7 @@ export type { Clock, WaitDone, WaitOptions } from "./clock.ts";
 export type { CoreOptions, MemoryBytes } from "./core/core.ts";
 export type { Misuse, OnMisuse } from "./core/misuse.ts";
 export type { CoreSource } from "./core/module.ts";
+export { CoherentBuffer } from "./device/coherent-buffer.ts";
 export {
   Device,
   type DeviceLimits,
@@ -15,8 +16,13 @@ export {
   describeLimits,
   type MappingLimits,
 } from "./device/device.ts";
-export { type Access, DeviceDma, type DmaFault } from "./device/device-dma.ts";
-export { DeviceMapping, type DmaSegment } from "./device/device-mapping.ts";
+export { type Access, DeviceAccess, type DmaFault } from "./device/device-access.ts";
+export { DeviceDma, type SyncRange } from "./device/device-dma.ts";
+export { DeviceMapping, type DmaSegment, type MappingKind } from "./device/device-mapping.ts";
+export { DmaIova } from "./device/dma-iova.ts";
+export type { MapAttrs } from "./device/map-attrs.ts";
+export { DMA_MAPPING_ERROR, isDmaMappingError } from "./device/mapping-error.ts";
+export { NoncontiguousBuffer } from "./device/noncontiguous-buffer.ts";
 export type { PixelLimits } from "./device/pixel-limits.ts";
 export { splitSegments } from "./device/split-segments.ts";
 export type { Direction } from "./direction.ts";

@@ -6,7 +6,7 @@
 
 import type { Core } from "./core/core.ts";
 import type { Device } from "./device/device.ts";
-import { FRAME_BYTES } from "./units.ts";
+import { FRAME_BYTES, KiB } from "./units.ts";
 
 /** What a system holds and has done. */
 export interface SystemStats {
@@ -23,6 +23,10 @@ export interface SystemStats {
   readonly faultCount: number;
   /** Frames that are pinned now. */
   readonly pinnedFrames: number;
+  /** Bytes of the bounce pool; 0 without one. */
+  readonly bounceBytes: number;
+  /** Bytes of the bounce pool that mappings hold, in whole slots. */
+  readonly bounceUsedBytes: number;
   /** Writes into memory that nobody held, as far as they were found. */
   readonly misuseCount: number;
 }
@@ -36,6 +40,7 @@ export interface Compaction {
 
 /** States of frames that nobody holds (assembly/page.ts): free, cached, in quarantine. */
 const NOBODYS: readonly number[] = [0, 1, 9];
+const SLOT_BYTES = 2 * KiB; // of the bounce pool
 
 /** What can be told from the memory and the devices, those included that were removed. */
 export function statsOf(
@@ -51,10 +56,12 @@ export function statsOf(
   return {
     frameCount: u8.length / FRAME_BYTES,
     freeFrames: NOBODYS.reduce((total, state) => total + exports.frameCountIn(state), 0),
-    bytesCopied: bytesCopied + exports.movedFrameCount() * FRAME_BYTES,
+    bytesCopied: bytesCopied + exports.movedFrameCount() * FRAME_BYTES + exports.bouncedBytes(),
     dmaBytes,
     faultCount,
     pinnedFrames: exports.pinnedFrameCount(),
+    bounceBytes: exports.bounceSlotCount() * SLOT_BYTES,
+    bounceUsedBytes: exports.bounceUsedSlots() * SLOT_BYTES,
     misuseCount: exports.misuseCount() >>> 0,
   };
 }

@@ -96,7 +96,7 @@ export class System extends SharedSystem {
   /** Adds a device. EINVAL: a limit is out of range. */
   addDevice(options: DeviceOptions): Device {
     this.#requireOpen("add a device");
-    const device = new Device(this.core, options);
+    const device = new Device(this.core, options, this);
     this.#devices.add(device);
     return device;
   }

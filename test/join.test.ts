@@ -41,11 +41,14 @@ describe.each(eachCore)("a second instance on the memory of the $name core", ({ 
       65_536,
       NONE,
       NONE,
+      0,
+      0,
+      32,
     );
-    const mapping = second.exports.dmaMapTable(device, table, 0);
+    const mapping = second.exports.dmaMapTable(device, table, 0, 0);
     expect(mapping).toBeGreaterThan(0);
     expect(first.exports.storageFree(table)).toBe(-16);
-    expect(first.exports.dmaUnmap(mapping)).toBe(0);
+    expect(first.exports.dmaUnmap(mapping, 0)).toBe(0);
     expect(second.exports.storageFree(table)).toBe(0);
     expectSound(first);
   });

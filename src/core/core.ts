@@ -47,6 +47,11 @@ export interface CoreOptions {
   readonly physicalBase?: number;
   /** Frames that have a descriptor but no bytes, for maps larger than any memory. Default 0. */
   readonly unbackedFrames?: number;
+  /**
+   * Size of the bounce pool, rounded up to 256 KiB: memory at the lowest addresses, into which
+   * bytes are copied that a device cannot reach. Default 0: none, such a mapping is refused.
+   */
+  readonly bounceBytes?: number;
   /** Whether this thread may sleep. Default: found out. */
   readonly canBlock?: boolean;
   /** Fill freed frames with a pattern; their next owner sees zeros all the same. Default false. */
@@ -134,6 +139,11 @@ export class Core implements CoreShare {
   /** A view of `lengthBytes` bytes at byte `at`. */
   view(at: number, lengthBytes: number): Uint8Array<ArrayBufferLike> {
     return new Uint8Array(this.memory.buffer, at, lengthBytes);
+  }
+
+  /** Where a view of this memory begins; null for a view of anything else. */
+  byteOffsetOf(view: ArrayBufferView): number | null {
+    return view.buffer === this.memory.buffer ? view.byteOffset : null;
   }
 
   /** Word `index` of what lies at byte `at`. */
@@ -235,7 +245,8 @@ function findCanBlock(): boolean {
 }
 
 function checkOptions(options: CoreOptions): void {
-  const { threads = 8, physicalBase = 0, unbackedFrames = 0 } = options;
+  const { threads = 8, physicalBase = 0, unbackedFrames = 0, bounceBytes = 0 } = options;
+  requireInteger(bounceBytes, "bounceBytes", 0, GiB, "open a system");
   requireInteger(threads, "threads", 1, 64, "open a system");
   requireInteger(physicalBase, "physicalBase", 0, 2 ** 44 - 4 * GiB, "open a system");
   requireInteger(unbackedFrames, "unbackedFrames", 0, 2 ** 20 + 2 ** 19, "open a system");
@@ -273,7 +284,13 @@ function start(module: WebAssembly.Module, options: CoreOptions): Core {
     flagsOf(options),
   );
   checked(opened, "open a system", (code) => openReason(code, memory.buffer.byteLength));
-  const { onMisuse } = options;
+  const { onMisuse, bounceBytes = 0 } = options;
+  if (bounceBytes > 0)
+    checked(
+      exports.bounceInit(bounceBytes),
+      "open a system",
+      () => `${formatBytes(memory.buffer.byteLength)} do not hold ${formatBytes(bounceBytes)} more`,
+    );
   const watched = onMisuse === undefined ? exports : watchMisuse(exports, onMisuse);
   return new Core({ memory, module }, watched, 0, canBlock);
 }

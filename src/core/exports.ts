@@ -36,6 +36,7 @@ export interface CoreExports extends WebAssembly.Exports {
   readonly KIND_POOL: CoreConstant & WebAssembly.Global;
   readonly POOL_CONSUMERS: CoreConstant & WebAssembly.Global;
   readonly POOL_FRAMES_MAX: CoreConstant & WebAssembly.Global;
+  readonly BOUNCE_MAX_BYTES: CoreConstant & WebAssembly.Global;
 
   coreOpen(
     frameCount: number,
@@ -180,12 +181,47 @@ export interface CoreExports extends WebAssembly.Exports {
     maxSegmentBytes: number,
     maxSegments: number,
     boundaryMask: number,
+    flags: number,
+    minAlignMask: number,
+    coherentBits: number,
   ): number;
+  dmaDeviceSetCoherentBits(device: number, bits: number): number;
   dmaDeviceRemove(device: number): number;
   dmaDeviceAt(device: number): number;
   dmaDeviceSetLimit(device: number, limitPfn: number): number;
-  dmaMapTable(device: number, table: number, direction: number): number;
-  dmaUnmap(mapping: number): number;
+  dmaMapTable(device: number, table: number, direction: number, attrs: number): number;
+  dmaMapRun(
+    device: number,
+    pfn: number,
+    offset: number,
+    length: number,
+    direction: number,
+    attrs: number,
+  ): number;
+  dmaMapList(
+    device: number,
+    listAt: number,
+    count: number,
+    direction: number,
+    attrs: number,
+  ): number;
+  dmaMapResource(
+    device: number,
+    physPfn: number,
+    offset: number,
+    length: number,
+    direction: number,
+    attrs: number,
+  ): number;
+  dmaUnmap(mapping: number, attrs: number): number;
+  dmaSync(
+    mapping: number,
+    from: number,
+    length: number,
+    direction: number,
+    isForDevice: number,
+  ): number;
+  dmaNeedsSync(mapping: number): number;
   dmaMappingAt(mapping: number): number;
   dmaSegmentOf(mapping: number, offset: number): number;
   dmaSpans(
@@ -195,6 +231,11 @@ export interface CoreExports extends WebAssembly.Exports {
     lengthBytes: number,
     access: number,
   ): number;
+
+  bounceInit(bytes: number): number;
+  bounceSlotCount(): number;
+  bounceUsedSlots(): number;
+  bouncedBytes(): number;
 
   fenceContextAlloc(count: number): number;
   fenceAlloc(context: number, seqno: number): number;

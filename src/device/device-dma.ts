@@ -1,208 +1,321 @@
 /**
- * DeviceDma: what a device does with memory, always at its own addresses.
+ * DeviceDma: the DMA-mapping API of one device.
  *
- *     write(address, bytes) ─► translate page by page ─► frames        any page not mapped for it: a fault
+ *     mapPage · mapSingle · mapSg · mapSgtable · mapResource ─► DeviceMapping ─► unmap… of the same kind
+ *     allocCoherent · allocNoncontiguous                     ─► memory and its mapping in one
+ *     iovaTryAlloc                                           ─► device addresses first, memory later
  *
- * - D1  A device reaches exactly what is mapped for it, in the mapping's direction; anything else
- *       throws EFAULT, is counted, and has moved nothing.
- * - D5  `bytes` counts what read(), write() and copy() moved and what spans() showed; the library's
- *       own copies are counted elsewhere (`system.stats().bytesCopied`).
+ * - D8  What a mapping brings along is pinned while it lives: nobody frees it under the device.
+ * - D9  A page, a single run or a resource that the device cannot address is ENOMEM, as
+ *       dma_mapping_error() has it; the message keeps the reason.
  *
- * Compare the kernel's kernel/dma/mapping.c; the accesses themselves are the hardware's part.
+ * Compare the kernel's kernel/dma/mapping.c.
  *
  * @module
  */
 
-import type { Core } from "../core/core.ts";
 import { type Direction, directionNumber } from "../direction.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
-import type { SgTable } from "../mm/sg-table.ts";
-import { ADDRESS_END, addressOf, formatAddress, offsetOf, pfnOf } from "../units.ts";
-import { DeviceMapping } from "./device-mapping.ts";
+import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "../errors.ts";
+import type { SgEntry, SgTable } from "../mm/sg-table.ts";
+import { withWords, wordsOf } from "../mm/word-list.ts";
+import { ADDRESS_END, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
+import { CoherentBuffer, type DeviceMemory } from "./coherent-buffer.ts";
+import { DeviceAccess } from "./device-access.ts";
+import { DeviceMapping, type MappingKind } from "./device-mapping.ts";
+import { DmaIova } from "./dma-iova.ts";
+import { attrsNumber, type MapAttrs } from "./map-attrs.ts";
+import { NoncontiguousBuffer } from "./noncontiguous-buffer.ts";
 
-/** What a device wants to do with bytes. */
-export type Access = "read" | "write" | "read-write";
-
-const accessBits: Record<Access, number> = { read: 1, write: 2, "read-write": 3 };
-
-/** The last access that was refused. */
-export interface DmaFault {
-  /** Device address of the page. */
-  readonly address: number;
-  readonly access: Access;
+/** Which bytes of a mapping to sync, and for whom the CPU's access is. */
+export interface SyncRange {
+  /** The first byte of the mapping. Default 0. */
+  readonly offset?: number;
+  /** How many bytes. Default: all that follow. */
+  readonly lengthBytes?: number;
+  /** What the CPU does, or the device did. Default: the mapping's direction. */
+  readonly direction?: Direction;
 }
-
-const FAULT_COUNT = 7;
-const FAULT_PFN = 8;
-const FAULT_ACCESS = 9;
 
 /** A device's view of memory. Found as `device.dma`. */
-export class DeviceDma {
-  readonly #core: Core;
-  readonly #handle: number;
-  readonly #name: string;
-  #bytes = 0;
-  #finalFaultCount: number | null = null;
-
-  /** @internal */
-  constructor(core: Core, handle: number, name: string) {
-    this.#core = core;
-    this.#handle = handle;
-    this.#name = name;
-  }
-
-  /** Bytes that went through the device's addresses (D5). */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  /** Accesses refused since the device was added. */
-  get faultCount(): number {
-    return this.#finalFaultCount ?? this.#field(FAULT_COUNT);
-  }
-
-  /** @internal The device is about to go: its counts stay. */
-  retire(faultCount: number): void {
-    this.#finalFaultCount = faultCount;
-  }
-
-  /** The last refused access; null if none was. */
-  get lastFault(): DmaFault | null {
-    if (this.#finalFaultCount !== null || this.faultCount === 0) return null;
-    const bits = this.#field(FAULT_ACCESS);
-    return {
-      address: addressOf(this.#field(FAULT_PFN)),
-      access: bits === 1 ? "read" : bits === 2 ? "write" : "read-write",
-    };
-  }
-
-  #field(index: number): number {
-    const at = checked(
-      this.#core.exports.dmaDeviceAt(this.#handle),
-      `read device ${this.#name}`,
-      () => "it was removed",
-    );
-    return this.#core.word(at, index);
-  }
-
+export class DeviceDma extends DeviceAccess {
   /**
-   * Maps a table for this device. EINVAL: more segments than it takes; EIO: it cannot address a
-   * frame (no IOMMU); ENOMEM: no device addresses or page tables are left.
+   * Maps `lengthBytes` bytes from byte `offset` of frame `pfn` on; they may go on in the frames
+   * behind it. Somebody holds the frames, as a range or through a heap. EINVAL, ENOENT: nobody
+   * does; ENOMEM (D9). Compare dma_map_page().
    */
-  mapSgtable(table: SgTable, direction: Direction): DeviceMapping {
-    const operation = `map a table for ${this.#name}`;
-    const number = directionNumber(direction, operation);
-    if (!table.isOn(this.#core)) fail("EINVAL", operation, "the table is of another system");
-    const result = this.#core.exports.dmaMapTable(this.#handle, table.handle, number);
-    const handle = checked(result, operation, mapReason);
-    return new DeviceMapping(this.#core, this.#handle, handle, direction);
-  }
-
-  /** Ends a mapping: from now on the device faults there. ESTALE: it was ended before. */
-  unmapSgtable(mapping: DeviceMapping): void {
-    const operation = `unmap a table for ${this.#name}`;
-    if (!mapping.isOf(this.#core, this.#handle)) {
-      fail("EINVAL", operation, "the mapping is another device's");
-    }
-    if (mapping.isEnded) fail("ESTALE", operation, "it was unmapped before");
-    checked(this.#core.exports.dmaUnmap(mapping.handle), operation, () => "it was unmapped before");
-    mapping.end();
-  }
-
-  /**
-   * The bytes at a device address, for a device that works in place: views in order, one per run of
-   * frames. They are the device's until its mapping ends; do not keep them longer. EFAULT (D1).
-   */
-  spans(
-    address: number,
+  mapPage(
+    pfn: number,
+    offset: number,
     lengthBytes: number,
-    access: Access = "read-write",
-  ): Uint8Array<ArrayBufferLike>[] {
-    const views = this.#translate(address, lengthBytes, access);
-    this.#bytes += lengthBytes;
-    return views;
+    direction: Direction,
+    attrs: MapAttrs = {},
+  ): DeviceMapping {
+    const operation = `map ${lengthBytes} bytes of frame ${pfn} for ${this.name}`;
+    for (const [name, value] of Object.entries({ pfn, offset, lengthBytes }))
+      requireInteger(value, name, 0, NO_PFN, operation);
+    return this.#map("page", direction, attrs, operation, (number, bits) =>
+      this.core.exports.dmaMapRun(this.handle, pfn, offset, lengthBytes, number, bits),
+    );
   }
 
-  /** The device writes `bytes` at `address`. EFAULT (D1). */
-  write(address: number, bytes: Uint8Array): void {
-    let done = 0;
-    for (const view of this.#translate(address, bytes.length, "write")) {
-      view.set(bytes.subarray(done, done + view.length));
-      done += view.length;
-    }
-    this.#bytes += done;
+  /**
+   * Maps the bytes under a view of this system's memory: what a pin or a CPU mapping shows. EINVAL:
+   * the view is of other memory, as a vmalloc address is for dma_map_single(); ENOMEM (D9).
+   */
+  mapSingle(view: Uint8Array, direction: Direction, attrs: MapAttrs = {}): DeviceMapping {
+    const operation = `map ${view.length} bytes for ${this.name}`;
+    const at = this.core.byteOffsetOf(view);
+    if (at === null) return fail("EINVAL", operation, "they are not in the memory of this system");
+    return this.#map("single", direction, attrs, operation, (number, bits) =>
+      this.core.exports.dmaMapRun(this.handle, pfnOf(at), offsetOf(at), view.length, number, bits),
+    );
   }
 
-  /** The device reads `into.length` bytes from `address`. EFAULT (D1). */
-  read(address: number, into: Uint8Array): void {
-    let done = 0;
-    for (const view of this.#translate(address, into.length, "read")) {
-      into.set(view, done);
-      done += view.length;
-    }
-    this.#bytes += done;
+  /**
+   * Maps listed segments, in order. EIO: there is none, or the device cannot address one; EINVAL,
+   * ENOENT, ENOMEM. Compare dma_map_sg().
+   */
+  mapSg(segments: readonly SgEntry[], direction: Direction, attrs: MapAttrs = {}): DeviceMapping {
+    const operation = `map a list of ${segments.length} segments for ${this.name}`;
+    const numbers = segments.flatMap((one) => [one.pfn, one.offset, one.lengthBytes, 0]);
+    const words = wordsOf(numbers, "a segment's number", operation);
+    return this.#map("sg", direction, attrs, operation, (number, bits) =>
+      withWords(this.core, words, operation, (at) =>
+        this.core.exports.dmaMapList(this.handle, at, segments.length, number, bits),
+      ),
+    );
   }
 
-  /** The device copies `lengthBytes` bytes between two of its addresses. EFAULT (D1). */
-  copy(to: number, from: number, lengthBytes: number): void {
-    const sources = this.#translate(from, lengthBytes, "read");
-    const targets = this.#translate(to, lengthBytes, "write");
-    copySpans(targets, sources);
-    this.#bytes += lengthBytes;
+  /**
+   * Maps a table, which is not freed before it is unmapped. EINVAL: more segments than the device
+   * takes; EIO: it cannot address a frame, and nothing bounces it; ENOMEM: no device addresses or
+   * page tables are left. Compare dma_map_sgtable().
+   */
+  mapSgtable(table: SgTable, direction: Direction, attrs: MapAttrs = {}): DeviceMapping {
+    const operation = `map a table for ${this.name}`;
+    directionNumber(direction, operation);
+    if (!table.isOn(this.core)) fail("EINVAL", operation, "the table is of another system");
+    return this.#map("sgtable", direction, attrs, operation, (number, bits) =>
+      this.core.exports.dmaMapTable(this.handle, table.handle, number, bits),
+    );
   }
 
-  #translate(address: number, lengthBytes: number, access: Access): Uint8Array<ArrayBufferLike>[] {
-    const where = `${lengthBytes} bytes at ${formatAddress(address)}`;
-    const operation = `${access} ${where} as ${this.#name}`;
-    requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
-    requireInteger(lengthBytes, "lengthBytes", 0, this.#core.u8.length, operation);
-    const bits = Object.hasOwn(accessBits, access) ? accessBits[access] : undefined;
-    if (bits === undefined)
-      fail("EINVAL", operation, "the access must be read, write or read-write");
-    const views: Uint8Array<ArrayBufferLike>[] = [];
-    for (let done = 0; done < lengthBytes; ) {
-      const at = address + done;
-      const result = this.#core.exports.dmaSpans(
-        this.#handle,
-        pfnOf(at),
-        offsetOf(at),
-        lengthBytes - done,
+  /**
+   * Maps something that is no memory of this system, as the registers of another device: it gets
+   * device addresses, and is neither synced nor bounced. An access there faults here, because no
+   * bytes lie there. EINVAL: it is memory; ENOMEM (D9). Compare dma_map_resource().
+   */
+  mapResource(
+    physicalAddress: number,
+    lengthBytes: number,
+    direction: Direction,
+    attrs: MapAttrs = {},
+  ): DeviceMapping {
+    const where = formatAddress(physicalAddress);
+    const operation = `map ${lengthBytes} bytes of a resource at ${where} for ${this.name}`;
+    requireInteger(physicalAddress, "physicalAddress", 0, ADDRESS_END - 1, operation);
+    requireInteger(lengthBytes, "lengthBytes", 0, NO_PFN, operation);
+    return this.#map("resource", direction, attrs, operation, (number, bits) =>
+      this.core.exports.dmaMapResource(
+        this.handle,
+        pfnOf(physicalAddress),
+        offsetOf(physicalAddress),
+        lengthBytes,
+        number,
         bits,
-      );
-      const count = checked(result, operation, (code) => this.#faultReason(code));
-      for (let i = 0; i < count; i++) {
-        const length = this.#core.scratch[2 * i + 1] ?? 0;
-        views.push(this.#core.view(this.#core.scratch[2 * i] ?? 0, length));
-        done += length;
-      }
-    }
-    return views;
+      ),
+    );
   }
 
-  #faultReason(code: ErrnoCode): string {
-    if (code !== "EFAULT") return "the device was removed";
-    const fault = this.lastFault;
-    const address = formatAddress(fault?.address ?? 0);
-    return `nothing at ${address} is mapped for this device to ${fault?.access}`;
+  #map(
+    kind: MappingKind,
+    direction: Direction,
+    attrs: MapAttrs,
+    operation: string,
+    call: (direction: number, attrs: number) => number,
+  ): DeviceMapping {
+    const number = directionNumber(direction, operation);
+    const result = call(number, attrsNumber(attrs, operation));
+    if (isErrno(result)) {
+      const code = codeOf(result);
+      const isAddress = kind === "page" || kind === "single" || kind === "resource";
+      fail(isAddress && code === "EIO" ? "ENOMEM" : code, operation, mapReason(code, kind)); // D9
+    }
+    return new DeviceMapping(this.core, this.handle, result, direction, kind);
+  }
+
+  // ---- unmap
+
+  /** Ends a mapPage(): the device faults there from now on. EINVAL: another kind; ESTALE: ended. */
+  unmapPage(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+    this.#unmap("page", mapping, attrs);
+  }
+
+  /** Ends a mapSingle(). EINVAL, ESTALE. */
+  unmapSingle(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+    this.#unmap("single", mapping, attrs);
+  }
+
+  /** Ends a mapSg(). EINVAL, ESTALE. */
+  unmapSg(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+    this.#unmap("sg", mapping, attrs);
+  }
+
+  /** Ends a mapSgtable(). EINVAL, ESTALE. */
+  unmapSgtable(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+    this.#unmap("sgtable", mapping, attrs);
+  }
+
+  /** Ends a mapResource(). EINVAL, ESTALE. */
+  unmapResource(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+    this.#unmap("resource", mapping, attrs);
+  }
+
+  #unmap(kind: MappingKind, mapping: DeviceMapping, attrs: MapAttrs): void {
+    const operation = `unmap ${nounOf[kind]} for ${this.name}`;
+    this.#requireOwn(mapping, operation);
+    if (mapping.kind !== kind)
+      fail("EINVAL", operation, `it was mapped as ${nounOf[mapping.kind]}`);
+    mapping.end(attrsNumber(attrs, operation), operation);
+  }
+
+  #requireOwn(mapping: DeviceMapping, operation: string): void {
+    if (!mapping.isOf(this.core, this.handle))
+      fail("EINVAL", operation, "the mapping is another device's");
+    if (mapping.isEnded) fail("ESTALE", operation, "it was unmapped before");
+  }
+
+  // ---- sync
+
+  /**
+   * Whether syncing this mapping does anything: it was bounced, or its device's cache is simulated.
+   * Compare dma_need_sync().
+   */
+  needSync(mapping: DeviceMapping): boolean {
+    const operation = `ask whether a mapping of ${this.name} needs a sync`;
+    this.#requireOwn(mapping, operation);
+    return this.core.exports.dmaNeedsSync(mapping.handle) === 1;
+  }
+
+  /**
+   * The CPU's turn: it sees what the device wrote to the mapping, or to a range of it. EINVAL: the
+   * range is not mapped, or the direction is not the mapping's. Compare dma_sync_single_for_cpu(),
+   * dma_sync_single_range_for_cpu() and dma_sync_sg_for_cpu().
+   */
+  syncForCpu(mapping: DeviceMapping, range: SyncRange = {}): void {
+    this.#sync(mapping, range, 0);
+  }
+
+  /**
+   * The device's turn: it sees what the CPU wrote. EINVAL as syncForCpu(). Compare
+   * dma_sync_single_for_device() and its kin.
+   */
+  syncForDevice(mapping: DeviceMapping, range: SyncRange = {}): void {
+    this.#sync(mapping, range, 1);
+  }
+
+  #sync(mapping: DeviceMapping, range: SyncRange, isForDevice: number): void {
+    const operation = `sync a mapping of ${this.name} for the ${isForDevice ? "device" : "CPU"}`;
+    this.#requireOwn(mapping, operation);
+    const { offset = 0, direction = mapping.direction } = range;
+    requireInteger(offset, "offset", 0, mapping.lengthBytes, operation);
+    const { lengthBytes = mapping.lengthBytes - offset } = range;
+    requireInteger(lengthBytes, "lengthBytes", 0, mapping.lengthBytes - offset, operation);
+    const number = directionNumber(direction, operation);
+    if (mapping.direction !== "bidirectional" && direction !== mapping.direction)
+      fail("EINVAL", operation, `it is mapped ${mapping.direction}, not ${direction}`);
+    checked(
+      this.core.exports.dmaSync(mapping.handle, offset, lengthBytes, number, isForDevice),
+      operation,
+      () => "it was unmapped before",
+    );
+  }
+
+  /**
+   * @internal What an exporter does around a CPU access to a buffer, whatever direction each of
+   * its mappings has: only what both directions let pass is copied.
+   */
+  syncAccess(mapping: DeviceMapping, direction: Direction, isForDevice: boolean): void {
+    const operation = `sync a mapping of ${this.name}`;
+    this.#requireOwn(mapping, operation);
+    const number = directionNumber(direction, operation);
+    const { handle, lengthBytes } = mapping;
+    this.core.exports.dmaSync(handle, 0, lengthBytes, number, isForDevice ? 1 : 0);
+  }
+
+  // ---- memory and mapping in one
+
+  #memory: DeviceMemory | null = null;
+  #domain = 0;
+
+  /** @internal What allocations come from, and the device's domain. */
+  setMemory(memory: DeviceMemory, domain: number): void {
+    this.#memory = memory;
+    this.#domain = domain;
+  }
+
+  #requireMemory(operation: string): DeviceMemory {
+    return this.#memory ?? fail("ENODEV", operation, "the device belongs to no system");
+  }
+
+  /**
+   * Memory that CPU and device both see without syncs: zeros, whole frames in one run, below the
+   * coherent mask. EINVAL; ENOMEM: no run is free there. Compare dma_alloc_coherent().
+   */
+  allocCoherent(lengthBytes: number, attrs: MapAttrs = {}): CoherentBuffer {
+    const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;
+    const bits = attrsNumber(attrs, operation);
+    const memory = this.#requireMemory(operation);
+    return new CoherentBuffer(this.core, this.handle, memory, lengthBytes, bits, operation);
+  }
+
+  /**
+   * Memory that the device sees as one segment, wherever its frames are; the CPU sees it by vmap()
+   * or mmap(), between syncs. EINVAL; ENOMEM. Compare dma_alloc_noncontiguous().
+   */
+  allocNoncontiguous(lengthBytes: number, direction: Direction): NoncontiguousBuffer {
+    const operation = `allocate ${lengthBytes} bytes for ${this.name}`;
+    const number = directionNumber(direction, operation);
+    const memory = this.#requireMemory(operation);
+    const target = { device: this.handle, isTranslated: this.#domain !== 0, memory };
+    return new NoncontiguousBuffer(this.core, target, lengthBytes, direction, number, operation);
+  }
+
+  /**
+   * Device addresses for `lengthBytes` bytes, into which memory is linked piece by piece. Null when
+   * the device has no IOMMU of its own, is untrusted, or has a simulated cache: map in the ordinary
+   * way then. `offset`: of the first byte in its page. Compare dma_iova_try_alloc().
+   */
+  iovaTryAlloc(lengthBytes: number, offset = 0): DmaIova | null {
+    const operation = `reserve device addresses for ${this.name}`;
+    requireInteger(offset, "offset", 0, 4095, operation);
+    requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
+    const memory = this.#requireMemory(operation);
+    if (this.#domain === 0 || !memory.canLink()) return null;
+    return DmaIova.tryAlloc(this.core, this.#domain, memory, lengthBytes, offset);
   }
 }
 
-function mapReason(code: ErrnoCode): string {
-  if (code === "EINVAL") return "it needs more segments than the device takes";
-  if (code === "EIO") return "the device has no IOMMU and cannot address all of its frames";
+const nounOf: Record<MappingKind, string> = {
+  page: "a page",
+  single: "a single run",
+  sg: "a list",
+  sgtable: "a table",
+  resource: "a resource",
+  coherent: "coherent memory",
+  noncontiguous: "noncontiguous memory",
+};
+
+function mapReason(code: ErrnoCode, kind: MappingKind): string {
+  if (code === "EINVAL") {
+    if (kind === "sgtable") return "it needs more segments than the device takes, or several runs";
+    if (kind === "resource") return "it is memory of the system, is empty, or ends nowhere";
+    return "it is empty, leaves memory, is movable, or needs more segments than the device takes";
+  }
+  if (code === "EIO")
+    return "the device cannot address all of it, and there is no room to bounce it";
+  if (code === "ENOENT") return "nobody holds a frame of it";
+  if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
   if (code === "ESTALE") return "the table was freed or the device removed";
   return "no device addresses, page tables or records are left";
-}
-
-/** Copies one list of runs to another of the same length. */
-function copySpans(targets: Uint8Array[], sources: Uint8Array[]): void {
-  let target = targets.shift();
-  for (let source of sources) {
-    while (source.length > 0 && target !== undefined) {
-      const length = Math.min(source.length, target.length);
-      target.set(source.subarray(0, length));
-      source = source.subarray(length);
-      target = length === target.length ? targets.shift() : target.subarray(length);
-    }
-  }
 }

@@ -23,13 +23,25 @@ export interface DmaSegment {
 const NENTS = 3;
 const SEGMENTS_AT = 4;
 
+/** By which call a mapping was made: it is ended by its opposite. */
+export type MappingKind =
+  | "page"
+  | "single"
+  | "sg"
+  | "sgtable"
+  | "resource"
+  | "coherent"
+  | "noncontiguous";
+
 /**
- * A table mapped for a device. Made by `device.dma.mapSgtable()`, ended by `unmapSgtable()`.
+ * Memory mapped for a device. Made by the map calls of `device.dma`, ended by the opposite unmap.
  */
 export class DeviceMapping {
   /** The core's number for it. */
   readonly handle: number;
   readonly direction: Direction;
+  /** By which call it was made. */
+  readonly kind: MappingKind;
   /** Segments that the device walks. */
   readonly nents: number;
   readonly lengthBytes: number;
@@ -38,8 +50,9 @@ export class DeviceMapping {
   #isEnded = false;
 
   /** @internal */
-  constructor(core: Core, device: number, handle: number, direction: Direction) {
+  constructor(core: Core, device: number, handle: number, direction: Direction, kind: MappingKind) {
     this.#core = core;
+    this.kind = kind;
     this.#device = device;
     this.handle = handle;
     this.direction = direction;
@@ -53,8 +66,11 @@ export class DeviceMapping {
     return this.#core.memory === core.memory && this.#device === device;
   }
 
-  /** @internal Nobody reaches it any more, not even when its number is given to another. */
-  end(): void {
+  /** @internal Ends it; nobody reaches it then, not even when its number is given to another. */
+  end(attrs: number, operation: string): void {
+    const wasEnded = (): string => "it was ended before";
+    if (this.#isEnded) fail("ESTALE", operation, wasEnded());
+    checked(this.#core.exports.dmaUnmap(this.handle, attrs), operation, wasEnded);
     this.#isEnded = true;
   }
 
@@ -78,6 +94,11 @@ export class DeviceMapping {
     const at = this.#field(SEGMENTS_AT) + i * core.exports.ENTRY_BYTES.value;
     const address = addressOf(core.word(at, 0), core.word(at, 1));
     return { address, length: core.word(at, 2), before: core.word(at, 3) };
+  }
+
+  /** The device address of the first byte. ESTALE once unmapped. */
+  get address(): number {
+    return this.#segment(0).address;
   }
 
   /** Segment `i` of `nents`; EINVAL outside, ESTALE once unmapped. */

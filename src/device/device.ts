@@ -8,7 +8,9 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import type { CmaRegion } from "../mm/cma-region.ts";
+import type { FramePool } from "../mm/frame-pool.ts";
 import {
   addressOf,
   FRAME_BYTES,
@@ -19,6 +21,7 @@ import {
   NO_PFN,
   PAGEBLOCK_BYTES,
 } from "../units.ts";
+import type { DeviceMemory } from "./coherent-buffer.ts";
 import { DeviceDma } from "./device-dma.ts";
 import { checkPixels, type PixelLimits } from "./pixel-limits.ts";
 
@@ -38,15 +41,27 @@ export interface DeviceLimits {
    * longer is cut there. One that is no longer but begins inside a page stays whole, as in Linux.
    */
   readonly segmentBoundaryBytes: number;
-  /** Everything must be one segment, whatever maxSegments says. */
-  readonly contiguousOnly: boolean;
   /**
-   * Without an IOMMU: segments begin at multiples of this + 1, a power of two up to 4 MiB. The
-   * kernel's dma_set_min_align_mask().
+   * Without an IOMMU: segments begin at multiples of this + 1, a power of two up to 4 MiB; what is
+   * bounced keeps these bits of its address, up to 64 KiB. The kernel's dma_set_min_align_mask().
    */
   readonly minAlignMask: number;
-  /** Whether it sees what the CPU wrote, and the CPU what it wrote, without being told. */
+  /** Everything must be one segment, whatever maxSegments says. */
+  readonly contiguousOnly: boolean;
+  /** Address bits for coherent memory. Default: `dmaMaskBits`. */
+  readonly coherentDmaMaskBits: number;
+  /** Whether it sees the CPU's cache. */
   readonly coherent: boolean;
+  /**
+   * Only for a device that is not coherent: its view of memory is kept apart from the CPU's, so
+   * that a sync that is missing shows as stale bytes. Costs twice the bytes that are mapped.
+   */
+  readonly simulatedCache: boolean;
+  /**
+   * Behind an IOMMU it is shown no page that holds bytes of others: entries that are no whole pages
+   * are bounced, and none are joined.
+   */
+  readonly untrusted: boolean;
   /** The pictures it can use; null: bytes are bytes to it, and any picture will do. */
   readonly pixels: PixelLimits | null;
 }
@@ -68,7 +83,7 @@ export interface DeviceOptions extends Partial<DeviceLimits> {
 
 /**
  * Linux's defaults: 32 address bits, segments of 64 KiB, as many as there are, a boundary of 4 GiB,
- * no IOMMU; coherent, as on a PC.
+ * no IOMMU; coherent and trusted.
  */
 export const defaultLimits: DeviceLimits = {
   iommu: false,
@@ -76,14 +91,28 @@ export const defaultLimits: DeviceLimits = {
   maxSegmentBytes: 64 * KiB,
   maxSegments: NO_PFN,
   segmentBoundaryBytes: 4 * GiB,
-  contiguousOnly: false,
   minAlignMask: 0,
+  contiguousOnly: false,
+  coherentDmaMaskBits: 32,
   coherent: true,
+  simulatedCache: false,
+  untrusted: false,
   pixels: null,
 };
 
 /** Address bits of the offset in a page: with these alone no page but 0 is reached. */
 const OFFSET_BITS: number = Math.log2(FRAME_BYTES);
+
+/** @internal What a system lets its devices allocate from. */
+export interface DevicePool {
+  readonly frames: FramePool;
+  readonly regions: readonly CmaRegion[];
+  readonly physicalBase: number;
+}
+
+const SLOT_BYTES = 2 * KiB; // of the bounce pool
+/** Address bits that bouncing keeps at most: a longer alignment leaves no room for bytes. */
+const BOUNCE_ALIGN_MAX = 64 * KiB - 1;
 
 /** A device of a system. Made by `system.addDevice()`. */
 export class Device {
@@ -92,15 +121,19 @@ export class Device {
   readonly #core: Core;
   readonly #handle: number;
   readonly #domain: number;
+  readonly #pool: DevicePool;
   #limits: DeviceLimits;
+  #iovaCount = 0;
   #isRemoved = false;
 
   /** @internal */
-  constructor(core: Core, options: DeviceOptions) {
+  constructor(core: Core, options: DeviceOptions, pool: DevicePool) {
     this.#core = core;
+    this.#pool = pool;
     this.name = options.name;
-    this.#limits = checkLimits({ ...defaultLimits, ...definedOf(options) }, options.name);
+    this.#limits = checkLimits(limitsOf(options), options.name);
     const { iommu, dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = this.#limits;
+    const { minAlignMask, coherentDmaMaskBits } = this.#limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
     this.#domain = iommu ? checked(core.exports.iommuDomainAlloc(), operation, noMemory) : 0;
@@ -110,10 +143,29 @@ export class Device {
       Math.min(maxSegmentBytes, segmentBoundaryBytes), // the core cuts only what is too long
       segmentsOf(this.#limits),
       segmentBoundaryBytes - 1,
+      flagsOf(this.#limits),
+      Math.min(minAlignMask, BOUNCE_ALIGN_MAX),
+      coherentDmaMaskBits,
     );
     if (result < 0 && this.#domain !== 0) core.exports.iommuDomainFree(this.#domain);
     this.#handle = checked(result, operation, noMemory);
     this.dma = new DeviceDma(core, this.#handle, this.name);
+    this.dma.setMemory(this.#memory(), this.#domain);
+  }
+
+  #memory(): DeviceMemory {
+    return {
+      frames: this.#pool.frames,
+      regions: () => this.#pool.regions,
+      physicalBase: this.#pool.physicalBase,
+      coherentBits: () => this.#limits.coherentDmaMaskBits,
+      maskBits: () => this.#limits.dmaMaskBits,
+      isCoherent: () => this.#limits.coherent,
+      canLink: () => !this.#limits.untrusted && !this.#limits.simulatedCache,
+      count: (delta) => {
+        this.#iovaCount += delta;
+      },
+    };
   }
 
   get limits(): DeviceLimits {
@@ -125,10 +177,25 @@ export class Device {
     const { iommu } = this.#limits;
     const optimalBytes = addressOf(this.#core.exports.BLOCK_PAGES_MAX.value);
     return {
-      maxBytes: Infinity,
+      maxBytes: this.#mayBounce() ? this.#bounceMaxBytes() : Infinity,
       optimalBytes: iommu ? optimalBytes : Infinity,
       mergeBytes: iommu ? FRAME_BYTES : 0,
     };
+  }
+
+  /** Whether something that is mapped for it may need the bounce pool. */
+  #mayBounce(): boolean {
+    const { iommu, untrusted, dmaMaskBits } = this.#limits;
+    if (this.#core.exports.bounceSlotCount() === 0) return false;
+    if (iommu) return untrusted;
+    return 2 ** dmaMaskBits < this.#pool.physicalBase + this.#core.u8.length;
+  }
+
+  /** Compare swiotlb_max_mapping_size(). */
+  #bounceMaxBytes(): number {
+    const kept = Math.min(this.#limits.minAlignMask, BOUNCE_ALIGN_MAX);
+    const slots = Math.ceil(kept / SLOT_BYTES);
+    return this.#core.exports.BOUNCE_MAX_BYTES.value - slots * SLOT_BYTES;
   }
 
   /**
@@ -139,11 +206,17 @@ export class Device {
     const operation = `give device ${this.name} ${bits} address bits`;
     requireInteger(bits, "the address bits", 0, 64, operation);
     const limitPfn = lastPfnOf(Math.max(bits, OFFSET_BITS));
-    checked(this.#core.exports.dmaDeviceSetLimit(this.#handle, limitPfn), operation, (code) => {
-      if (code === "EBUSY") return "buffers are mapped for it; unmap them first";
-      return code === "EIO" ? "they do not reach all of the memory" : "it was removed";
-    });
+    checked(this.#core.exports.dmaDeviceSetLimit(this.#handle, limitPfn), operation, maskReason);
     this.#limits = { ...this.#limits, dmaMaskBits: bits };
+  }
+
+  /** The same for coherent memory, as dma_set_coherent_mask() does. EIO, EBUSY. */
+  setCoherentDmaMask(bits: number): void {
+    const operation = `give device ${this.name} ${bits} coherent address bits`;
+    requireInteger(bits, "the address bits", 0, 64, operation);
+    const result = this.#core.exports.dmaDeviceSetCoherentBits(this.#handle, bits);
+    checked(result, operation, maskReason);
+    this.#limits = { ...this.#limits, coherentDmaMaskBits: bits };
   }
 
   /** Whether a run of frames is the only thing that this device can use. */
@@ -166,6 +239,8 @@ export class Device {
   remove(): void {
     const operation = `remove device ${this.name}`;
     if (this.#isRemoved) fail("ESTALE", operation, "it was removed before");
+    if (this.#iovaCount > 0)
+      fail("EBUSY", operation, "device addresses are reserved for it; free them first");
     const faultCount = this.dma.faultCount;
     checked(
       this.#core.exports.dmaDeviceRemove(this.#handle),
@@ -187,10 +262,24 @@ export function segmentsOf({ contiguousOnly, maxSegments }: DeviceLimits): numbe
   return contiguousOnly ? 1 : maxSegments;
 }
 
-/** The options that are given: `undefined` means the default. */
-function definedOf(options: DeviceOptions): DeviceOptions {
+/** The options that are given over the defaults: `undefined` means the default. */
+function limitsOf(options: DeviceOptions): DeviceLimits {
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(given) as unknown as DeviceOptions;
+  const limits: DeviceLimits = { ...defaultLimits, ...Object.fromEntries(given) };
+  return options.coherentDmaMaskBits === undefined
+    ? { ...limits, coherentDmaMaskBits: limits.dmaMaskBits }
+    : limits;
+}
+
+function maskReason(code: ErrnoCode): string {
+  if (code === "EBUSY") return "buffers are mapped for it; unmap them first";
+  return code === "EIO" ? "they do not reach all of the memory" : "it was removed";
+}
+
+/** What it is, as the core's flags (assembly/dma-device.ts). */
+function flagsOf({ coherent, simulatedCache, untrusted }: DeviceLimits): number {
+  const flags = [!coherent, simulatedCache, untrusted];
+  return flags.reduce((sum, isSet, i) => sum + (isSet ? 2 ** i : 0), 0);
 }
 
 function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
@@ -204,15 +293,27 @@ function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
   if (!Number.isInteger(Math.log2(segmentBoundaryBytes))) {
     fail("EINVAL", operation, "segmentBoundaryBytes must be a power of two");
   }
-  const { minAlignMask, contiguousOnly, coherent, pixels } = limits;
+  const { minAlignMask, coherentDmaMaskBits, simulatedCache } = limits;
   requireInteger(minAlignMask, "minAlignMask", 0, PAGEBLOCK_BYTES - 1, operation);
-  if (!Number.isInteger(Math.log2(minAlignMask + 1))) {
+  if (!Number.isInteger(Math.log2(minAlignMask + 1)))
     fail("EINVAL", operation, "minAlignMask must be a power of two minus 1");
-  }
-  const sizes = { maxSegmentBytes, maxSegments, segmentBoundaryBytes, minAlignMask };
-  const flags = { contiguousOnly: Boolean(contiguousOnly), coherent: Boolean(coherent) };
-  const checked = pixels === null ? null : checkPixels(pixels, operation);
-  return { iommu: Boolean(iommu), dmaMaskBits, ...sizes, ...flags, pixels: checked };
+  requireInteger(coherentDmaMaskBits, "coherentDmaMaskBits", 24, 64, operation);
+  if (simulatedCache && limits.coherent)
+    fail("EINVAL", operation, "a coherent device sees the CPU's cache: none is simulated for it");
+  return {
+    iommu: Boolean(iommu),
+    dmaMaskBits,
+    maxSegmentBytes,
+    maxSegments,
+    segmentBoundaryBytes,
+    minAlignMask,
+    contiguousOnly: Boolean(limits.contiguousOnly),
+    coherentDmaMaskBits,
+    coherent: Boolean(limits.coherent),
+    simulatedCache: Boolean(simulatedCache),
+    untrusted: Boolean(limits.untrusted),
+    pixels: limits.pixels === null ? null : checkPixels(limits.pixels, operation),
+  };
 }
 
 /** "no IOMMU, 32 bits, 1 segment of 64 KiB": limits for people. */
@@ -225,5 +326,9 @@ export function describeLimits(limits: DeviceLimits): string {
   const space = `${iommu ? "IOMMU" : "no IOMMU"}, ${dmaMaskBits} bits`;
   const isBounded = segmentBoundaryBytes < defaultLimits.segmentBoundaryBytes;
   const boundary = isBounded ? `, a boundary of ${formatBytes(segmentBoundaryBytes)}` : "";
-  return `${space}, ${segments} of ${formatBytes(maxSegmentBytes)}${boundary}`;
+  const words = [
+    limits.coherent ? "" : ", not coherent",
+    limits.untrusted ? ", untrusted" : "",
+  ].join("");
+  return `${space}, ${segments} of ${formatBytes(maxSegmentBytes)}${boundary}${words}`;
 }

@@ -20,6 +20,8 @@
  *        does not move any more, and is freed when the last thread has released it.
  * - HB6  A private mapping must be one remap: it is refused where the CPU maps storage in one run,
  *        and is one page at most where every page has a remap of its own.
+ * - HB7  A bracket of CPU access syncs all mappings of the buffer, for the CPU at its begin and for
+ *        the devices at its end.
  *
  * Compare drivers/dma-buf/heaps/system_heap.c in the kernel.
  *
@@ -78,7 +80,7 @@ export class HeapBuffer implements DmaBufOps {
   #token = NO_TOKEN;
   /** A device attached that cannot use the storage. */
   #mustMove = false;
-  #mapCount = 0;
+  readonly #mappings: Map<DeviceMapping, Device> = new Map();
   /** The entries as devices get them that need them cut (HB4). */
   readonly #cuts: Map<Attachment, SgTable> = new Map();
 
@@ -188,7 +190,7 @@ export class HeapBuffer implements DmaBufOps {
   #whyItStays(buf: DmaBuf): string | null {
     if (!this.#rules.mayMove) return "its heap moves none";
     if (this.#token !== NO_TOKEN) return "other threads may use it";
-    if (this.#mapCount > 0) return "it is mapped";
+    if (this.#mappings.size > 0) return "it is mapped";
     if ((this.#existing?.table.pinCount ?? 0) > 0) return "it is pinned";
     return buf.resv.testSignaled("bookkeep") ? null : "fences are pending";
   }
@@ -224,7 +226,7 @@ export class HeapBuffer implements DmaBufOps {
         ? this.#cut(attachment, existing)
         : existing.table;
       const mapping = device.dma.mapSgtable(table, direction);
-      this.#mapCount += 1;
+      this.#mappings.set(mapping, device);
       return mapping;
     } catch (error) {
       if (isFirst) this.#drop(); // the choice was made for this map alone
@@ -260,7 +262,18 @@ export class HeapBuffer implements DmaBufOps {
 
   unmap({ device }: Attachment, mapping: DeviceMapping): void {
     device.dma.unmapSgtable(mapping);
-    this.#mapCount -= 1;
+    this.#mappings.delete(mapping);
+  }
+
+  /** HB7: what devices wrote becomes visible to the CPU. */
+  beginCpuAccess(_: DmaBuf, direction: Direction): void {
+    for (const [mapping, device] of this.#mappings)
+      device.dma.syncAccess(mapping, direction, false);
+  }
+
+  /** HB7: what the CPU wrote becomes visible to devices. */
+  endCpuAccess(_: DmaBuf, direction: Direction): void {
+    for (const [mapping, device] of this.#mappings) device.dma.syncAccess(mapping, direction, true);
   }
 
   detach(_: DmaBuf, attachment: Attachment): void {

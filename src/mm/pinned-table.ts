@@ -66,6 +66,11 @@ export class PinnedTable {
     return this.#views ?? fail("ESTALE", "read a pinned table", "it was unpinned");
   }
 
+  /** Whether unpin() has not been called yet. */
+  get isPinned(): boolean {
+    return this.#views !== null;
+  }
+
   /** Takes the pins off. ESTALE when they were taken off before. */
   unpin(): void {
     if (this.#views === null) fail("ESTALE", "unpin a table", "it was unpinned before");

@@ -146,6 +146,17 @@ export class Bed {
     this.#endings.push(ending);
   }
 
+  /** A system with memory at a physical address of the record's choice; one for each. */
+  machine(memoryBytes: number, physicalBase: number): System {
+    return this.memo(`machine at ${physicalBase}`, () => {
+      const { wasm, shared } = this.#choice;
+      const options = { memoryBytes, physicalBase, shared, ...(wasm ? { wasm } : {}) };
+      const system = openSync(options);
+      this.#cores.push(system.core);
+      return system;
+    });
+  }
+
   /** Another core, where a record says which physical addresses there are. */
   open(memoryBytes: number, physicalBase: number): Core {
     const { wasm, shared } = this.#choice;

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { defaultLimits, openSync } from "dmabuf";
-import { type Bed, NONE, need, PAGE_BYTES } from "./bed.ts";
+import { DmaBufError, defaultLimits, isDmaMappingError, openSync } from "dmabuf";
+import { type Bed, PAGE_BYTES } from "./bed.ts";
 import { isBehindIommu } from "./dma-map.ts";
 import type { Fields } from "./fields.ts";
 import { factsOf, type Outcome } from "./outcome.ts";
@@ -13,21 +13,52 @@ import { factsOf, type Outcome } from "./outcome.ts";
 const MEMORY_BYTES = 8 * 1024 * 1024;
 /** The recording machine's memory ends here. */
 const PHYSICAL_END = 1024 * 1024 * 1024;
-const SEGMENT_BYTES = 65536;
 /** Linux's size for "no limit". */
 const SIZE_MAX = 2n ** 64n - 1n;
 
-/** `set_mask`: one mask serves streaming and coherent mappings. */
+/** `set_mask`: the mask for streaming mappings, and the one for coherent memory. */
 export function setMask(fields: Fields, bed: Bed): Outcome {
-  const core = bed.memo("1 GiB machine", () => bed.open(MEMORY_BYTES, PHYSICAL_END - MEMORY_BYTES));
-  const { exports } = core;
-  const domain = isBehindIommu(fields) ? need(exports.iommuDomainAlloc(), "a domain") : 0;
-  const device = need(exports.dmaDeviceAdd(domain, NONE, SEGMENT_BYTES, NONE, NONE), "a device");
-  const pages = Math.max(1, Math.floor(2 ** fields.number("bits") / PAGE_BYTES));
-  const ret = exports.dmaDeviceSetLimit(device, Math.min(pages - 1, NONE));
-  need(exports.dmaDeviceRemove(device), "the end of the device");
-  if (domain !== 0) need(exports.iommuDomainFree(domain), "the end of the domain");
-  return { facts: factsOf(fields, { maskRet: ret, coherentRet: ret }) };
+  const system = bed.machine(MEMORY_BYTES, PHYSICAL_END - MEMORY_BYTES);
+  const device = system.addDevice({ name: "recorded", iommu: isBehindIommu(fields) });
+  const bits = fields.number("bits");
+  const maskRet = resultOf(() => device.setDmaMask(bits));
+  const coherentRet = resultOf(() => device.setCoherentDmaMask(bits));
+  device.remove();
+  return { facts: factsOf(fields, { maskRet, coherentRet }) };
+}
+
+/** 0, or the negative errno that the call threw. */
+function resultOf(call: () => unknown): number {
+  try {
+    call();
+    return 0;
+  } catch (error) {
+    if (error instanceof DmaBufError) return -error.errno;
+    throw error;
+  }
+}
+
+/** `mapping_error`: which 64-bit words say "not mapped". */
+export function mappingError(fields: Fields): Outcome {
+  const value = fields.wide("value");
+  const isError = (word: bigint) => (isDmaMappingError(word) ? 1 : 0);
+  return {
+    facts: factsOf(fields, {
+      isError: isError(value),
+      zeroIsError: isError(0n),
+      allOnesMinus1IsError: isError(2n ** 64n - 2n),
+    }),
+  };
+}
+
+/** `sgtable_orig_nents_0`: no entry of a list of one is mapped, and the list stays as it is. */
+export function sgtableOrigNents0(fields: Fields, bed: Bed): Outcome {
+  const { system } = bed;
+  const device = system.addDevice({ name: "recorded", iommu: isBehindIommu(fields) });
+  const list = [{ pfn: bed.pagesPfn, offset: 0, lengthBytes: PAGE_BYTES }];
+  const ret = resultOf(() => device.dma.mapSg(list.slice(0, 0), "bidirectional"));
+  device.remove();
+  return { facts: factsOf(fields, { ret, nents: list.length }) };
 }
 
 /** `limits`: "no limit" is Infinity here, and the merge boundary a size instead of a mask. */

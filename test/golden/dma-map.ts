@@ -31,13 +31,13 @@ export function dmaMapSgtable(fields: Fields, bed: Bed): Outcome {
   const domain = isTranslated ? need(exports.iommuDomainAlloc(), "a domain") : 0;
   const limitPfn = 2 ** Math.min(fields.number("maskBits") - 12, 32) - 1;
   const limits = [fields.number("maxSegSize"), MAX_SEGMENTS, boundaryMaskOf(fields)] as const;
-  const device = need(exports.dmaDeviceAdd(domain, limitPfn, ...limits), "a device");
+  const device = need(exports.dmaDeviceAdd(domain, limitPfn, ...limits, 0, 0, 64), "a device");
   const table = need(tableOf(bed, sg), "the table");
-  const mapping = exports.dmaMapTable(device, table, fields.number("dir"));
+  const mapping = exports.dmaMapTable(device, table, fields.number("dir"), 0);
   const facts: Fact[] = [...factsOf(fields, { ret: retOf(mapping), origNents: sg.length })];
   if (!isErrno(mapping)) {
     facts.push(...segmentFacts(fields, bed, mapping, domain));
-    need(exports.dmaUnmap(mapping), "the unmap");
+    need(exports.dmaUnmap(mapping, 0), "the unmap");
     const isGone = isErrno(exports.dmaMappingAt(mapping));
     facts.push({ name: "mapping gone after unmap", actual: isGone, recorded: true });
   }

@@ -32,7 +32,7 @@ class RecordDevice {
     this.domain = isBehindIommu(fields) ? need(exports.iommuDomainAlloc(), "a domain") : 0;
     const limitPfn = 2 ** Math.min(fields.number("maskBits") - 12, 32) - 1;
     const limits = [limitPfn, MAX_SEGMENT_BYTES, MAX_SEGMENTS, NONE] as const;
-    const device = exports.dmaDeviceAdd(this.domain, ...limits);
+    const device = exports.dmaDeviceAdd(this.domain, ...limits, 0, 0, 64);
     this.#handle = need(device, "a device");
   }
 
@@ -40,7 +40,7 @@ class RecordDevice {
   map(list: readonly (readonly number[])[], direction: number): number {
     const table = need(tableOf(this.#bed, list), "the table");
     this.#tables.push(table);
-    return this.#bed.exports.dmaMapTable(this.#handle, table, direction);
+    return this.#bed.exports.dmaMapTable(this.#handle, table, direction, 0);
   }
 
   /** The first segment's page, and its offset in it. */
@@ -60,7 +60,7 @@ class RecordDevice {
   /** Ends the mappings that are left, and everything else. */
   close(mappings: readonly number[]): void {
     const { exports } = this.#bed;
-    for (const mapping of mappings) need(exports.dmaUnmap(mapping), "an unmap");
+    for (const mapping of mappings) need(exports.dmaUnmap(mapping, 0), "an unmap");
     for (const table of this.#tables) need(exports.sgTableFree(table), "the end of a table");
     need(exports.dmaDeviceRemove(this.#handle), "the end of the device");
     if (this.domain !== 0) need(exports.iommuDomainFree(this.domain), "the end of the domain");
@@ -88,7 +88,7 @@ export function dmaMapPage(fields: Fields, bed: Bed): Outcome {
   } else {
     actual.equalsPhys = pfn === page ? 1 : 0;
   }
-  need(bed.exports.dmaUnmap(mapping), "the unmap");
+  need(bed.exports.dmaUnmap(mapping, 0), "the unmap");
   if (isTranslated) {
     actual.afterUnmap = bed.exports.iommuIovaToPhys(device.domain, pfn) === -1 ? 0 : 1;
   }
@@ -119,7 +119,7 @@ export function dmaExhaust(fields: Fields, bed: Bed): Outcome {
     mapping = mapOne();
   }
   const pfns = new Set(mappings.map((one) => device.first(one).pfn));
-  for (const one of mappings) need(bed.exports.dmaUnmap(one), "an unmap");
+  for (const one of mappings) need(bed.exports.dmaUnmap(one, 0), "an unmap");
   const again = mapOne();
   device.close(isErrno(again) ? [] : [again]);
   return {

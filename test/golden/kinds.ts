@@ -7,7 +7,7 @@
 import * as cma from "./cma.ts";
 import * as odd from "./cma-odd.ts";
 import * as buffer from "./dma-buf.ts";
-import { limits, setMask } from "./dma-limits.ts";
+import { limits, mappingError, setMask, sgtableOrigNents0 } from "./dma-limits.ts";
 import { dmaMapSgtable } from "./dma-map.ts";
 import * as dmaPage from "./dma-page.ts";
 import { fenceArray } from "./fence-array.ts";
@@ -124,7 +124,9 @@ const iommu: Kinds = {
   domain_error: domainError,
   set_mask: setMask,
   limits,
-  ...notReplayedYet("mapping_error sgtable_orig_nents_0 default_domain vtd_domain vtd_err"),
+  mapping_error: mappingError,
+  sgtable_orig_nents_0: sgtableOrigNents0,
+  ...notReplayedYet("default_domain vtd_domain vtd_err"),
 };
 
 const fences: Kinds = {

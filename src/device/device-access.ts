@@ -1,0 +1,205 @@
+/**
+ * DeviceAccess: what a device does with memory, always at its own addresses.
+ *
+ *     write(address, bytes) ─► translate page by page ─► frames        any page not mapped for it: a fault
+ *
+ * - D1  A device reaches exactly what is mapped for it, in the mapping's direction; anything else
+ *       throws EFAULT, is counted, and has moved nothing.
+ * - D5  `bytes` counts what read(), write() and copy() moved and what spans() showed; the library's
+ *       own copies are counted elsewhere (`system.stats().bytesCopied`).
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { ADDRESS_END, addressOf, formatAddress, offsetOf, pfnOf } from "../units.ts";
+
+/** What a device wants to do with bytes. */
+export type Access = "read" | "write" | "read-write";
+
+const accessBits: Record<Access, number> = { read: 1, write: 2, "read-write": 3 };
+
+/** The last access that was refused. */
+export interface DmaFault {
+  /** Device address of the page. */
+  readonly address: number;
+  readonly access: Access;
+}
+
+const FAULT_COUNT = 7;
+const FAULT_PFN = 8;
+const FAULT_ACCESS = 9;
+
+/** How a device reaches memory: the part of `device.dma` that goes through its addresses. */
+export class DeviceAccess {
+  /** @internal */
+  protected readonly core: Core;
+  /** @internal The core's number for the device. */
+  protected readonly handle: number;
+  /** @internal */
+  protected readonly name: string;
+  #bytes = 0;
+  #finalFaultCount: number | null = null;
+
+  /** @internal */
+  constructor(core: Core, handle: number, name: string) {
+    this.core = core;
+    this.handle = handle;
+    this.name = name;
+  }
+
+  /** Bytes that went through the device's addresses (D5). */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Accesses refused since the device was added. */
+  get faultCount(): number {
+    return this.#finalFaultCount ?? this.#field(FAULT_COUNT);
+  }
+
+  /** @internal The device is about to go: its counts stay. */
+  retire(faultCount: number): void {
+    this.#finalFaultCount = faultCount;
+  }
+
+  /** The last refused access; null if none was. */
+  get lastFault(): DmaFault | null {
+    if (this.#finalFaultCount !== null || this.faultCount === 0) return null;
+    const bits = this.#field(FAULT_ACCESS);
+    return {
+      address: addressOf(this.#field(FAULT_PFN)),
+      access: bits === 1 ? "read" : bits === 2 ? "write" : "read-write",
+    };
+  }
+
+  #field(index: number): number {
+    const at = checked(
+      this.core.exports.dmaDeviceAt(this.handle),
+      `read device ${this.name}`,
+      () => "it was removed",
+    );
+    return this.core.word(at, index);
+  }
+
+  /**
+   * The bytes at a device address, for a device that works in place: views in order, one per run of
+   * frames. They are the device's until its mapping ends; do not keep them longer. EFAULT (D1).
+   */
+  spans(
+    address: number,
+    lengthBytes: number,
+    access: Access = "read-write",
+  ): Uint8Array<ArrayBufferLike>[] {
+    const views = this.#translate(address, lengthBytes, access);
+    this.#bytes += lengthBytes;
+    return views;
+  }
+
+  /** The device writes `bytes` at `address`. EFAULT (D1). */
+  write(address: number, bytes: Uint8Array): void {
+    let done = 0;
+    for (const view of this.#translate(address, bytes.length, "write")) {
+      view.set(bytes.subarray(done, done + view.length));
+      done += view.length;
+    }
+    this.#bytes += done;
+  }
+
+  /** The device reads `into.length` bytes from `address`. EFAULT (D1). */
+  read(address: number, into: Uint8Array): void {
+    let done = 0;
+    for (const view of this.#translate(address, into.length, "read")) {
+      into.set(view, done);
+      done += view.length;
+    }
+    this.#bytes += done;
+  }
+
+  /**
+   * The device copies `lengthBytes` bytes between two of its addresses. Where they share bytes of
+   * memory, the result is as if all were read before the first is written (memmove). EFAULT (D1).
+   */
+  copy(to: number, from: number, lengthBytes: number): void {
+    const sources = this.#translate(from, lengthBytes, "read");
+    const targets = this.#translate(to, lengthBytes, "write");
+    if (!isSharing(sources, targets)) copySpans(targets, sources);
+    else
+      copySpans(
+        targets,
+        sources.map((source) => source.slice()),
+      );
+    this.#bytes += lengthBytes;
+  }
+
+  #translate(address: number, lengthBytes: number, access: Access): Uint8Array<ArrayBufferLike>[] {
+    const where = `${lengthBytes} bytes at ${formatAddress(address)}`;
+    const operation = `${access} ${where} as ${this.name}`;
+    requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
+    requireInteger(lengthBytes, "lengthBytes", 0, this.core.u8.length, operation);
+    const bits = Object.hasOwn(accessBits, access) ? accessBits[access] : undefined;
+    if (bits === undefined)
+      fail("EINVAL", operation, "the access must be read, write or read-write");
+    const views: Uint8Array<ArrayBufferLike>[] = [];
+    for (let done = 0; done < lengthBytes; ) {
+      const at = address + done;
+      const result = this.core.exports.dmaSpans(
+        this.handle,
+        pfnOf(at),
+        offsetOf(at),
+        lengthBytes - done,
+        bits,
+      );
+      const count = checked(result, operation, (code) => this.#faultReason(code));
+      for (let i = 0; i < count; i++) {
+        const length = this.core.scratch[2 * i + 1] ?? 0;
+        views.push(this.core.view(this.core.scratch[2 * i] ?? 0, length));
+        done += length;
+      }
+    }
+    return views;
+  }
+
+  #faultReason(code: ErrnoCode): string {
+    if (code !== "EFAULT") return "the device was removed";
+    const fault = this.lastFault;
+    const address = formatAddress(fault?.address ?? 0);
+    return `nothing at ${address} is mapped for this device to ${fault?.access}`;
+  }
+}
+
+/** Whether any two runs of the two lists, all of one memory, have a byte in common. */
+function isSharing(sources: readonly Uint8Array[], targets: readonly Uint8Array[]): boolean {
+  const runs = [
+    ...sources.map(({ byteOffset, length }) => ({
+      at: byteOffset,
+      end: byteOffset + length,
+      side: 0,
+    })),
+    ...targets.map(({ byteOffset, length }) => ({
+      at: byteOffset,
+      end: byteOffset + length,
+      side: 1,
+    })),
+  ].sort((one, other) => one.at - other.at);
+  const ends = [0, 0]; // where the runs of each side end that began so far
+  return runs.some(({ at, end, side }) => {
+    const isShared = at < (ends[1 - side] ?? 0);
+    ends[side] = Math.max(ends[side] ?? 0, end);
+    return isShared;
+  });
+}
+
+/** Copies one list of runs to another of the same length. */
+function copySpans(targets: Uint8Array[], sources: Uint8Array[]): void {
+  let target = targets.shift();
+  for (let source of sources) {
+    while (source.length > 0 && target !== undefined) {
+      const length = Math.min(source.length, target.length);
+      target.set(source.subarray(0, length));
+      source = source.subarray(length);
+      target = length === target.length ? targets.shift() : target.subarray(length);
+    }
+  }
+}

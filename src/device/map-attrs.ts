@@ -1,0 +1,55 @@
+/**
+ * Attributes of a mapping: what its maker asks for beyond the direction.
+ *
+ * The bits are the kernel's DMA_ATTR_* (include/linux/dma-mapping.h); the upper ones are the
+ * core's own (assembly/dma-device.ts).
+ *
+ * @module
+ */
+
+import { fail } from "../errors.ts";
+
+/** What a mapping may be asked for. Each is off unless it is true. */
+export interface MapAttrs {
+  /**
+   * DMA_ATTR_SKIP_CPU_SYNC: the caller syncs. Map and unmap do not touch a simulated cache, and
+   * unmap does not copy bounced bytes back.
+   */
+  readonly skipCpuSync?: boolean;
+  /** DMA_ATTR_PRIVILEGED: the page table lets only privileged accesses through. */
+  readonly privileged?: boolean;
+  /**
+   * DMA_ATTR_FORCE_CONTIGUOUS: coherent memory in one run of frames. It always is, because the CPU
+   * sees a run only.
+   */
+  readonly forceContiguous?: boolean;
+  /** DMA_ATTR_NO_WARN: kept, without effect: no call of this library prints a warning. */
+  readonly noWarn?: boolean;
+  /** DMA_ATTR_WEAK_ORDERING: kept, without effect: accesses are never reordered. */
+  readonly weakOrdering?: boolean;
+}
+
+const bits: Record<keyof MapAttrs, number> = {
+  weakOrdering: 2,
+  skipCpuSync: 32,
+  forceContiguous: 64,
+  noWarn: 256,
+  privileged: 512,
+};
+
+/** What the core adds to the attributes of a mapping. */
+export const coreAttrs = { oneSegment: 0x10000, coherent: 0x20000 } as const;
+
+/** The attributes as bits. EINVAL: one is not known. */
+export function attrsNumber(attrs: MapAttrs, operation: string): number {
+  let number = 0;
+  for (const [name, isSet] of Object.entries(attrs)) {
+    const bit = Object.hasOwn(bits, name) ? bits[name as keyof MapAttrs] : undefined;
+    if (bit === undefined) {
+      const names = Object.keys(bits).join(", ");
+      return fail("EINVAL", operation, `the attributes are ${names}; ${name} is none of them`);
+    }
+    if (isSet) number += bit;
+  }
+  return number;
+}

@@ -1,0 +1,128 @@
+/**
+ * NoncontiguousBuffer: memory that a device sees in one piece, and the CPU wherever it lies.
+ *
+ *     frames  ▒▒ ▒ ▒▒▒ ─► table (origNents) ─► one IOVA range ─► mapping of 1 segment
+ *                └─ vmap(), mmap(): views, between syncs
+ *
+ * - NC1  The device's segment is one, whatever its maxSegmentBytes: behind an IOMMU the frames are
+ *        scattered, else they are one run.
+ *
+ * Compare dma_alloc_noncontiguous(), dma_vmap_noncontiguous() and dma_mmap_noncontiguous() in the
+ * kernel's kernel/dma/mapping.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import type { Direction } from "../direction.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
+import type { FrameRange } from "../mm/frame-range.ts";
+import type { PinnedTable } from "../mm/pinned-table.ts";
+import { tableFromRange } from "../mm/sg-build.ts";
+import { SgTable } from "../mm/sg-table.ts";
+import { addressOf, FRAME_BYTES, framesOf, GiB, NO_PFN } from "../units.ts";
+import { type DeviceMemory, runBelow } from "./coherent-buffer.ts";
+import { DeviceMapping } from "./device-mapping.ts";
+import { coreAttrs } from "./map-attrs.ts";
+
+/** @internal Who the memory is for. */
+export interface NoncontiguousTarget {
+  readonly device: number;
+  readonly isTranslated: boolean;
+  readonly memory: DeviceMemory;
+}
+
+/** Memory of a device. Made by `device.dma.allocNoncontiguous()`. */
+export class NoncontiguousBuffer {
+  /** Bytes, in whole frames. */
+  readonly lengthBytes: number;
+  /** One segment; what `device.dma.syncForCpu()` and its kin take. */
+  readonly mapping: DeviceMapping;
+  /** The CPU side. */
+  readonly table: SgTable;
+  readonly #range: FrameRange | null;
+  readonly #views: Set<PinnedTable> = new Set();
+
+  /** @internal */
+  constructor(
+    core: Core,
+    { device, isTranslated, memory }: NoncontiguousTarget,
+    lengthBytes: number,
+    direction: Direction,
+    directionNumber: number,
+    operation: string,
+  ) {
+    requireInteger(lengthBytes, "lengthBytes", 1, 4 * GiB - FRAME_BYTES, operation);
+    const frameCount = framesOf(lengthBytes);
+    this.lengthBytes = addressOf(frameCount);
+    this.#range = isTranslated ? null : runBelow(memory, frameCount, memory.maskBits(), operation);
+    this.table =
+      this.#range === null ? scattered(core, frameCount, operation) : runOf(core, this.#range);
+    const { handle } = this.table;
+    const { oneSegment } = coreAttrs;
+    const result = core.exports.dmaMapTable(device, handle, directionNumber, oneSegment);
+    if (result < 0) {
+      this.table.free();
+      this.#range?.free();
+      fail("ENOMEM", operation, "no device addresses, page tables or records are left");
+    }
+    this.mapping = new DeviceMapping(core, device, result, direction, "noncontiguous");
+  }
+
+  /** Where the device sees the first byte. ESTALE once freed. */
+  get address(): number {
+    return this.mapping.address;
+  }
+
+  /**
+   * The bytes for the CPU, one view for each run of frames, pinned until `unpin()`. Here nothing
+   * can make them look like one run. EBUSY keeps free() from going on while one is out.
+   */
+  vmap(): PinnedTable {
+    return this.#pin();
+  }
+
+  /** The same for a user of the buffer: compare dma_mmap_noncontiguous(). */
+  mmap(): PinnedTable {
+    return this.#pin();
+  }
+
+  #pin(): PinnedTable {
+    if (this.mapping.isEnded) fail("ESTALE", "map noncontiguous memory", "it was freed");
+    const pinned = this.table.pin();
+    this.#views.add(pinned);
+    return pinned;
+  }
+
+  /** Gives the memory back. ESTALE: it was freed before; EBUSY: a view is out; unpin it first. */
+  free(): void {
+    const operation = "free noncontiguous memory";
+    if (this.mapping.isEnded) fail("ESTALE", operation, "it was freed before");
+    for (const pinned of this.#views) if (!pinned.isPinned) this.#views.delete(pinned);
+    if (this.#views.size > 0)
+      fail("EBUSY", operation, `${this.#views.size} views of it are out; unpin them first`);
+    this.mapping.end(0, operation);
+    this.table.free();
+    this.#range?.free();
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.mapping.isEnded) this.free();
+  }
+}
+
+function scattered(core: Core, frameCount: number, operation: string): SgTable {
+  const result = core.exports.storageAllocBlocks(frameCount, NO_PFN, 0);
+  const handle = checked(result, operation, () => `fewer than ${frameCount} frames are free`);
+  core.exports.storageClear(handle);
+  return new SgTable(core, handle, true);
+}
+
+function runOf(core: Core, range: FrameRange): SgTable {
+  try {
+    return tableFromRange(core, range.pfn, range.frameCount);
+  } catch (error) {
+    range.free();
+    throw error;
+  }
+}

@@ -1,0 +1,360 @@
+import { describe, expect, test } from "vitest";
+import {
+  type Device,
+  type DeviceMapping,
+  DMA_MAPPING_ERROR,
+  DmaBufError,
+  FRAME_BYTES,
+  GiB,
+  isDmaMappingError,
+  MiB,
+} from "../../../src/index.ts";
+import { eachCore } from "../../support/cores.ts";
+import { expectError, expectRefusal } from "../../support/errors.ts";
+import { FOR_EVER, faultyCores, sweepFaults } from "../../support/faults.ts";
+
+const PS = FRAME_BYTES;
+
+function read(device: Device, address: number, length: number): number[] {
+  const into = new Uint8Array(length);
+  device.dma.read(address, into);
+  return [...into];
+}
+
+/** The bytes that a device sees through a mapping. */
+function readMapping(device: Device, mapping: DeviceMapping): number[] {
+  return [...mapping.segments()].flatMap(({ address, lengthBytes }) =>
+    read(device, address, lengthBytes),
+  );
+}
+
+describe.each(eachCore)("device.dma on the $name core", (build) => {
+  const open = (iommu: boolean) => {
+    const system = build.system({ memoryBytes: 16 * MiB, cma: { video: 4 * MiB } });
+    const range = system.frames.alloc(8);
+    const pinned = range.pin();
+    const { bytes } = pinned;
+    bytes.set(bytes.map((_, i) => (i * 5 + (i >> 9)) & 255));
+    const device = system.addDevice({ name: "npu", iommu });
+    return { system, range, pinned, bytes, device };
+  };
+
+  describe.each([false, true])("with an IOMMU: %s", (iommu) => {
+    test("mapPage() maps bytes that may go on behind the page, unmapPage() ends it", () => {
+      const { system, range, bytes, device } = open(iommu);
+      for (const [offset, length] of [
+        [0, PS],
+        [100, 50],
+        [5000, 10],
+        [4095, 2],
+        [0, 8 * PS],
+      ] as const) {
+        const mapping = device.dma.mapPage(range.pfn, offset, length, "to-device");
+        expect(mapping.address % PS).toBe(offset % PS);
+        expect(readMapping(device, mapping)).toEqual([...bytes.subarray(offset, offset + length)]);
+        const { address } = mapping;
+        device.dma.unmapPage(mapping);
+        expectError("EFAULT", () => read(device, address, 1));
+        expectError("ESTALE", () => device.dma.unmapPage(mapping));
+      }
+      expect(system.check(true)).toBeNull();
+    });
+
+    test("mapSingle() takes a view of the memory, and no other", () => {
+      const { system, bytes, device } = open(iommu);
+      const mapping = device.dma.mapSingle(bytes.subarray(3, 8), "bidirectional");
+      device.dma.write(mapping.address + 1, Uint8Array.of(9, 9));
+      expect([...bytes.subarray(4, 6)]).toEqual([9, 9]);
+      expectRefusal(system, "EINVAL", () =>
+        device.dma.mapSingle(new Uint8Array(5), "bidirectional"),
+      );
+      expectRefusal(system, "EINVAL", () =>
+        device.dma.mapSingle(bytes.subarray(0, 0), "bidirectional"),
+      );
+      device.dma.unmapSingle(mapping);
+    });
+
+    test("mapSg() maps a list in order; of no entry it is EIO", () => {
+      const { system, range, bytes, device } = open(iommu);
+      const list = [
+        { pfn: range.pfn + 6, offset: 9, lengthBytes: 30 },
+        { pfn: range.pfn, offset: 0, lengthBytes: PS },
+        { pfn: range.pfn + 3, offset: 0, lengthBytes: 7 },
+      ];
+      const mapping = device.dma.mapSg(list, "to-device");
+      expect(readMapping(device, mapping)).toEqual(
+        list.flatMap(({ pfn, offset, lengthBytes }) => {
+          const at = (pfn - range.pfn) * PS + offset;
+          return [...bytes.subarray(at, at + lengthBytes)];
+        }),
+      );
+      device.dma.unmapSg(mapping);
+      expectRefusal(system, "EIO", () => device.dma.mapSg([], "to-device"));
+    });
+
+    test("mapResource() gives addresses to what is no memory, and refuses memory", () => {
+      const { system, range, device } = open(iommu);
+      const mapping = device.dma.mapResource(3 * GiB + 20, 100, "bidirectional");
+      expect(mapping.address % PS).toBe(20);
+      if (!iommu) expect(mapping.address).toBe(3 * GiB + 20);
+      expectError("EFAULT", () => read(device, mapping.address, 1)); // no bytes lie there
+      device.dma.unmapResource(mapping);
+      for (const at of [range.pfn * PS, 16 * MiB - 1, 0])
+        expectRefusal(system, "EINVAL", () => device.dma.mapResource(at, 100, "to-device"));
+      expectRefusal(system, "EINVAL", () => device.dma.mapResource(3 * GiB, 0, "to-device"));
+    });
+
+    test("a mapping pins its frames (D8), and is ended by its own kind of unmap only", () => {
+      const { system, range, pinned, device } = open(iommu);
+      pinned.unpin();
+      const mapping = device.dma.mapPage(range.pfn, 0, PS, "to-device");
+      expectRefusal(system, "EBUSY", () => range.free());
+      for (const unmap of ["unmapSingle", "unmapSg", "unmapSgtable", "unmapResource"] as const)
+        expectRefusal(system, "EINVAL", () => device.dma[unmap](mapping));
+      const other = system.addDevice({ name: "other" });
+      expectRefusal(system, "EINVAL", () => other.dma.unmapPage(mapping));
+      expectRefusal(system, "EINVAL", () => other.dma.syncForCpu(mapping));
+      expectRefusal(system, "EBUSY", () => device.remove());
+      device.dma.unmapPage(mapping);
+      range.free();
+      expectRefusal(system, "ENOENT", () => device.dma.mapPage(range.pfn, 0, PS, "to-device"));
+    });
+
+    test("allocCoherent() gives zeros that both sides see, below the coherent mask", () => {
+      const { system, device } = open(iommu);
+      const buffer = device.dma.allocCoherent(5000, { noWarn: true, forceContiguous: true });
+      expect(buffer.lengthBytes).toBe(2 * PS);
+      expect(buffer.bytes.every((byte) => byte === 0)).toBe(true);
+      buffer.bytes[5] = 1;
+      expect(read(device, buffer.address + 5, 1)).toEqual([1]);
+      device.dma.write(buffer.address + 6, Uint8Array.of(2));
+      expect(buffer.bytes[6]).toBe(2);
+      expect(device.dma.needSync(buffer.mapping)).toBe(false);
+      const { address } = buffer;
+      buffer.free();
+      expectError("ESTALE", () => buffer.free());
+      expectError("ESTALE", () => buffer.bytes);
+      expectError("EFAULT", () => read(device, address, 1));
+      expectRefusal(system, "ENOMEM", () => device.dma.allocCoherent(5 * MiB));
+      expectRefusal(system, "EINVAL", () => device.dma.allocCoherent(0));
+      using large = device.dma.allocCoherent(4 * MiB); // out of the region, if the pool is cut up
+      expect(large.mapping.nents).toBe(1);
+    });
+
+    test("allocNoncontiguous() is one segment for the device, vmap() and mmap() show the frames", () => {
+      const { system, device } = open(iommu);
+      const length = 100 * PS;
+      const buffer = device.dma.allocNoncontiguous(length, "bidirectional");
+      expect(buffer.mapping.nents).toBe(1); // though longer than 64 KiB
+      expect(buffer.mapping.lengthBytes).toBe(length);
+      const seen = buffer.vmap();
+      const mapped = buffer.mmap();
+      const pattern = Uint8Array.from({ length }, (_, i) => i % 251);
+      device.dma.write(buffer.address, pattern);
+      device.dma.syncForCpu(buffer.mapping);
+      expect(seen.views.flatMap((view) => [...view])).toEqual([...pattern]);
+      expectRefusal(system, "EBUSY", () => buffer.free());
+      seen.unpin();
+      mapped.unpin();
+      buffer.free();
+      expectError("ESTALE", () => buffer.vmap());
+      expectRefusal(system, "ENOMEM", () =>
+        device.dma.allocNoncontiguous(17 * MiB, "bidirectional"),
+      );
+    });
+
+    test("copy() of overlapping ranges is as if all were read first (memmove)", () => {
+      const { range, bytes, device } = open(iommu);
+      // One device sees the same frames in another order, so that runs overlap out of order.
+      const list = [3, 1, 2, 0].map((i) => ({ pfn: range.pfn + i, offset: 0, lengthBytes: PS }));
+      const mapping = device.dma.mapSg(list, "bidirectional");
+      const twin = device.dma.mapSg([...list].reverse(), "bidirectional");
+      for (const [to, from, length] of [
+        [0, 100, 900],
+        [100, 0, 900],
+        [5, 0, 3 * PS],
+        [0, 5, 3 * PS],
+      ] as const) {
+        const wholeBefore = readMapping(device, mapping);
+        if (!iommu) continue; // a direct device's segments are no neighbours
+        device.dma.copy(mapping.address + to, mapping.address + from, length);
+        const expected = [...wholeBefore];
+        expected.splice(to, length, ...wholeBefore.slice(from, from + length));
+        expect(readMapping(device, mapping)).toEqual(expected);
+      }
+      const source = read(device, twin.dma(0).address, PS);
+      device.dma.copy(mapping.dma(0).address, twin.dma(0).address, PS);
+      expect(read(device, mapping.dma(0).address, PS)).toEqual(source);
+      const before = [...bytes.subarray(0, PS)];
+      device.dma.copy(mapping.at(3 * PS).address, mapping.at(3 * PS).address, PS); // itself
+      expect([...bytes.subarray(0, PS)]).toEqual(before);
+    });
+  });
+
+  test("contiguousOnly takes one segment, and setCoherentDmaMask() has the mask's rule", () => {
+    const { system, range } = open(false);
+    const device = system.addDevice({ name: "lcd", contiguousOnly: true, dmaMaskBits: 40 });
+    expect(device.limits.coherentDmaMaskBits).toBe(40);
+    expect(device.needsContiguous).toBe(true);
+    const list = [0, 2].map((i) => ({ pfn: range.pfn + i, offset: 0, lengthBytes: PS }));
+    expectRefusal(system, "EINVAL", () => device.dma.mapSg(list, "to-device"));
+    const behind = system.addDevice({ name: "behind", iommu: true, contiguousOnly: true });
+    behind.dma.unmapSg(behind.dma.mapSg(list, "to-device"));
+    expectRefusal(system, "EIO", () => device.setCoherentDmaMask(20));
+    device.setCoherentDmaMask(30);
+    expect(device.limits.coherentDmaMaskBits).toBe(30);
+    behind.setCoherentDmaMask(20);
+    using buffer = behind.dma.allocCoherent(PS);
+    expect(buffer.address).toBeLessThan(2 ** 20);
+    expectRefusal(system, "EBUSY", () => behind.setCoherentDmaMask(32));
+  });
+
+  test("attributes are known by name, and privileged mappings work", () => {
+    const { system, range, device } = open(true);
+    const map = (attrs: object) => device.dma.mapPage(range.pfn, 0, PS, "to-device", attrs);
+    expectRefusal(system, "EINVAL", () => map({ fast: true }));
+    const all = { skipCpuSync: true, noWarn: true, privileged: true, weakOrdering: true };
+    device.dma.unmapPage(map(all), { skipCpuSync: true });
+  });
+
+  test("DMA_MAPPING_ERROR is all ones, and nothing else", () => {
+    expect(isDmaMappingError(DMA_MAPPING_ERROR)).toBe(true);
+    expect(isDmaMappingError(-1n)).toBe(true); // the same 64 bits
+    expect([0n, 1n, DMA_MAPPING_ERROR - 1n].some(isDmaMappingError)).toBe(false);
+  });
+
+  test("a device without a mapping reaches nothing, whatever was mapped before", () => {
+    const { range, device } = open(false);
+    const mapping = device.dma.mapPage(range.pfn, 0, PS, "bidirectional");
+    const { address } = mapping;
+    device.dma.unmapPage(mapping);
+    for (const at of [address, 0, 2 ** 31])
+      for (const access of ["read", "write"] as const)
+        expectError("EFAULT", () => device.dma.spans(at, 1, access));
+  });
+});
+
+describe.each(eachCore)("dma iova on the $name core", (build) => {
+  const open = () => {
+    const system = build.system({ memoryBytes: 16 * MiB, physicalBase: GiB });
+    const range = system.frames.alloc(8);
+    const { bytes } = range.pin();
+    bytes.set(bytes.map((_, i) => (i * 3 + (i >> 8)) & 255));
+    const device = system.addDevice({ name: "nic", iommu: true });
+    return { system, range, bytes, device };
+  };
+
+  test("iovaTryAlloc() is null without an IOMMU, for an untrusted device, and with a cache", () => {
+    const { system, device } = open();
+    const limits = [
+      {},
+      { iommu: true, untrusted: true },
+      { iommu: true, coherent: false, simulatedCache: true },
+    ];
+    for (const limit of limits)
+      expect(system.addDevice({ name: "x", ...limit }).dma.iovaTryAlloc(100)).toBeNull();
+    const tiny = system.addDevice({ name: "tiny", iommu: true, dmaMaskBits: 24 });
+    expect(tiny.dma.iovaTryAlloc(17 * MiB)).toBeNull(); // too long for the mask
+    using iova = device.dma.iovaTryAlloc(100, 5);
+    expect((iova?.address ?? 0) % PS).toBe(5);
+  });
+
+  test("link, sync, unlink, free: the device sees the pieces, in order, and nothing else", () => {
+    const { system, range, bytes, device } = open();
+    const iova = device.dma.iovaTryAlloc(3 * PS - 100, 100);
+    if (iova === null) throw new Error("no addresses");
+    const { address } = iova;
+    iova.link(0, range.pfn + 5, 100, PS - 100, "bidirectional");
+    expectError("EFAULT", () => read(device, address + PS, 1));
+    expectError("EINVAL", () => iova.sync());
+    iova.link(PS - 100, range.pfn, 0, 2 * PS, "to-device");
+    iova.sync();
+    expect(read(device, address, iova.lengthBytes)).toEqual([
+      ...bytes.subarray(5 * PS + 100, 6 * PS),
+      ...bytes.subarray(0, 2 * PS),
+    ]);
+    expectRefusal(system, "EBUSY", () => iova.free());
+    expectRefusal(system, "EBUSY", () => device.remove());
+    expect(system.stats().pinnedFrames).toBeGreaterThan(0);
+    iova.unlink(PS - 100, 2 * PS);
+    expectError("EFAULT", () => read(device, address + PS, 1));
+    iova.destroy(PS - 100);
+    expectError("EFAULT", () => read(device, address, 1));
+    expectError("ESTALE", () => iova.free());
+    expect(system.check(true)).toBeNull();
+    device.remove();
+  });
+
+  test("link refuses what breaks IO2, overlaps, or nobody holds", () => {
+    const { system, range, device } = open();
+    using iova = device.dma.iovaTryAlloc(4 * PS);
+    if (iova === null) throw new Error("no addresses");
+    const link = (at: number, pfn: number, offset: number, length: number) =>
+      expectRefusal(system, offset === -1 ? "ENOENT" : "EINVAL", () =>
+        iova.link(at, pfn, Math.max(0, offset), length, "to-device"),
+      );
+    link(0, range.pfn, 5, 100); // the range begins on a page
+    link(PS, range.pfn, 5, 100);
+    link(0, range.pfn, 0, 100); // ends inside a page, and is not the last
+    link(0, range.pfn, 0, 5 * PS);
+    link(0, 3000, -1, PS); // nobody's
+    iova.link(PS, range.pfn, 0, PS, "to-device");
+    expectRefusal(system, "EEXIST", () => iova.link(0, range.pfn, 0, 2 * PS, "to-device"));
+    expectRefusal(system, "EINVAL", () => iova.unlink(0, PS));
+    expectRefusal(system, "EINVAL", () => iova.unlink(PS, 10));
+  });
+});
+
+describe.each(faultyCores)("mapping faults on the $name core", (build) => {
+  test.each([1, FOR_EVER])("nothing leaks when %d allocations of a map call fail", (times) => {
+    const system = build.system({ memoryBytes: 16 * MiB });
+    const range = system.frames.alloc(700);
+    const list = Array.from({ length: 300 }, (_, i) => ({
+      pfn: range.pfn + 2 * i,
+      offset: 0,
+      lengthBytes: PS,
+    }));
+    const table = system.sgTableFromFrames(list.map(({ pfn }) => pfn));
+    for (const iommu of [false, true]) {
+      const device = system.addDevice({ name: "npu", iommu });
+      const { dma } = device;
+      const calls: Record<string, () => void> = {
+        page: () => dma.unmapPage(dma.mapPage(range.pfn, 3, 9, "to-device")),
+        sg: () => dma.unmapSg(dma.mapSg(list, "to-device")),
+        sgtable: () => dma.unmapSgtable(dma.mapSgtable(table, "to-device")),
+        resource: () => dma.unmapResource(dma.mapResource(3 * GiB, 9, "to-device")),
+        coherent: () => dma.allocCoherent(9000).free(),
+        noncontiguous: () => dma.allocNoncontiguous(90_000, "to-device").free(),
+      };
+      if (iommu) calls.iova = () => linkAndDestroy(device, range.pfn);
+      for (const [name, call] of Object.entries(calls)) {
+        const failed = sweepFaults(system.core, times, () => {
+          try {
+            call();
+            return true;
+          } catch (error) {
+            expectError("ENOMEM", () => {
+              throw error;
+            });
+            return false;
+          }
+        });
+        expect(failed, name).toBeGreaterThan(0);
+      }
+      device.remove();
+    }
+  });
+});
+
+/** Reserves addresses, links one frame, ends both; ENOMEM when there are none. */
+function linkAndDestroy(device: Device, pfn: number): void {
+  const iova = device.dma.iovaTryAlloc(2 * PS);
+  if (iova === null) throw new DmaBufError("ENOMEM", "reserve addresses", "there are none");
+  try {
+    iova.link(0, pfn, 0, 2 * PS, "to-device");
+  } catch (error) {
+    iova.free();
+    throw error;
+  }
+  iova.destroy(2 * PS);
+}
