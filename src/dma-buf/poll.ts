@@ -6,7 +6,9 @@
  *
  * - BP1  Each direction has at most one callback armed, on the first fence that takes it. While it
  *        is armed, the direction is not ready, and the buffer has one reference more.
- * - BP2  Bookkeeping fences do not count, and nothing is made coherent: bracket the access.
+ * - BP2  A reference that cannot be given back, because it is the last one and a device is still
+ *        attached, stays: put() it after the detach.
+ * - BP3  Bookkeeping fences do not count, and nothing is made coherent: bracket the access.
  *
  * Compare dma_buf_poll() in the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -19,6 +21,9 @@ import { type Resv, usageFor } from "./resv.ts";
 /** The buffer that is polled: it lives while a callback is armed (BP1). */
 export interface PolledBuffer {
   readonly resv: Resv;
+  readonly refCount: number;
+  readonly attachments: ArrayLike<unknown>;
+  readonly vmapCount: number;
   get(): void;
   put(): void;
 }
@@ -49,7 +54,8 @@ export class BufferPoll {
     const onSignaled = (): void => {
       this.#armed &= ~event;
       this.queue.wakeAll();
-      this.#buf.put();
+      const { refCount, attachments, vmapCount } = this.#buf;
+      if (refCount > 1 || attachments.length + vmapCount === 0) this.#buf.put(); // BP2
     };
     const usage = usageFor(event === POLLOUT);
     if (!this.#buf.resv.fences(usage).some((fence) => fence.addCallback(onSignaled))) return true;

@@ -7,12 +7,15 @@
 import { O_CLOEXEC, O_RDWR } from "dmabuf";
 import * as uapi from "dmabuf/uapi";
 import type { Bed } from "./bed.ts";
-import { type Fields, MalformedRecord } from "./fields.ts";
-import { factsOf, type Outcome } from "./outcome.ts";
+import type { Fields } from "./fields.ts";
+import { factsOf, notYet, type Outcome } from "./outcome.ts";
 import { attempt, inWorld, type UapiWorld, type Verdict } from "./uapi-world.ts";
 
 /** What is left in a buffer, so that the next one shows whether memory is cleared. */
 const DIRT = 0xa5;
+
+/** More than the size in any ioctl's number. */
+const ARGUMENT_BYTES = 2 ** 14;
 
 type Request = Parameters<typeof uapi.dmaHeapAllocationData.encode>[0];
 
@@ -53,15 +56,13 @@ export function heapAlloc(fields: Fields, bed: Bed): Outcome {
 
 /** `heap_multi`: several faults at once. */
 export function heapMulti(fields: Fields, bed: Bed): Outcome {
-  const faults = fields
-    .text("what")
-    .split(", ")
-    .map((fault) => {
-      const [name = "", value = ""] = fault.split(" ");
-      if (!["len", "fd", "fdFlags", "heapFlags"].includes(name))
-        throw new MalformedRecord(`there is no field ${name}`);
-      return [name, name === "len" || name === "heapFlags" ? BigInt(value) : Number(value)];
-    });
+  const faults: [string, bigint | number][] = [];
+  for (const fault of fields.text("what").split(", ")) {
+    const [, name, value = ""] = /^(len|fd|fdFlags|heapFlags) (\w+)$/.exec(fault) ?? [];
+    if (name === undefined) return notYet(`an allocation with ${fault}`);
+    const isWide = name === "len" || name === "heapFlags";
+    faults.push([name, isWide ? BigInt(value) : Number(value)]);
+  }
   const good: Request = { len: 4096n, fdFlags: O_RDWR + O_CLOEXEC };
   const request: Request = { ...good, ...Object.fromEntries(faults) };
   const { r } = inWorld(bed, (world) => allocate(world, fields, request));
@@ -73,7 +74,7 @@ export function heapIoctl(fields: Fields, bed: Bed): Outcome {
   return inWorld(bed, ({ process }) => {
     const fd = process.open(pathOf(fields));
     const isNull = fields.text("what").includes("NULL");
-    const argument = new Uint8Array(4096);
+    const argument = new Uint8Array(ARGUMENT_BYTES);
     argument.set(uapi.dmaHeapAllocationData.encode({ len: 4096n, fdFlags: O_RDWR }));
     const r = attempt(() => process.ioctl(fd, fields.number("cmd"), isNull ? null : argument));
     const fdSet = uapi.dmaHeapAllocationData.decode(argument).fd !== 0;

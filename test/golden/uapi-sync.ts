@@ -7,8 +7,8 @@
 
 import * as uapi from "dmabuf/uapi";
 import type { Bed } from "./bed.ts";
-import { type Fields, MalformedRecord } from "./fields.ts";
-import { factsOf, type Outcome } from "./outcome.ts";
+import type { Fields } from "./fields.ts";
+import { factsOf, notYet, type Outcome } from "./outcome.ts";
 import { attempt, inWorld, type UapiWorld } from "./uapi-world.ts";
 
 /** What stands in a struct where a call that fails must not write. */
@@ -41,29 +41,29 @@ export function importBadFd(fields: Fields, bed: Bed): Outcome {
   return inWorld(bed, (world) => {
     const text = fields.text("fd");
     const buf = world.alloc();
-    const r = attempt(() => {
-      if (text.startsWith("NULL arg")) {
-        const command = text.includes("export")
-          ? uapi.DMA_BUF_IOCTL_EXPORT_SYNC_FILE
-          : uapi.DMA_BUF_IOCTL_IMPORT_SYNC_FILE;
-        world.process.ioctl(buf, command, null);
-      } else {
-        const flags = /flags (\d+)/.exec(text)?.[1];
-        world.importSyncFile(buf, Number(flags ?? 1), badFd(world, text, buf));
-      }
-    });
+    if (text.startsWith("NULL arg")) {
+      const command = text.includes("export")
+        ? uapi.DMA_BUF_IOCTL_EXPORT_SYNC_FILE
+        : uapi.DMA_BUF_IOCTL_IMPORT_SYNC_FILE;
+      const r = attempt(() => world.process.ioctl(buf, command, null));
+      return { facts: factsOf(fields, { r }) };
+    }
+    const fd = badFd(world, text, buf);
+    if (fd === null) return notYet(`the descriptor ${text}`);
+    const flags = Number(/flags (\d+)/.exec(text)?.[1] ?? 1);
+    const r = attempt(() => world.importSyncFile(buf, flags, fd));
     return { facts: factsOf(fields, { r }) };
   });
 }
 
-function badFd(world: UapiWorld, text: string, buf: number): number {
+function badFd(world: UapiWorld, text: string, buf: number): number | null {
   const number = /^-?\d+/.exec(text)?.[0];
   if (number !== undefined) return Number(number);
   if (text.startsWith("dma-buf")) return buf;
   if (text.startsWith("heap")) return world.process.open("/dev/dma_heap/system");
   if (/^(sw_sync|timeline)/.test(text)) return world.timeline("t");
   if (text.startsWith("memfd")) return world.process.memfdCreate("m");
-  throw new MalformedRecord(`there is no descriptor ${text}`);
+  return null;
 }
 
 /** `poll`: readiness and sync files, before and after fences signal. */
@@ -71,7 +71,8 @@ export function poll(fields: Fields, bed: Bed): Outcome {
   const imports = fields.list("imports").map(Number);
   return inWorld(bed, (world) => {
     const buf = world.alloc();
-    const timelines = [1, 2].map((i) => world.timeline(`t${i}`));
+    const count = Math.max(2, imports.length);
+    const timelines = Array.from({ length: count }, (_, i) => world.timeline(`t${i + 1}`));
     for (const [i, flags] of imports.entries())
       world.importSyncFile(buf, flags, world.fence(timelines[i] ?? -1, 1));
     const ready = (): number => world.poll(buf, fields.number("events"));

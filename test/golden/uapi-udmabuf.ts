@@ -155,7 +155,7 @@ function pageItem(memfd: number, page: number, pageCount = 1): Item {
 /** The items that a text describes; null for a text that is not known. */
 function listFor(world: UapiWorld, what: string, count: number): Item[] | null {
   const seal = dmabuf.F_SEAL_SHRINK;
-  const large = /^(two|three) items of (\d+) MiB$/.exec(what);
+  const large = /^(\w+) items? of (\d+) MiB$/.exec(what);
   if (large !== null) {
     const size = BigInt(Number(large[2]) * MIB);
     const memfd = sealedMemfd(world, Number(size), seal);

@@ -99,6 +99,20 @@ describe.each(eachCore)("a buffer on the $name core", (build) => {
     expectError("ESTALE", () => buf.poll(POLLIN));
   });
 
+  test("keeps the reference of a poll that is the last one while a device is attached", () => {
+    const [system, buf] = open();
+    const attachment = buf.attach(system.addDevice({ name: "gpu" }));
+    const writer = system.fence("writer");
+    buf.resv.addFence(writer, "write");
+    buf.poll(POLLIN);
+    buf.put();
+    writer.signal();
+    expect([buf.refCount, buf.poll(POLLIN)]).toEqual([1, POLLIN]);
+    attachment.detach();
+    buf.put();
+    expect(system.stats().bufferCount).toBe(0);
+  });
+
   test("polls without waiting when it can, and until it is ready, aborted or late", async () => {
     const [system, buf] = open();
     expect(await buf.pollAsync(BOTH)).toBe(BOTH);

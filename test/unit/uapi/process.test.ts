@@ -211,6 +211,7 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     expectError("EBADF", () => map(99, 0));
     expectRefusal(system, "EINVAL", () => map(rw, 0));
     expectRefusal(system, "ENOMEM", () => map(rw, 2 ** 50));
+    expectRefusal(system, "EOVERFLOW", () => map(ro, 4096, RW, 0, 2 ** 64 - 4096));
     expectRefusal(system, "EINVAL", () => map(rw, 4096, RW, 0));
     expectRefusal(system, "EACCES", () => map(ro, 4096));
     expectRefusal(system, "EACCES", () => map(wo, 4096, uapi.PROT_WRITE));
