@@ -14,10 +14,9 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import { addressOf, FRAME_BYTES, framesOf, pfnOf } from "../units.ts";
-import { runsOf } from "./pinned-table.ts";
-import { withWords } from "./word-list.ts";
+import { allocFrames, freeFrames } from "./frame-list.ts";
 
 /** No seal can be added any more. */
 export const F_SEAL_SEAL = 1;
@@ -221,40 +220,18 @@ export class Shmem {
     const pfns = pages.flatMap(({ pfn, isInside, holdCount }) =>
       isInside || holdCount > 0 ? [] : [pfn],
     );
-    const unique = Uint32Array.from(new Set(pfns));
-    if (unique.length === 0) return;
-    withWords(this.#core, unique, "free shmem", (at) =>
-      checked(
-        this.#core.exports.bulkFramesFree(at, unique.length),
-        "free shmem",
-        () => "a frame is pinned or was not handed out",
-      ),
-    );
+    freeFrames(this.#core, Uint32Array.from(new Set(pfns)));
   }
 
   /** SM1: all of them, or none. */
   #populate(first: number, pageCount: number, operation: string): void {
+    const frames = framesOf(this.#core.u8.length);
+    if (pageCount > frames) fail("ENOMEM", operation, `memory has ${frames} frames`);
     const missing: number[] = [];
     for (let i = first; i < first + pageCount; i++) if (!this.#pages.has(i)) missing.push(i);
     if (missing.length === 0) return;
-    const frames = this.#core.u8.length / FRAME_BYTES;
-    if (missing.length > frames) fail("ENOMEM", operation, `memory has ${frames} frames`);
-    const { exports } = this.#core;
-    const words = new Uint32Array(missing.length);
-    const pfns = withWords(this.#core, words, operation, (at, list) => {
-      checked(exports.bulkFramesAlloc(at, list.length), operation, shortage);
-      return list.slice();
-    });
-    for (const { pfn, lengthBytes } of runsOf(pfns)) {
-      checked(exports.frameClearRun(pfn, framesOf(lengthBytes)), operation, shortage);
-    }
+    const pfns = allocFrames(this.#core, missing.length, operation);
     for (const [i, index] of missing.entries())
       this.#pages.set(index, { pfn: pfns[i] as number, holdCount: 0, isInside: true });
   }
-}
-
-function shortage(code: ErrnoCode): string {
-  return code === "EAGAIN"
-    ? "another thread holds the allocator; try again"
-    : "too few frames are free";
 }
