@@ -109,6 +109,12 @@ export {
   WaitQueue,
 } from "./files/poll.ts";
 export type { ExporterStats } from "./heaps/accounts.ts";
+export type { EvictingPlace } from "./heaps/evicting-buffer.ts";
+export {
+  EvictingHeap,
+  type EvictingHeapOptions,
+  type EvictingStats,
+} from "./heaps/evicting-heap.ts";
 export { type AllocOptions, Heap, type HeapInfo, type HeapRequest } from "./heaps/heap.ts";
 export { Owner, type OwnerOptions } from "./heaps/owner.ts";
 export { createUdmabuf, type UdmabufContext, type UdmabufItem } from "./heaps/udmabuf.ts";

@@ -27,7 +27,8 @@ import { Timeline } from "./fence/timeline.ts";
 import { FdTable } from "./files/fd-table.ts";
 import { Accounts, type ExporterStats } from "./heaps/accounts.ts";
 import { declareAreas } from "./heaps/areas.ts";
-import { builtinHeaps } from "./heaps/builtin.ts";
+import { builtinHeaps, type HeapContext } from "./heaps/builtin.ts";
+import { EvictingHeap, type EvictingHeapOptions } from "./heaps/evicting-heap.ts";
 import type { Heap, HeapInfo } from "./heaps/heap.ts";
 import type { Owner, OwnerOptions } from "./heaps/owner.ts";
 import { HeapRegistry } from "./heaps/registry.ts";
@@ -74,14 +75,13 @@ export class System extends SharedSystem {
     this.frames = new FramePool(core, this.physicalBase);
     this.symbols = new SymbolTable(this, symbolPolicy);
     this.#areas = areas;
-    const heaps = builtinHeaps({
-      core,
-      physicalBase: this.physicalBase,
-      areas: this.#areas,
-      regions: this.#areas.filter((area) => area.isReusable),
-      export: (info) => this.export(info),
-    });
-    for (const heap of heaps) this.#heaps.add(heap);
+    for (const heap of builtinHeaps(this.#heapContext)) this.#heaps.add(heap);
+  }
+
+  get #heapContext(): HeapContext {
+    const [areas, regions] = [this.#areas, this.#areas.filter((area) => area.isReusable)];
+    const { core, physicalBase } = this;
+    return { core, physicalBase, areas, regions, export: (info) => this.export(info) };
   }
 
   #requireOpen(operation: string): void {
@@ -124,6 +124,17 @@ export class System extends SharedSystem {
   addHeap(info: HeapInfo): Heap {
     this.#requireOpen(`add heap ${info?.name}`);
     return this.#heaps.add(info);
+  }
+
+  /**
+   * Adds a heap that keeps its buffers in a small place while they are used, and moves others to a
+   * large one for that. EINVAL: a place is unknown; and as addHeap().
+   */
+  addEvictingHeap(options: EvictingHeapOptions): EvictingHeap {
+    this.#requireOpen(`add heap ${options?.name}`);
+    const heap = new EvictingHeap(this.#heapContext, options);
+    this.#heaps.add({ name: heap.name, alloc: (request) => heap.make(request) });
+    return heap;
   }
 
   /**

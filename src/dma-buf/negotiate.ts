@@ -6,9 +6,10 @@
  *        devices' order.
  * - NG2  Scattered frames are preferred: contiguous ones are scarce, and only who needs them gets
  *        them.
- * - NG3  Behind an IOMMU a device sees any frames as one run, cut at its segment limits. Without
- *        one it sees the storage itself; entries that are too long for it are cut for it, but who
- *        takes one segment only takes that at any length.
+ * - NG3  Behind an IOMMU a device sees any frames as one run, cut at its segment limits, unless it
+ *        is untrusted: then entries are not joined. Without one it sees the storage itself; entries
+ *        that are too long for it are cut for it, but who takes one segment only takes that at any
+ *        length.
  *
  * Compare dma_set_seg_boundary() and its neighbours in the kernel's include/linux/dma-mapping.h;
  * Linux leaves the choice to each exporter.
@@ -98,9 +99,10 @@ function layoutFor(
   sizeBytes: number,
   pixels: PixelLayout | null,
 ): Layout {
-  const direct = participants.map(({ limits }) => limits).filter(({ iommu }) => !iommu);
+  const all = participants.map(({ limits }) => limits);
+  const direct = all.filter(({ iommu }) => !iommu);
   const frames = framesOf(sizeBytes);
-  const isScattered = direct.every((limits) => segmentsOf(limits) >= frames); // NG2
+  const isScattered = all.filter(seesEntries).every((one) => segmentsOf(one) >= frames); // NG2
   return {
     kind: isScattered ? "scattered" : "contiguous",
     sizeBytes,
@@ -146,8 +148,13 @@ export function pieceBytesOf(limits: DeviceLimits): number {
   return Math.floor(Math.min(maxSegmentBytes, segmentBoundaryBytes) / unit) * unit;
 }
 
+/** Whether a device has at least a segment for each entry of the storage (NG3). */
+export function seesEntries({ iommu, untrusted }: DeviceLimits): boolean {
+  return !iommu || untrusted;
+}
+
 /** Segments that one run becomes which begins at a boundary, or crosses none. */
-function segmentsNeeded(limits: DeviceLimits, sizeBytes: number): number {
+export function segmentsNeeded(limits: DeviceLimits, sizeBytes: number): number {
   const boundary = limits.segmentBoundaryBytes;
   const pieceBytes = pieceBytesOf(limits);
   return (

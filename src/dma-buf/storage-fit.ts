@@ -10,7 +10,13 @@ import type { SgEntry, SgTable } from "../mm/sg-table.ts";
 import { addressOf, FRAME_BYTES, framesOf, pfnOf } from "../units.ts";
 import type { Conflict } from "./conflict.ts";
 import type { PixelLayout } from "./formats.ts";
-import { type Participant, pieceBytesOf, sizeConflicts } from "./negotiate.ts";
+import {
+  type Participant,
+  pieceBytesOf,
+  seesEntries,
+  segmentsNeeded,
+  sizeConflicts,
+} from "./negotiate.ts";
 import { pixelConflicts } from "./negotiate-pixels.ts";
 
 /** What devices look at in a storage of whole frames. */
@@ -68,7 +74,7 @@ export function conflictsWith(participant: Participant, storage: ExistingStorage
   const { name, limits } = participant;
   const conflicts = sizeConflicts(participant, storage.sizeBytes);
   if (storage.pixels !== null) conflicts.push(...pixelConflicts(participant, storage.pixels));
-  if (limits.iommu) return conflicts;
+  if (!seesEntries(limits)) return conflicts;
   const add = (field: Conflict["field"], allowed: number, needed: number): void => {
     if (conflicts.every((conflict) => conflict.field !== field))
       conflicts.push({ field, devices: [name], allowed, needed });
@@ -76,6 +82,7 @@ export function conflictsWith(participant: Participant, storage: ExistingStorage
   const most = segmentsOf(limits);
   const nents = conflicts.length > 0 ? 0 : segmentsSeen(limits, storage);
   if (nents > most) add("maxSegments", most, nents);
+  if (limits.iommu) return conflicts;
   if (most === 1 && storage.spanBytes > limits.segmentBoundaryBytes)
     add("segmentBoundaryBytes", limits.segmentBoundaryBytes, storage.spanBytes);
   if (storage.alignBytes % (limits.minAlignMask + 1) !== 0)
@@ -93,8 +100,14 @@ export function needsCut(limits: DeviceLimits, storage: ExistingStorage): boolea
 }
 
 function segmentsSeen(limits: DeviceLimits, storage: ExistingStorage): number {
-  if (!needsCut(limits, storage)) return storage.origNents;
   let count = 0;
+  if (limits.iommu) {
+    if (storage.maxEntryBytes <= pieceBytesOf(limits)) return storage.origNents;
+    for (const { lengthBytes } of storage.table.entries())
+      count += segmentsNeeded(limits, lengthBytes);
+    return count;
+  }
+  if (!needsCut(limits, storage)) return storage.origNents;
   for (const _ of cutEntries(limits, storage)) count += 1;
   return count;
 }

@@ -26,6 +26,7 @@ export const deviceLimits: fc.Arbitrary<Partial<DeviceLimits>> = fc.record(
     contiguousOnly: fc.boolean(),
     minAlignMask: fc.constantFrom(0, 0xfff, 0xffff, 0xfffff),
     coherent: fc.boolean(),
+    untrusted: fc.boolean(),
     pixels: fc.option(
       fc.record(
         {

@@ -1,0 +1,126 @@
+/**
+ * PlacedStorage: frames that a buffer owns, and what devices have mapped of them.
+ *
+ * - PS1  A device without an IOMMU that takes shorter segments gets the entries cut, in a table
+ *        that lives as long as its attachment, or the storage.
+ * - PS2  The bytes go from one storage to another whole, or nothing changes.
+ *
+ * Compare struct system_heap_buffer in the kernel's drivers/dma-buf/heaps/system_heap.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import type { Device } from "../device/device.ts";
+import type { DeviceMapping } from "../device/device-mapping.ts";
+import type { Direction } from "../direction.ts";
+import type { Attachment } from "../dma-buf/attachment.ts";
+import type { PixelLayout } from "../dma-buf/formats.ts";
+import {
+  cutEntries,
+  describeStorage,
+  type ExistingStorage,
+  needsCut,
+} from "../dma-buf/storage-fit.ts";
+import { tableOverList } from "../mm/sg-build.ts";
+import { copyTable } from "../mm/sg-copy.ts";
+import { SgTable } from "../mm/sg-table.ts";
+
+/** Frames of one buffer. */
+export class PlacedStorage {
+  /** What devices look at. */
+  readonly existing: ExistingStorage;
+  readonly #core: Core;
+  readonly #mappings: Map<DeviceMapping, Device> = new Map();
+  /** The entries as devices get them that need them cut (PS1). */
+  readonly #cuts: Map<Attachment, SgTable> = new Map();
+
+  /** @internal Takes over the table of `handle`, which owns its frames. */
+  constructor(core: Core, physicalBase: number, handle: number, pixels: PixelLayout | null = null) {
+    this.#core = core;
+    this.existing = describeStorage(new SgTable(core, handle, true), physicalBase, pixels);
+  }
+
+  /** @internal The same for frames that somebody else had before: they show zeros. */
+  static clear(
+    core: Core,
+    physicalBase: number,
+    handle: number,
+    pixels: PixelLayout | null = null,
+  ): PlacedStorage {
+    core.exports.storageClear(handle);
+    return new PlacedStorage(core, physicalBase, handle, pixels);
+  }
+
+  get table(): SgTable {
+    return this.existing.table;
+  }
+
+  /** What keeps the frames where they are: "it is mapped", "it is pinned"; null: nothing does. */
+  get whyItStays(): string | null {
+    if (this.#mappings.size > 0) return "it is mapped";
+    return this.table.pinCount > 0 ? "it is pinned" : null;
+  }
+
+  /** Maps the frames for an attachment's device. Throws what mapSgtable() throws. */
+  map(attachment: Attachment, direction: Direction): DeviceMapping {
+    const { device } = attachment;
+    const table = needsCut(device.limits, this.existing) ? this.#cut(attachment) : this.table;
+    const mapping = device.dma.mapSgtable(table, direction);
+    this.#mappings.set(mapping, device);
+    return mapping;
+  }
+
+  #cut(attachment: Attachment): SgTable {
+    const known = this.#cuts.get(attachment);
+    if (known !== undefined) return known;
+    const { limits } = attachment.device;
+    const cut = tableOverList(this.#core, [...cutEntries(limits, this.existing)]);
+    this.#cuts.set(attachment, cut);
+    return cut;
+  }
+
+  /** Ends a mapping. */
+  unmap({ device }: Attachment, mapping: DeviceMapping): void {
+    device.dma.unmapSgtable(mapping);
+    this.#mappings.delete(mapping);
+  }
+
+  /** Makes bytes visible, through all mappings: to the devices, or to the CPU. */
+  sync(direction: Direction, isForDevice: boolean): void {
+    for (const [mapping, device] of this.#mappings)
+      device.dma.syncAccess(mapping, direction, isForDevice);
+  }
+
+  /** Frees what an attachment had of its own. */
+  forget(attachment: Attachment): void {
+    this.#cuts.get(attachment)?.free();
+    this.#cuts.delete(attachment);
+  }
+
+  /**
+   * Copies the bytes to another storage and frees this one; counted in `bytesCopied`. When that
+   * fails, the other one is freed, and this one is as it was (PS2).
+   */
+  moveTo(to: PlacedStorage): void {
+    try {
+      copyTable(this.#core, to.table, this.table);
+      this.free();
+    } catch (error) {
+      to.free();
+      throw error;
+    }
+  }
+
+  /** Frees the frames. EBUSY: mapped or pinned. */
+  free(): void {
+    this.forgetAll();
+    this.table.free();
+  }
+
+  /** Frees what attachments had; the frames are somebody else's to free. */
+  forgetAll(): void {
+    for (const cut of this.#cuts.values()) cut.free();
+    this.#cuts.clear();
+  }
+}
