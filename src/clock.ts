@@ -39,7 +39,8 @@ export type WaitDone = (left: number) => void;
 /** The longest delay that the host's timers take. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
-const hostClock: Clock = {
+/** The host's timers. */
+export const hostClock: Clock = {
   now: () => performance.now(),
   after: (delay, run) => {
     const timer = setTimeout(run, Math.min(delay, TIMER_MAX_MS));

@@ -29,9 +29,10 @@ export type { Direction } from "./direction.ts";
 export { Attachment } from "./dma-buf/attachment.ts";
 export type { AsyncOptions } from "./dma-buf/buffer-lock.ts";
 export { BufferViews } from "./dma-buf/buffer-views.ts";
+export type { BufferFence, BufferInfo } from "./dma-buf/bufinfo.ts";
 export { type Conflict, ConflictError, type ConflictField } from "./dma-buf/conflict.ts";
 export { CpuMapping, type MmapOptions } from "./dma-buf/cpu-mapping.ts";
-export { DmaBuf } from "./dma-buf/dma-buf.ts";
+export { type BufferStats, DmaBuf } from "./dma-buf/dma-buf.ts";
 export {
   type FormatInfo,
   fourccOf,
@@ -44,6 +45,8 @@ export {
   pixelFormats,
 } from "./dma-buf/formats.ts";
 export { getDmaBuf } from "./dma-buf/get-dma-buf.ts";
+export type { FileTable, Holder, HolderKind } from "./dma-buf/holders.ts";
+export type { MappingUse } from "./dma-buf/mapping-set.ts";
 export {
   type Layout,
   type Negotiation,
@@ -61,6 +64,7 @@ export type {
   MmapArea,
 } from "./dma-buf/ops.ts";
 export { Resv, type ResvEntry, type ResvUsage, resvUsages, usageFor } from "./dma-buf/resv.ts";
+export type { Revocation } from "./dma-buf/revoke.ts";
 export type { SyncAccess } from "./dma-buf/sync-files.ts";
 export { Vmapping } from "./dma-buf/vmap.ts";
 export { AcquireContext, type LockOptions, WwMutex } from "./dma-buf/ww-mutex.ts";

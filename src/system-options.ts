@@ -23,6 +23,8 @@ export interface OpenOptions extends CoreOptions {
   readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
   /** Who sees symbols that Linux exports to GPL-compatible modules only. Default "gpl-only". */
   readonly symbolPolicy?: SymbolPolicy;
+  /** Keep the stack of whoever attaches, maps or exports, for `buf.holders()`. Default false. */
+  readonly trackHolders?: boolean;
 }
 
 /** What a fence may be made with. */

@@ -15,7 +15,10 @@
 
 import { type Core, openCore, openCoreSync } from "./core/core.ts";
 import { Device, type DeviceOptions } from "./device/device.ts";
-import { DmaBuf } from "./dma-buf/dma-buf.ts";
+import { BufferRegistry } from "./dma-buf/buffer-registry.ts";
+import type { BufferInfo } from "./dma-buf/bufinfo.ts";
+import type { DmaBuf } from "./dma-buf/dma-buf.ts";
+import type { FileTable } from "./dma-buf/holders.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
 import { AcquireContext } from "./dma-buf/ww-mutex.ts";
 import { fail, requireInteger } from "./errors.ts";
@@ -38,7 +41,7 @@ import { Movable } from "./mm/movable.ts";
 import { tableFromFrames, tableFromList, tableFromRange } from "./mm/sg-build.ts";
 import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
 import type { Module, ModuleInfo, SymbolName } from "./module/module.ts";
-import { type SymbolPolicy, SymbolTable } from "./module/symbol-table.ts";
+import { SymbolTable } from "./module/symbol-table.ts";
 import type { FenceOptions, OpenOptions } from "./system-options.ts";
 import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
@@ -59,8 +62,7 @@ export class System extends SharedSystem {
   readonly #accounts: Accounts = new Accounts();
   readonly #heaps: HeapRegistry = new HeapRegistry(this.#accounts);
   readonly #devices: Set<Device> = new Set();
-  readonly #buffers: Map<number, DmaBuf> = new Map();
-  #lastIno = 0;
+  readonly #buffers: BufferRegistry;
   #lastStamp = 0;
   #isClosed = false;
 
@@ -69,9 +71,11 @@ export class System extends SharedSystem {
     core: Core,
     physicalBase: number,
     areas: readonly CmaRegion[],
-    symbolPolicy: SymbolPolicy = "gpl-only",
+    { symbolPolicy = "gpl-only", trackHolders = false }: OpenOptions = {},
   ) {
     super(core, physicalBase);
+    this.#buffers = new BufferRegistry(core, trackHolders, (buf) => this.#accounts.released(buf));
+    this.fileTables.add(this.files);
     this.frames = new FramePool(core, this.physicalBase);
     this.symbols = new SymbolTable(this, symbolPolicy);
     this.#areas = areas;
@@ -196,25 +200,25 @@ export class System extends SharedSystem {
    */
   override export(info: ExportInfo): DmaBuf {
     this.#requireOpen("export a buffer");
-    const buf = new DmaBuf(
-      { core: this.core, onReleased: (released) => this.#forget(released) },
-      this.#lastIno + 1,
-      info,
-    );
-    this.#lastIno = buf.ino;
-    this.#buffers.set(buf.ino, buf);
+    const buf = this.#buffers.export(info);
     this.#accounts.exported(buf);
     return buf;
   }
 
-  #forget(buf: DmaBuf): void {
-    this.#buffers.delete(buf.ino);
-    this.#accounts.released(buf);
-  }
-
   /** Live buffers, oldest first. */
   get buffers(): readonly DmaBuf[] {
-    return [...this.#buffers.values()];
+    return this.#buffers.all;
+  }
+
+  /** The tables in which `buf.holders()` looks for descriptors: add those of your own. */
+  get fileTables(): Set<FileTable> {
+    return this.#buffers.tables;
+  }
+
+  /** Every buffer in the columns of the kernel's debugfs file, the latest first. */
+  bufinfo(): BufferInfo[] {
+    this.#requireOpen("list the buffers");
+    return this.#buffers.bufinfo();
   }
 
   /** A queue of work that finishes in order. */
@@ -369,8 +373,8 @@ export function openSync(options: OpenOptions = {}): System {
 }
 
 function opened(core: Core, options: OpenOptions): System {
-  const { physicalBase = 0, symbolPolicy } = options;
-  return new System(core, physicalBase, declareAreas(core, options), symbolPolicy);
+  const { physicalBase = 0 } = options;
+  return new System(core, physicalBase, declareAreas(core, options), options);
 }
 
 /**

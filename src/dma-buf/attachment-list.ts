@@ -20,6 +20,7 @@ import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
 import { Attachment, type AttachmentHost } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
+import type { HolderNotes } from "./holders.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
 import { reportError } from "./report.ts";
@@ -27,18 +28,32 @@ import { reportError } from "./report.ts";
 /** @internal The attachments of one buffer. */
 export class AttachmentList implements AttachmentHost {
   readonly ops: DmaBufOps;
+  readonly notes: HolderNotes | null;
+  mapCount = 0;
+  pinCount = 0;
+  isRevoked = false;
+  /** Called after each unmap and unpin. */
+  readonly watchers: Set<() => void> = new Set();
   readonly #core: Core;
   readonly #buf: DmaBuf;
   readonly #listed: Set<Attachment> = new Set();
+  /** Asynchronous calls that have not ended. */
+  #attaching = 0;
 
-  constructor(core: Core, buf: DmaBuf, ops: DmaBufOps) {
+  constructor(core: Core, buf: DmaBuf, ops: DmaBufOps, notes: HolderNotes | null) {
     this.#core = core;
     this.#buf = buf;
     this.ops = ops;
+    this.notes = notes;
   }
 
   get size(): number {
     return this.#listed.size;
+  }
+
+  /** Whether somebody is attached or, asynchronously, about to be. */
+  get isUsed(): boolean {
+    return this.#listed.size + this.#attaching > 0;
   }
 
   /** Oldest first. */
@@ -48,6 +63,12 @@ export class AttachmentList implements AttachmentHost {
 
   unlist(attachment: Attachment): void {
     this.#listed.delete(attachment);
+    this.onUnused();
+  }
+
+  onUnused(): void {
+    if (this.watchers.size === 0) return;
+    for (const watcher of [...this.watchers]) watcher();
   }
 
   /** Attaches now. */
@@ -77,13 +98,22 @@ export class AttachmentList implements AttachmentHost {
     priv: unknown,
     options: AsyncOptions,
   ): Promise<Attachment> {
-    const buf = this.#buf;
     const attachment = this.#make(device, importerOps, priv);
-    await this.ops.attach?.(buf, attachment);
+    this.#attaching += 1;
+    try {
+      await this.ops.attach?.(this.#buf, attachment);
+      await this.#listLater(attachment, options);
+    } finally {
+      this.#attaching -= 1;
+    }
+    return attachment;
+  }
+
+  async #listLater(attachment: Attachment, options: AsyncOptions): Promise<void> {
+    const buf = this.#buf;
     const keeps = attachment.isDynamic !== buf.isDynamic;
     try {
-      await withLockAsync(buf.resv, device, options, async () => {
-        if (buf.refCount === 0) fail("ESTALE", operationOf(device, buf), "it was released");
+      await withLockAsync(buf.resv, attachment.device, options, async () => {
         this.#listed.add(attachment); // AL1
         if (keeps && buf.isDynamic) await attachment.keepMappingLater(options);
       });
@@ -92,7 +122,6 @@ export class AttachmentList implements AttachmentHost {
       this.#undo(attachment);
       throw error;
     }
-    return attachment;
   }
 
   /** Tells the dynamic importers of a move (AL2); what one throws is reported. */
@@ -132,7 +161,9 @@ export class AttachmentList implements AttachmentHost {
     this.#requireAttachable(device);
     if (importerOps !== null && typeof importerOps?.moveNotify !== "function")
       this.#refuse(device, "EINVAL", "the importer's ops lack moveNotify()");
-    return new Attachment(this.#buf, device, this, importerOps, priv);
+    const attachment = new Attachment(this.#buf, device, this, importerOps, priv);
+    this.notes?.note(attachment);
+    return attachment;
   }
 
   #undo(attachment: Attachment): void {

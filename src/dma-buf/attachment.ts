@@ -25,10 +25,9 @@
  */
 
 import type { Device } from "../device/device.ts";
-import { DeviceMapping } from "../device/device-mapping.ts";
+import type { DeviceMapping } from "../device/device-mapping.ts";
 import { type Direction, isDirection, refuseDirection } from "../direction.ts";
 import { fail } from "../errors.ts";
-import { requireSignaled } from "../fence/fence.ts";
 import {
   type AsyncOptions,
   requireFree,
@@ -37,13 +36,22 @@ import {
   withLockAsync,
 } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
-import { MappingSet } from "./mapping-set.ts";
-import { isPromise, refusePromise } from "./maybe-promise.ts";
+import { ExporterCalls } from "./exporter-calls.ts";
+import type { HolderNotes } from "./holders.ts";
+import { MappingSet, type MappingUse } from "./mapping-set.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
 
 /** @internal What a buffer does for its attachments. */
 export interface AttachmentHost {
   readonly ops: DmaBufOps;
+  readonly notes: HolderNotes | null;
+  /** Live mappings and pins of all attachments. */
+  mapCount: number;
+  pinCount: number;
+  /** Nothing is mapped or pinned any more. */
+  readonly isRevoked: boolean;
+  /** A mapping or a pin has gone. */
+  onUnused(): void;
   /** Takes the attachment off the list. */
   unlist(attachment: Attachment): void;
 }
@@ -62,6 +70,7 @@ export class Attachment {
   peer2peer: boolean;
   readonly #host: AttachmentHost;
   readonly #mappings: MappingSet = new MappingSet();
+  readonly #exporter: ExporterCalls;
   #pinCount = 0;
   /** Asynchronous calls that have not ended. */
   #unfinished = 0;
@@ -78,6 +87,7 @@ export class Attachment {
     this.buf = buf;
     this.device = device;
     this.#host = host;
+    this.#exporter = new ExporterCalls(this, host.ops, this.#mappings);
     this.importerOps = importerOps;
     this.importerPriv = importerPriv;
     this.peer2peer = importerOps?.allowPeer2Peer === true;
@@ -91,6 +101,11 @@ export class Attachment {
   /** Mappings that map() gave out and unmap() did not get back. */
   get mapCount(): number {
     return this.#mappings.useCount;
+  }
+
+  /** The mappings that it has, those that map() gave out and the one that it keeps. */
+  get mappings(): readonly MappingUse[] {
+    return this.#mappings.all;
   }
 
   /** Whether the attachment keeps a mapping of its own (A3). */
@@ -116,7 +131,7 @@ export class Attachment {
   map(direction: Direction): DeviceMapping {
     this.#checkMap(direction);
     if (this.importerOps !== null) this.#requireHeld("map");
-    return this.#useKept(direction) ?? this.#use(this.#mapNow(direction), direction);
+    return this.#useKept(direction) ?? this.#use(this.#exporter.map(direction), direction);
   }
 
   /** The same with `buf.resv` held by the call: EDEADLK, EAGAIN if it is not free. */
@@ -124,7 +139,7 @@ export class Attachment {
     this.#checkMap(direction);
     return this.#locked(
       "map",
-      () => this.#useKept(direction) ?? this.#use(this.#mapNow(direction), direction),
+      () => this.#useKept(direction) ?? this.#use(this.#exporter.map(direction), direction),
     );
   }
 
@@ -136,7 +151,8 @@ export class Attachment {
     this.#checkMap(direction);
     return this.#unended(() => {
       const call = async (): Promise<DeviceMapping> =>
-        this.#useKept(direction) ?? this.#use(await this.#mapLater(direction, options), direction);
+        this.#useKept(direction) ??
+        this.#use(await this.#exporter.mapLater(direction, options), direction);
       const needsLock = this.importerOps !== null || this.buf.isDynamic;
       return needsLock ? withLockAsync(this.buf.resv, this.device, options, call) : call();
     });
@@ -166,9 +182,8 @@ export class Attachment {
   pin(): void {
     this.#checkPin();
     this.#requireHeld("pin");
-    const pinned = this.#host.ops.pin?.(this);
-    if (isPromise(pinned)) this.#refusePromise(pinned, "pin", () => this.#host.ops.unpin?.(this));
-    this.#pinCount += 1;
+    this.#exporter.pin("pin");
+    this.#countPin(1);
   }
 
   /** The same for exporters of both kinds, with `buf.resv` held by the call. EINTR. */
@@ -176,8 +191,10 @@ export class Attachment {
     this.#checkPin();
     await this.#unended(() =>
       withLockAsync(this.buf.resv, this.device, options, async () => {
-        await this.#host.ops.pin?.(this);
-        this.#pinCount += 1;
+        await this.#exporter.pinLater();
+        if (this.#host.isRevoked) this.#exporter.unpin();
+        this.#requireNotRevoked("pin");
+        this.#countPin(1);
       }),
     );
   }
@@ -186,8 +203,9 @@ export class Attachment {
   unpin(): void {
     if (this.#pinCount === 0) fail("EINVAL", this.#operation("unpin"), "the importer holds no pin");
     this.#requireHeld("unpin");
-    this.#host.ops.unpin?.(this);
-    this.#pinCount -= 1;
+    this.#exporter.unpin();
+    this.#countPin(-1);
+    this.#host.onUnused();
   }
 
   /**
@@ -205,6 +223,7 @@ export class Attachment {
     if (this.#unfinished > 0)
       fail("EBUSY", operation(), `${this.#unfinished} asynchronous calls have not ended`);
     requireFree(this.buf.resv, this.device, operation);
+    this.#host.mapCount -= this.mapCount;
     this.#dropKept();
     this.#isDetached = true;
     this.#host.unlist(this);
@@ -217,31 +236,34 @@ export class Attachment {
 
   /** @internal Makes the mapping that attach keeps (A3). */
   keepMapping(): void {
-    const { ops } = this.#host;
-    if (!this.buf.isDynamic) {
-      this.#mappings.keep(this.#mapNow("bidirectional"), "bidirectional");
-      return;
+    const keep = (): void => {
+      const mapping = this.#exporter.map("bidirectional");
+      this.#mappings.keep(mapping, "bidirectional");
+    };
+    if (!this.buf.isDynamic) keep();
+    else {
+      this.#locked("attach", () => {
+        this.#exporter.pin("attach");
+        this.#orUnpin(keep);
+      });
     }
-    this.#locked("attach", () => {
-      const pinned = ops.pin?.(this);
-      if (isPromise(pinned)) this.#refusePromise(pinned, "attach", () => ops.unpin?.(this));
-      try {
-        this.#mappings.keep(this.#mapNow("bidirectional"), "bidirectional");
-      } catch (error) {
-        ops.unpin?.(this);
-        throw error;
-      }
-    });
   }
 
   /** @internal The same; the caller holds `buf.resv` if the exporter is dynamic. */
   async keepMappingLater(options: AsyncOptions): Promise<void> {
-    const { ops } = this.#host;
-    await ops.pin?.(this);
+    await this.#exporter.pinLater();
+    const mapping = await this.#exporter.mapLater("bidirectional", options).catch((error) => {
+      this.#exporter.unpin();
+      throw error;
+    });
+    this.#mappings.keep(mapping, "bidirectional");
+  }
+
+  #orUnpin(call: () => void): void {
     try {
-      this.#mappings.keep(await this.#mapLater("bidirectional", options), "bidirectional");
+      call();
     } catch (error) {
-      ops.unpin?.(this);
+      this.#exporter.unpin();
       throw error;
     }
   }
@@ -272,12 +294,23 @@ export class Attachment {
   #checkMap(direction: Direction): void {
     if (this.#isDetached) fail("EINVAL", this.#operation("map"), "the attachment was detached");
     if (!isDirection(direction)) refuseDirection(direction, this.#operation("map"));
+    this.#requireNotRevoked("map");
+  }
+
+  #countPin(change: 1 | -1): void {
+    this.#pinCount += change;
+    this.#host.pinCount += change;
+  }
+
+  #requireNotRevoked(verb: string): void {
+    if (this.#host.isRevoked) fail("ENODEV", this.#operation(verb), "the buffer was revoked");
   }
 
   #checkPin(): void {
     if (this.#isDetached) fail("EINVAL", this.#operation("pin"), "the attachment was detached");
     if (this.importerOps === null)
       fail("EINVAL", this.#operation("pin"), "only dynamic importers pin; use dynamicAttach()");
+    this.#requireNotRevoked("pin");
   }
 
   /** The kept mapping, if there is one (A3). */
@@ -287,16 +320,25 @@ export class Attachment {
     if (!mappings.suits(direction))
       fail("EBUSY", this.#operation("map"), `it is mapped ${mappings.keptDirection} already`);
     mappings.useKept();
+    this.#host.mapCount += 1;
     return mappings.kept;
   }
 
-  /** Notes a mapping that the exporter has just made. */
+  /** Notes a mapping that the exporter has just made, unless the buffer was revoked meanwhile. */
   #use(mapping: DeviceMapping, direction: Direction): DeviceMapping {
-    if (this.#host.ops.cacheSgtMapping !== true) this.#mappings.add(mapping, direction);
-    else {
-      this.#mappings.keep(mapping, direction);
-      this.#mappings.useKept();
+    const mappings = this.#mappings;
+    const keeps = this.#host.ops.cacheSgtMapping === true;
+    if (this.#host.isRevoked || (keeps && mappings.kept !== null)) {
+      this.#exporter.unmap(mapping, direction); // an asynchronous call was faster
+      this.#requireNotRevoked("map");
+      return this.#useKept(direction) as DeviceMapping;
     }
+    if (keeps) {
+      mappings.keep(mapping, direction);
+      mappings.useKept();
+    } else mappings.add(mapping, direction);
+    this.#host.mapCount += 1;
+    this.#host.notes?.note(mapping);
     return mapping;
   }
 
@@ -304,67 +346,13 @@ export class Attachment {
   #dropKept(): void {
     const { kept, keptDirection } = this.#mappings;
     if (kept === null) return;
-    const { ops } = this.#host;
     const end = (): void => {
-      ops.unmap(this, kept, keptDirection);
-      ops.unpin?.(this);
+      this.#exporter.unmap(kept, keptDirection);
+      this.#exporter.unpin();
     };
     if (this.buf.isDynamic) this.#locked("detach", end);
     else end();
     this.#mappings.dropKept();
-  }
-
-  #mapNow(direction: Direction): DeviceMapping {
-    if (this.importerOps === null) this.#requireSettled();
-    const mapping = this.#host.ops.map(this, direction);
-    if (isPromise(mapping)) {
-      return this.#refusePromise(mapping, "map", (late) => {
-        if (late instanceof DeviceMapping) this.#endMapping(late, direction);
-      });
-    }
-    this.#requireMapping(mapping);
-    if (this.importerOps !== null || this.buf.resv.testSignaled("kernel")) return mapping;
-    this.#endMapping(mapping, direction);
-    this.#requireSettled(); // the exporter has begun a move
-    return mapping;
-  }
-
-  async #mapLater(direction: Direction, options: AsyncOptions): Promise<DeviceMapping> {
-    const mapping = await this.#host.ops.map(this, direction);
-    this.#requireMapping(mapping);
-    if (this.importerOps !== null) return mapping;
-    try {
-      await this.buf.resv.wait("kernel", options);
-    } catch (error) {
-      this.#endMapping(mapping, direction);
-      throw error;
-    }
-    return mapping;
-  }
-
-  /** A static importer's mapping is usable at once: nothing of the kernel's is pending. */
-  #requireSettled(): void {
-    const { resv } = this.buf;
-    if (!resv.testSignaled("kernel"))
-      requireSignaled(resv.fences("kernel"), this.#operation("map"));
-  }
-
-  /** Ends a synchronous call whose op answered with a promise (OP4). */
-  #refusePromise<T>(promise: Promise<T>, verb: string, giveBack: (late: T) => void): never {
-    return refusePromise(promise, this.#operation(verb), (late) =>
-      this.#later(() => giveBack(late)),
-    );
-  }
-
-  #requireMapping(mapping: unknown): asserts mapping is DeviceMapping {
-    if (!(mapping instanceof DeviceMapping))
-      fail(
-        "ENOMEM",
-        this.#operation("map"),
-        `the exporter ${this.buf.exporterName} gave no mapping`,
-      );
-    if (this.#mappings.has(mapping))
-      fail("EEXIST", this.#operation("map"), "the exporter gave a mapping that is alive already");
   }
 
   /** Throws EINVAL unless `mapping` was given out; the direction that the exporter is told. */
@@ -378,17 +366,9 @@ export class Attachment {
   }
 
   #unmapNow(mapping: DeviceMapping, direction: Direction): void {
-    if (mapping !== this.#mappings.kept) this.#endMapping(mapping, direction);
+    if (mapping !== this.#mappings.kept) this.#exporter.unmap(mapping, direction);
     this.#mappings.remove(mapping);
-  }
-
-  #endMapping(mapping: DeviceMapping, direction: Direction): void {
-    this.#host.ops.unmap(this, mapping, direction);
-  }
-
-  /** Gives back what an op's promise brought after the call had failed, as the op ran (OP4). */
-  #later(call: () => void): void {
-    if (!this.buf.isDynamic) call();
-    else void withLockAsync(this.buf.resv, this.device, {}, async () => call());
+    this.#host.mapCount -= 1;
+    this.#host.onUnused();
   }
 }

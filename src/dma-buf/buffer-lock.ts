@@ -15,12 +15,14 @@
  * @module
  */
 
-import type { WaitOptions } from "../clock.ts";
+import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import { fail } from "../errors.ts";
-import type { LockHolder, Resv } from "./resv.ts";
+import { CallContext, type LockHolder, type Resv } from "./resv.ts";
 import type { AcquireContext } from "./ww-mutex.ts";
 
-/** How an asynchronous call waits, and whose lock it may use. */
+/**
+ * How an asynchronous call waits, and whose lock it may use. `timeoutMs` limits each of its waits.
+ */
 export interface AsyncOptions extends WaitOptions {
   /** If this context holds the lock already, the call runs under it; else it locks with it. */
   readonly context?: AcquireContext;
@@ -68,27 +70,55 @@ export function withLock<T>(
   }
 }
 
+/** Takes the lock in time. ETIME, EINTR, and what lockAsync() throws. */
+async function lockWithin(
+  resv: Resv,
+  context: AcquireContext,
+  options: WaitOptions,
+): Promise<void> {
+  const timeout = requireTimeout(options, "lock buf.resv");
+  const limit = new AbortController();
+  let left = timeout;
+  let stop = (): void => {};
+  const subscribe = (wake: () => void): (() => void) => {
+    stop = wake;
+    return () => {};
+  };
+  armWait(options, timeout, subscribe, (rest) => {
+    left = rest;
+    if (rest <= 0) limit.abort();
+  });
+  try {
+    await resv.lockAsync(context, { signal: limit.signal });
+  } catch (error) {
+    throw left <= 0 ? waitError(left, "lock buf.resv", options) : error;
+  }
+  if (left > 0) stop();
+}
+
 /**
- * Waits for the lock and holds it until what `call` returned is there. EINTR: aborted while
- * waiting; EDEADLK: an older context wants it.
+ * Waits for the lock and holds it until what `call` returned is there. ETIME, EINTR: the wait for
+ * the lock; EDEADLK: an older context wants it.
  */
 export async function withLockAsync<T>(
   resv: Resv,
   importer: object,
-  { context, signal }: AsyncOptions,
+  options: AsyncOptions,
   call: () => Promise<T>,
 ): Promise<T> {
-  const isHeld = context !== undefined && resv.lockingContext === context;
-  if (!isHeld) await resv.lockAsync(context ?? null, signal === undefined ? {} : { signal });
+  const context = options.context ?? new CallContext(importer);
+  const isHeld = resv.lockingContext === context;
+  if (!isHeld) await lockWithin(resv, context, options);
   const outer = resv.holder;
-  const holder: LockHolder = { importer, isInside: true };
+  const holder = outer ?? { importer, isInside: false };
   resv.holder = holder;
   try {
+    holder.isInside = true;
     const result = call();
     holder.isInside = false;
     return await result;
   } finally {
-    resv.holder = outer;
+    resv.holder = isHeld ? outer : null;
     if (!isHeld) resv.unlock();
   }
 }

@@ -36,12 +36,20 @@ export class CpuMapping extends BufferViews {
   readonly pageOffset: number;
   readonly pageCount: number;
   readonly #table: SgTable;
+  readonly #onUnmapped: (mapping: CpuMapping) => void;
 
   /** @internal */
-  constructor(core: Core, buf: DmaBuf, table: SgTable, { pageOffset, pageCount }: MmapArea) {
+  constructor(
+    core: Core,
+    buf: DmaBuf,
+    table: SgTable,
+    { pageOffset, pageCount }: MmapArea,
+    onUnmapped: (mapping: CpuMapping) => void,
+  ) {
     const begin = addressOf(pageOffset);
     super(core, buf, table.pin(), begin, begin + addressOf(pageCount));
     this.#table = table;
+    this.#onUnmapped = onUnmapped;
     this.pageOffset = pageOffset;
     this.pageCount = pageCount;
     buf.get(); // X2
@@ -57,6 +65,7 @@ export class CpuMapping extends BufferViews {
       this.resume(this.#table.pin()); // the reference is still ours, and so is the mapping
       throw error;
     }
+    this.#onUnmapped(this);
   }
 
   [Symbol.dispose](): void {

@@ -16,6 +16,15 @@
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 
+/** A mapping of an attachment. */
+export interface MappingUse {
+  readonly mapping: DeviceMapping;
+  /** What map() was asked for. */
+  readonly direction: Direction;
+  /** How often map() gave it out; 0: only the attachment keeps it. */
+  readonly uses: number;
+}
+
 /** @internal The mappings of one attachment. */
 export class MappingSet {
   /** The importer's mappings, and the direction it asked for (MS1). */
@@ -44,10 +53,14 @@ export class MappingSet {
     return this.#keptDirection;
   }
 
-  /** The importer's mappings, in no order. */
-  get own(): readonly DeviceMapping[] {
-    const more = [...this.#more.keys()];
-    return this.#first === null ? more : [this.#first, ...more];
+  /** All mappings, in no order. */
+  get all(): MappingUse[] {
+    const all = [...this.#more].map(([mapping, direction]) => ({ mapping, direction, uses: 1 }));
+    if (this.#first !== null)
+      all.push({ mapping: this.#first, direction: this.#firstDirection, uses: 1 });
+    if (this.#kept !== null)
+      all.push({ mapping: this.#kept, direction: this.#keptDirection, uses: this.#keptUses });
+    return all;
   }
 
   /** Whether `mapping` is in the set (MS1). */

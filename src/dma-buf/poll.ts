@@ -22,8 +22,8 @@ import { type Resv, usageFor } from "./resv.ts";
 export interface PolledBuffer {
   readonly resv: Resv;
   readonly refCount: number;
-  readonly attachments: ArrayLike<unknown>;
-  readonly vmapCount: number;
+  /** Whether a device or a kernel mapping needs the last reference. */
+  readonly isUsed: boolean;
   get(): void;
   put(): void;
 }
@@ -54,8 +54,7 @@ export class BufferPoll {
     const onSignaled = (): void => {
       this.#armed &= ~event;
       this.queue.wakeAll();
-      const { refCount, attachments, vmapCount } = this.#buf;
-      if (refCount > 1 || attachments.length + vmapCount === 0) this.#buf.put(); // BP2
+      if (this.#buf.refCount > 1 || !this.#buf.isUsed) this.#buf.put(); // BP2
     };
     const usage = usageFor(event === POLLOUT);
     if (!this.#buf.resv.fences(usage).some((fence) => fence.addCallback(onSignaled))) return true;

@@ -24,7 +24,7 @@ import { Fence } from "../fence/fence.ts";
 import { isLater } from "../fence/order.ts";
 import { arrayOf } from "../fence/unwrap.ts";
 import { startWaitAll } from "../fence/wait.ts";
-import { WwMutex } from "./ww-mutex.ts";
+import { AcquireContext, WwMutex } from "./ww-mutex.ts";
 
 /** What an operation does with the buffer. */
 export type ResvUsage = "kernel" | "write" | "read" | "bookkeep";
@@ -52,6 +52,16 @@ export interface LockHolder {
   isInside: boolean;
 }
 
+/** @internal What an asynchronous call locks with that was given no context: the youngest. */
+export class CallContext extends AcquireContext {
+  readonly holder: LockHolder;
+
+  constructor(importer: object) {
+    super(Number.MAX_SAFE_INTEGER);
+    this.holder = { importer, isInside: false };
+  }
+}
+
 interface Place {
   readonly fence: Fence;
   readonly rank: number;
@@ -64,8 +74,7 @@ export function usageFor(isWrite: boolean): ResvUsage {
 
 /** The fences of a buffer, and the lock that guards its moves. Found as `buf.resv`. */
 export class Resv extends WwMutex {
-  /** @internal Null while the lock is free, or somebody took it with lock(). */
-  holder: LockHolder | null = null;
+  #holder: LockHolder | null = null;
   readonly #core: Core | null;
   #places: Place[] = [];
   #capacity = 0;
@@ -74,6 +83,18 @@ export class Resv extends WwMutex {
   constructor(core: Core | null = null) {
     super();
     this.#core = core;
+  }
+
+  /** @internal Null while the lock is free, or somebody took it with lock(). */
+  get holder(): LockHolder | null {
+    if (this.#holder !== null) return this.#holder;
+    const context = this.lockingContext;
+    return context instanceof CallContext ? context.holder : null;
+  }
+
+  /** @internal Says that a call runs under the lock; null: it has ended. */
+  set holder(holder: LockHolder | null) {
+    this.#holder = holder;
   }
 
   /** How many fences the list holds before it grows (RV4). */

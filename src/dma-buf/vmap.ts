@@ -51,6 +51,16 @@ export class Vmap {
     return this.#count;
   }
 
+  /** Whether it has users or, asynchronously, is about to have one. */
+  get isUsed(): boolean {
+    return this.#count > 0 || this.#making !== null;
+  }
+
+  /** What its users share; null: there is none. */
+  get mapping(): Vmapping | null {
+    return this.#mapping;
+  }
+
   /** The mapping for one more user (VM1). */
   get(): Vmapping {
     const operation = this.#operation();
@@ -67,26 +77,19 @@ export class Vmap {
   /** The same, after waiting for the exporter. */
   async getAsync(): Promise<Vmapping> {
     const operation = this.#operation();
-    this.#buf.get(); // for the wait
-    try {
-      while (this.#making !== null) await this.#making;
-      if (this.#mapping === null) {
-        const asked = Promise.resolve(this.#ask(operation));
-        this.#making = asked.then(
-          () => {},
-          () => {},
-        );
-        try {
-          this.#mapping = this.#make(await asked, operation);
-        } finally {
-          this.#making = null;
-        }
+    while (this.#making !== null) await this.#making;
+    if (this.#mapping === null) {
+      const asked = Promise.resolve(this.#ask(operation));
+      const settled = (): void => {};
+      this.#making = asked.then(settled, settled);
+      try {
+        this.#mapping = this.#make(await asked, operation);
+      } finally {
+        this.#making = null;
       }
-      this.#count += 1;
-      return this.#mapping;
-    } finally {
-      this.#buf.put();
     }
+    this.#count += 1;
+    return this.#mapping;
   }
 
   /** One user less. */

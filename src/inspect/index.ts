@@ -3,4 +3,6 @@
  *
  * @module
  */
+
+export { formatBufinfo, formatHolders } from "./bufinfo.ts";
 export { type FrameInfo, type FrameUse, pageMap } from "./page-map.ts";

@@ -1,45 +1,9 @@
 import { describe, expect, test } from "vitest";
-import type { Attachment, AttachOps, DmaBuf, DmaBufOps, System } from "../../../src/index.ts";
-import { FRAME_BYTES, MiB } from "../../../src/index.ts";
+import type { Attachment, AttachOps, DmaBuf, System } from "../../../src/index.ts";
+import { MiB } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRefusal } from "../../support/errors.ts";
-
-/** A buffer whose exporter's calls are written down, each with the state of the lock. */
-function watched(system: System, calls: string[], more: Partial<DmaBufOps> = {}): DmaBuf {
-  const range = system.frames.alloc(1);
-  const table = system.sgTableFromRange(range.pfn, 1);
-  const lock = (): string => (buf.resv.isLocked ? "locked" : "unlocked");
-  const ops: DmaBufOps = {
-    attach: (_, { device }) => void calls.push(`attach ${device.name} ${lock()}`),
-    detach: (_, { device }) => void calls.push(`detach ${device.name} ${lock()}`),
-    map: ({ device }, direction) => {
-      calls.push(`map ${device.name} ${lock()}`);
-      return device.dma.mapSgtable(table, direction);
-    },
-    unmap: ({ device }, mapping) => {
-      calls.push(`unmap ${device.name} ${lock()}`);
-      device.dma.unmapSgtable(mapping);
-    },
-    release: () => {
-      table.free();
-      range.free();
-    },
-    ...more,
-  };
-  const buf = system.export({ ops, sizeBytes: FRAME_BYTES, exporterName: "watched" });
-  return buf;
-}
-
-/** pin and unpin that are written down too: they make an exporter dynamic. */
-function pinning(calls: string[]): Pick<DmaBufOps, "pin" | "unpin"> {
-  const lock = ({ buf }: Attachment): string => (buf.resv.isLocked ? "locked" : "unlocked");
-  return {
-    pin: (attachment) => void calls.push(`pin ${attachment.device.name} ${lock(attachment)}`),
-    unpin: (attachment) => void calls.push(`unpin ${attachment.device.name} ${lock(attachment)}`),
-  };
-}
-
-const deaf: AttachOps = { moveNotify: () => {} };
+import { deaf, watched } from "../../support/exporter.ts";
 
 describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
   const open = () => build.system({ memoryBytes: 8 * MiB });
@@ -48,7 +12,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
   test("a static importer of a dynamic exporter is pinned and mapped at attach, until detach", () => {
     const system = open();
     const calls: string[] = [];
-    const buf = watched(system, calls, pinning(calls));
+    const buf = watched(system, calls, { pins: true });
     const attachment = buf.attach(gpuOf(system));
     expect(calls).toEqual(["attach gpu unlocked", "pin gpu locked", "map gpu locked"]);
     expect(attachment.map("to-device")).toBe(attachment.map("from-device"));
@@ -78,7 +42,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
   test("dynamic on both sides: plain map needs buf.resv held, mapUnlocked holds it", () => {
     const system = open();
     const calls: string[] = [];
-    const buf = watched(system, calls, pinning(calls));
+    const buf = watched(system, calls, { pins: true });
     const attachment = buf.dynamicAttach(gpuOf(system), deaf);
     expect(expectRefusal(system, "EINVAL", () => attachment.map("to-device"))).toContain("lock");
     const mapping = attachment.mapUnlocked("to-device");
@@ -104,7 +68,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
   test("pin and unpin need a dynamic importer and the lock, are counted, and keep it attached", () => {
     const system = open();
     const calls: string[] = [];
-    const buf = watched(system, calls, pinning(calls));
+    const buf = watched(system, calls, { pins: true });
     const attachment = buf.dynamicAttach(gpuOf(system), deaf);
     expectRefusal(system, "EINVAL", () => attachment.pin());
     buf.resv.lock();
@@ -131,7 +95,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
   test("moveNotify reaches dynamic importers, the latest first, with the lock held", () => {
     const system = open();
     const calls: string[] = [];
-    const buf = watched(system, calls, pinning(calls));
+    const buf = watched(system, calls, { pins: true });
     const heard: string[] = [];
     const listening: AttachOps = {
       moveNotify: ({ device }) => void heard.push(`${device.name} ${buf.resv.isLocked}`),
@@ -147,7 +111,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
 
   test("an importer may unmap inside moveNotify, and one that detaches is told no more", () => {
     const system = open();
-    const buf = watched(system, [], pinning([]));
+    const buf = watched(system, [], { pins: true });
     const importer = { moveNotify: (one: Attachment) => one.unmap(mapping) };
     const attachment = buf.dynamicAttach(gpuOf(system), importer);
     const mapping = attachment.mapUnlocked("to-device");
@@ -166,7 +130,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
       seen.push(attachment.peer2peer);
       if (attachment.device.name === "refused") attachment.peer2peer = false;
     };
-    const buf = watched(system, [], { attach });
+    const buf = watched(system, [], { ops: { attach } });
     const peer = { ...deaf, allowPeer2Peer: true };
     const flags = ["allowed", "refused"].map(
       (name) => buf.dynamicAttach(gpuOf(system, name), peer).peer2peer,
@@ -195,11 +159,11 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
       throw new Error("boom");
     };
     const calls: string[] = [];
-    const noPin = watched(system, calls, { ...pinning(calls), pin: boom });
+    const noPin = watched(system, calls, { pins: true, ops: { pin: boom } });
     expect(() => noPin.attach(gpuOf(system))).toThrow("boom");
     expect(calls).toEqual(["attach gpu unlocked", "detach gpu unlocked"]);
     calls.length = 0;
-    const noMap = watched(system, calls, { ...pinning(calls), map: boom });
+    const noMap = watched(system, calls, { pins: true, ops: { map: boom } });
     expect(() => noMap.attach(gpuOf(system))).toThrow("boom");
     expect(calls.slice(1)).toEqual(["pin gpu locked", "unpin gpu locked", "detach gpu unlocked"]);
     for (const buf of [noPin, noMap]) {
@@ -211,7 +175,7 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
   test("cacheSgtMapping keeps the first mapping: other directions are EBUSY unless it has both", () => {
     const system = open();
     const calls: string[] = [];
-    const buf = watched(system, calls, { cacheSgtMapping: true });
+    const buf = watched(system, calls, { ops: { cacheSgtMapping: true } });
     const attachment = buf.attach(gpuOf(system));
     const mapping = attachment.map("to-device");
     expect(attachment.map("to-device")).toBe(mapping);
@@ -232,8 +196,10 @@ describe.each(eachCore)("dynamic attachments on the $name core", (build) => {
     const errors: string[] = [];
     const late = gpuOf(system, "late");
     const buf = watched(system, [], {
-      pin: ({ buf: self }) => void errors.push(expectError("EDEADLK", () => self.attach(late))),
-      unpin: () => {},
+      ops: {
+        pin: ({ buf: self }) => void errors.push(expectError("EDEADLK", () => self.attach(late))),
+        unpin: () => {},
+      },
     });
     buf.attach(gpuOf(system));
     expect(errors).toHaveLength(1);

@@ -1,0 +1,66 @@
+/**
+ * BufferRegistry: the live buffers of a system, and what they are made with.
+ *
+ * - BR1  A buffer is listed from its export until its release has returned.
+ * - BR2  Inode numbers count up from 1 and are never used again.
+ *
+ * Compare `db_list` in the kernel's drivers/dma-buf/dma-buf.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { type BufferInfo, bufferInfo } from "./bufinfo.ts";
+import { type BufferOwner, DmaBuf } from "./dma-buf.ts";
+import { type FileTable, HolderNotes } from "./holders.ts";
+import type { ExportInfo } from "./ops.ts";
+
+/** Whom a registry tells of a buffer's end. */
+export type OnReleased = (buf: DmaBuf) => void;
+
+/** The buffers of a system. */
+export class BufferRegistry implements BufferOwner {
+  readonly core: Core;
+  readonly tables: Set<FileTable> = new Set();
+  readonly notes: HolderNotes | null;
+  readonly #buffers: Map<number, DmaBuf> = new Map();
+  readonly #onReleased: OnReleased;
+  #lastIno = 0;
+
+  /** @internal */
+  constructor(core: Core, tracksHolders: boolean, onReleased: OnReleased) {
+    this.core = core;
+    this.notes = tracksHolders ? new HolderNotes() : null;
+    this.#onReleased = onReleased;
+  }
+
+  /** How many buffers live. */
+  get size(): number {
+    return this.#buffers.size;
+  }
+
+  /** Oldest first. */
+  get all(): readonly DmaBuf[] {
+    return [...this.#buffers.values()];
+  }
+
+  /** A new buffer (BR2). EINVAL, ENOENT: see `system.export()`. */
+  export(info: ExportInfo): DmaBuf {
+    const buf = new DmaBuf(this, this.#lastIno + 1, info);
+    this.#lastIno = buf.ino;
+    this.#buffers.set(buf.ino, buf);
+    this.notes?.note(buf);
+    return buf;
+  }
+
+  /** @internal */
+  onReleased(buf: DmaBuf): void {
+    this.#buffers.delete(buf.ino);
+    this.#onReleased(buf);
+  }
+
+  /** Every buffer in the kernel's columns, the latest first. */
+  bufinfo(): BufferInfo[] {
+    return this.all.map(bufferInfo).reverse();
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * ExporterCalls: how one attachment asks its exporter for mappings and pins.
+ *
+ * - EC1  A mapping that comes back is the exporter's own answer to this call: neither nothing, nor
+ *        one that the attachment has already.
+ * - EC2  A static importer gets no mapping while a kernel fence is pending, not even one that the
+ *        exporter has just begun: there it waits, or the mapping is ended again.
+ * - EC3  What comes too late for a synchronous call is given back as it came: with `buf.resv` held
+ *        if the exporter is dynamic.
+ *
+ * Compare __map_dma_buf() in the kernel's drivers/dma-buf/dma-buf.c.
+ *
+ * @module
+ */
+
+import { DeviceMapping } from "../device/device-mapping.ts";
+import type { Direction } from "../direction.ts";
+import { fail } from "../errors.ts";
+import { requireSignaled } from "../fence/fence.ts";
+import type { Attachment } from "./attachment.ts";
+import { type AsyncOptions, withLockAsync } from "./buffer-lock.ts";
+import type { MappingSet } from "./mapping-set.ts";
+import { isPromise, refusePromise } from "./maybe-promise.ts";
+import type { DmaBufOps } from "./ops.ts";
+
+/** @internal The exporter, as one attachment sees it. */
+export class ExporterCalls {
+  readonly #attachment: Attachment;
+  readonly #ops: DmaBufOps;
+  readonly #mappings: MappingSet;
+
+  constructor(attachment: Attachment, ops: DmaBufOps, mappings: MappingSet) {
+    this.#attachment = attachment;
+    this.#ops = ops;
+    this.#mappings = mappings;
+  }
+
+  /** A mapping, now. EAGAIN (EC2), ENOMEM, EEXIST (EC1), EWOULDBLOCK. */
+  map(direction: Direction): DeviceMapping {
+    const { importerOps, buf } = this.#attachment;
+    if (importerOps === null) this.#requireSettled();
+    const mapping = this.#ops.map(this.#attachment, direction);
+    if (isPromise(mapping)) {
+      return this.#refuse(mapping, "map", (late) => {
+        if (late instanceof DeviceMapping) this.unmap(late, direction);
+      });
+    }
+    this.#requireMapping(mapping);
+    if (importerOps !== null || buf.resv.testSignaled("kernel")) return mapping;
+    this.unmap(mapping, direction);
+    return fail("EAGAIN", this.#operation("map"), "the exporter is moving it; await its fences");
+  }
+
+  /** A mapping, after waiting for it and for kernel fences. ETIME, EINTR. */
+  async mapLater(direction: Direction, options: AsyncOptions): Promise<DeviceMapping> {
+    const { importerOps, buf } = this.#attachment;
+    const mapping = await this.#ops.map(this.#attachment, direction);
+    this.#requireMapping(mapping);
+    if (importerOps !== null) return mapping;
+    try {
+      await buf.resv.wait("kernel", options);
+    } catch (error) {
+      this.unmap(mapping, direction);
+      throw error;
+    }
+    return mapping;
+  }
+
+  /** Ends a mapping. */
+  unmap(mapping: DeviceMapping, direction: Direction): void {
+    this.#ops.unmap(this.#attachment, mapping, direction);
+  }
+
+  /** Pins now; an exporter that cannot pin does not move either. EWOULDBLOCK. */
+  pin(verb: string): void {
+    const pinned = this.#ops.pin?.(this.#attachment);
+    if (isPromise(pinned)) this.#refuse(pinned, verb, () => this.unpin());
+  }
+
+  /** Pins after waiting. */
+  async pinLater(): Promise<void> {
+    await this.#ops.pin?.(this.#attachment);
+  }
+
+  /** Takes a pin off. */
+  unpin(): void {
+    this.#ops.unpin?.(this.#attachment);
+  }
+
+  #operation(verb: string): string {
+    const { buf, device } = this.#attachment;
+    return `${verb} ${buf.name} for ${device.name}`;
+  }
+
+  /** EC2. */
+  #requireSettled(): void {
+    const { resv } = this.#attachment.buf;
+    if (!resv.testSignaled("kernel"))
+      requireSignaled(resv.fences("kernel"), this.#operation("map"));
+  }
+
+  /** EC1. */
+  #requireMapping(mapping: unknown): asserts mapping is DeviceMapping {
+    const { exporterName } = this.#attachment.buf;
+    if (!(mapping instanceof DeviceMapping))
+      fail("ENOMEM", this.#operation("map"), `the exporter ${exporterName} gave no mapping`);
+    if (this.#mappings.has(mapping))
+      fail("EEXIST", this.#operation("map"), "the exporter gave a mapping that is alive already");
+  }
+
+  /** Ends a synchronous call whose op answered with a promise (EC3). */
+  #refuse<T>(promise: Promise<T>, verb: string, giveBack: (late: T) => void): never {
+    const { buf, device } = this.#attachment;
+    return refusePromise(promise, this.#operation(verb), (late) => {
+      if (!buf.isDynamic) giveBack(late);
+      else void withLockAsync(buf.resv, device, {}, async () => giveBack(late));
+    });
+  }
+}
