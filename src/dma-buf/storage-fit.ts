@@ -7,7 +7,7 @@
 
 import { type DeviceLimits, segmentsOf } from "../device/device.ts";
 import type { SgEntry, SgTable } from "../mm/sg-table.ts";
-import { addressOf, FRAME_BYTES, framesOf, pfnOf } from "../units.ts";
+import { addressOf, FRAME_BYTES, framesOf, NO_PFN, pfnOf } from "../units.ts";
 import type { Conflict } from "./conflict.ts";
 import type { PixelLayout } from "./formats.ts";
 import {
@@ -80,7 +80,7 @@ export function conflictsWith(participant: Participant, storage: ExistingStorage
       conflicts.push({ field, devices: [name], allowed, needed });
   };
   const most = segmentsOf(limits);
-  const nents = conflicts.length > 0 ? 0 : segmentsSeen(limits, storage);
+  const nents = conflicts.length > 0 || most === NO_PFN ? 0 : segmentsSeen(limits, storage);
   if (nents > most) add("maxSegments", most, nents);
   if (limits.iommu) return conflicts;
   if (most === 1 && storage.spanBytes > limits.segmentBoundaryBytes)

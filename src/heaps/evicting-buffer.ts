@@ -135,10 +135,6 @@ export class EvictingBuffer implements DmaBufOps {
     this.canAttach(buf, device);
   }
 
-  detach(_: DmaBuf, attachment: Attachment): void {
-    this.#storage?.forget(attachment);
-  }
-
   pin(attachment: Attachment): void {
     this.#prepare(attachment);
     this.#pinCount += 1;

@@ -237,10 +237,6 @@ export class HeapBuffer implements DmaBufOps {
     this.#storage?.sync(direction, true);
   }
 
-  detach(_: DmaBuf, attachment: Attachment): void {
-    this.#storage?.forget(attachment);
-  }
-
   mmap(buf: DmaBuf, { isShared, pageCount }: MmapArea): SgTable {
     const isAllowed = isShared || (this.#rules.isRemapped && pageCount === 1); // HB5
     if (!isAllowed) fail("EINVAL", `map ${buf.name} for the CPU`, "such a mapping must be shared");
@@ -263,7 +259,7 @@ export class HeapBuffer implements DmaBufOps {
   release(): void {
     if (this.#token === NO_TOKEN) this.#storage?.free();
     else {
-      this.#storage?.forgetAll();
+      this.#storage?.dropCuts();
       leaveRecord(this.#core, this.#token);
     }
     this.#token = NO_TOKEN;

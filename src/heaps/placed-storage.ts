@@ -2,7 +2,7 @@
  * PlacedStorage: frames that a buffer owns, and what devices have mapped of them.
  *
  * - PS1  A device without an IOMMU that takes shorter segments gets the entries cut, in a table
- *        that lives as long as its attachment, or the storage.
+ *        that lives as long as the storage: all devices that need the same cut share it.
  * - PS2  The bytes go from one storage to another whole, or nothing changes.
  *
  * Compare struct system_heap_buffer in the kernel's drivers/dma-buf/heaps/system_heap.c.
@@ -11,11 +11,12 @@
  */
 
 import type { Core } from "../core/core.ts";
-import type { Device } from "../device/device.ts";
+import type { Device, DeviceLimits } from "../device/device.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import type { Attachment } from "../dma-buf/attachment.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
+import { pieceBytesOf } from "../dma-buf/negotiate.ts";
 import {
   cutEntries,
   describeStorage,
@@ -32,8 +33,8 @@ export class PlacedStorage {
   readonly existing: ExistingStorage;
   readonly #core: Core;
   readonly #mappings: Map<DeviceMapping, Device> = new Map();
-  /** The entries as devices get them that need them cut (PS1). */
-  readonly #cuts: Map<Attachment, SgTable> = new Map();
+  /** The entries as devices get them that need them cut (PS1), by how they are cut. */
+  readonly #cuts: Map<string, SgTable> = new Map();
 
   /** @internal Takes over the table of `handle`, which owns its frames. */
   constructor(core: Core, physicalBase: number, handle: number, pixels: PixelLayout | null = null) {
@@ -63,20 +64,20 @@ export class PlacedStorage {
   }
 
   /** Maps the frames for an attachment's device. Throws what mapSgtable() throws. */
-  map(attachment: Attachment, direction: Direction): DeviceMapping {
-    const { device } = attachment;
-    const table = needsCut(device.limits, this.existing) ? this.#cut(attachment) : this.table;
+  map({ device }: Attachment, direction: Direction): DeviceMapping {
+    const { limits } = device;
+    const table = needsCut(limits, this.existing) ? this.#cut(limits) : this.table;
     const mapping = device.dma.mapSgtable(table, direction);
     this.#mappings.set(mapping, device);
     return mapping;
   }
 
-  #cut(attachment: Attachment): SgTable {
-    const known = this.#cuts.get(attachment);
+  #cut(limits: DeviceLimits): SgTable {
+    const key = `${pieceBytesOf(limits)}/${limits.segmentBoundaryBytes}`;
+    const known = this.#cuts.get(key);
     if (known !== undefined) return known;
-    const { limits } = attachment.device;
     const cut = tableOverList(this.#core, [...cutEntries(limits, this.existing)]);
-    this.#cuts.set(attachment, cut);
+    this.#cuts.set(key, cut);
     return cut;
   }
 
@@ -90,12 +91,6 @@ export class PlacedStorage {
   sync(direction: Direction, isForDevice: boolean): void {
     for (const [mapping, device] of this.#mappings)
       device.dma.syncAccess(mapping, direction, isForDevice);
-  }
-
-  /** Frees what an attachment had of its own. */
-  forget(attachment: Attachment): void {
-    this.#cuts.get(attachment)?.free();
-    this.#cuts.delete(attachment);
   }
 
   /**
@@ -114,12 +109,12 @@ export class PlacedStorage {
 
   /** Frees the frames. EBUSY: mapped or pinned. */
   free(): void {
-    this.forgetAll();
+    this.dropCuts();
     this.table.free();
   }
 
-  /** Frees what attachments had; the frames are somebody else's to free. */
-  forgetAll(): void {
+  /** Frees the tables of cut entries; the frames are somebody else's to free. */
+  dropCuts(): void {
     for (const cut of this.#cuts.values()) cut.free();
     this.#cuts.clear();
   }
