@@ -5,6 +5,7 @@
  */
 
 import {
+  type Attachment,
   type Device,
   type DmaBuf,
   type DmaBufOps,
@@ -63,10 +64,10 @@ export function exportFlags(fields: Fields, bed: Bed): Outcome {
 
 /** Replays a `null_args` record. */
 export function nullArgs(fields: Fields, bed: Bed): Outcome {
-  const name = fields.text("call");
-  const call = nullCalls(bed.system)[name];
-  if (call === undefined) throw new MalformedRecord(`the call "${name}" is unknown`);
-  return { facts: factsOf(fields, { ret: call() }) };
+  const text = fields.text("call");
+  const [, name = "", args = ""] = /^(\w+)\((.*)\)$/.exec(text) ?? [];
+  const call = nullCalls(bed.system)[name] ?? unknown(`the call "${text}" is unknown`);
+  return { facts: factsOf(fields, { ret: call(args.split(",")) }) };
 }
 
 /** Replays a `refcount` record: each step with the references after it, the last with a trace. */
@@ -134,29 +135,47 @@ class Exporter {
 /** What a case breaks: "priv NULL", "pin without unpin", "size 4097". */
 function changesOf(name: string, ops: DmaBufOps): Changes {
   const [subject = "", verb = ""] = name.split(" ");
-  const op = (): void => {};
-  const pins: Readonly<Record<string, Partial<DmaBufOps>>> = {
-    "pin without unpin": { pin: op },
-    "unpin without pin": { unpin: op },
-    "pin+unpin and cache_sgt_mapping": { pin: op, unpin: op, cacheSgtMapping: true },
-    "pin only and cache_sgt_mapping": { pin: op, cacheSgtMapping: true },
-  };
   const nulls: Readonly<Record<string, Changes>> = {
     priv: { priv: null },
     ops: { ops: null },
     exp_name: { exporterName: undefined },
+    owner: {},
+    resv: {},
     map_dma_buf: { ops: { ...ops, map: null } },
     unmap_dma_buf: { ops: { ...ops, unmap: null } },
     release: { ops: { ...ops, release: null } },
   };
   if (name === "valid") return {};
-  if (pins[name] !== undefined) return { ops: { ...ops, ...pins[name] } };
+  if (verb === "NULL" && nulls[subject] !== undefined) return nulls[subject];
   if (name === "owner module going away")
     return { owner: { name: "golden", tryGet: () => false, put: () => {} } };
   if (name === "resv given") return { resv: new Resv() };
   if (subject === "size") return { sizeBytes: Number(verb) };
-  if (verb === "NULL" && nulls[subject] !== undefined) return nulls[subject];
-  throw new MalformedRecord(`the case "${name}" is unknown`);
+  return { ops: { ...ops, ...optionalOps(name) } };
+}
+
+/** "pin+unpin and cache_sgt_mapping", "unpin without pin", "pin only": which of the three. */
+function optionalOps(name: string): Partial<DmaBufOps> {
+  const given = name
+    .split(" without ")[0]
+    ?.replace(/ only\b/, "")
+    .split(/\+| and /);
+  const op = (): void => {};
+  const known: Readonly<Record<string, Partial<DmaBufOps>>> = {
+    pin: { pin: op },
+    unpin: { unpin: op },
+    cache_sgt_mapping: { cacheSgtMapping: true },
+  };
+  return Object.assign(
+    {},
+    ...(given ?? []).map(
+      (one) => known[one] ?? unknown(`the case "${name}" is unknown: what is ${one}?`),
+    ),
+  );
+}
+
+function unknown(reason: string): never {
+  throw new MalformedRecord(reason);
 }
 
 /** A file that is no dma-buf. */
@@ -166,43 +185,51 @@ class RegularFile extends ReferencedFile {
   protected release(): void {}
 }
 
-function nullCalls(system: System): Readonly<Record<string, () => number>> {
+/** The calls of the records by the kernel's name, each of the arguments that stand behind it. */
+function nullCalls(system: System): Readonly<Record<string, (args: readonly string[]) => number>> {
   const none = null as unknown as DmaBuf;
-  const onBuffer = (call: (buf: DmaBuf) => unknown) => (): number => {
+  const noDevice = null as unknown as Device;
+  const onBuffer = (call: (buf: DmaBuf) => unknown): number => {
     const buf = new Exporter().export(system, {});
     const result = errnoOr(() => call(buf));
     buf.put();
     return typeof result === "number" ? result : 0;
   };
-  const onFile = (call: (files: FdTable) => unknown) => (): number => {
-    const result = errnoOr(() => call(new FdTable()));
-    return typeof result === "number" ? result : 0;
-  };
+  const onBufferOrNone = (name: string | undefined, call: (buf: DmaBuf) => unknown): number =>
+    name === "NULL" ? onNone(() => call(none)) : onBuffer(call);
+  const map = (how: "map" | "mapUnlocked") => (args: readonly string[]) =>
+    args[0] === "NULL"
+      ? onNone(() => (null as unknown as Attachment)[how]("to-device"))
+      : onBuffer((buf) => {
+          const device = system.addDevice({ name: "device" });
+          const attachment = buf.attach(device);
+          attachment.detach();
+          device.remove();
+          return attachment[how]("to-device");
+        });
   return {
-    "dma_buf_attach(NULL,dev)": () => onNone(() => none.attach(null as never)),
-    "dma_buf_attach(buf,NULL)": onBuffer((buf) => buf.attach(null as unknown as Device)),
-    "dma_buf_map_attachment(NULL,TO_DEVICE)": () =>
-      onNone(() => (null as unknown as ReturnType<DmaBuf["attach"]>).map("to-device")),
-    "dma_buf_map_attachment(attachment without dmabuf,TO_DEVICE)": onBuffer((buf) => {
-      const device = system.addDevice({ name: "device" });
-      const attachment = buf.attach(device);
-      attachment.detach();
-      device.remove();
-      return attachment.map("to-device");
-    }),
-    "dma_buf_fd(NULL,0)": onFile((files) => files.install(none)),
-    "dma_buf_get(-1)": onFile((files) => getDmaBuf(files, -1)),
-    "dma_buf_get(9999)": onFile((files) => getDmaBuf(files, NOT_OPEN)),
-    "dma_buf_get(fd of a regular file)": onFile((files) =>
-      getDmaBuf(files, files.install(new RegularFile(0))),
-    ),
-    "dma_buf_get(closed fd)": onFile((files) => {
-      const fd = files.install(new RegularFile(0));
-      files.close(fd);
-      return getDmaBuf(files, fd);
-    }),
-    "dma_buf_begin_cpu_access(NULL)": () => onNone(() => none.beginCpuAccess("to-device")),
-    "dma_buf_mmap(NULL,NULL,0)": () => onNone(() => none.mmap()),
-    "dma_buf_vmap(NULL)": () => onNone(() => none.vmap()),
+    dma_buf_attach: ([buf]) => onBufferOrNone(buf, (one) => one.attach(noDevice)),
+    dma_buf_dynamic_attach: ([buf]) =>
+      onBufferOrNone(buf, (one) => one.dynamicAttach(noDevice, null)),
+    dma_buf_map_attachment: map("map"),
+    dma_buf_map_attachment_unlocked: map("mapUnlocked"),
+    dma_buf_fd: () => onFiles((files) => files.install(none)),
+    dma_buf_get: ([fd = ""]) => onFiles((files) => getDmaBuf(files, fdOf(files, fd))),
+    dma_buf_begin_cpu_access: () => onNone(() => none.beginCpuAccess("to-device")),
+    dma_buf_mmap: ([buf]) => onBufferOrNone(buf, (one) => one.mmap(null as never)),
+    dma_buf_vmap: () => onNone(() => none.vmap()),
   };
+}
+
+function onFiles(call: (files: FdTable) => unknown): number {
+  const result = errnoOr(() => call(new FdTable()));
+  return typeof result === "number" ? result : 0;
+}
+
+/** "fd of a regular file", "closed fd", or a number. */
+function fdOf(files: FdTable, name: string): number {
+  if (!name.includes("fd")) return Number(name);
+  const fd = files.install(new RegularFile(0));
+  if (name.startsWith("closed")) files.close(fd);
+  return fd;
 }

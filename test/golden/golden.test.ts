@@ -149,6 +149,86 @@ describe("a class", () => {
   });
 });
 
+describe("a scenario", () => {
+  const counts = { fileCount: 1, vmapCount: 0 };
+  const done = { trace: [] as string[], ...counts };
+  const attach = { op: "attach", a: 0, importer: "dynamic", ret: 0, ...done };
+  const lastPut = { op: "dma_buf_put", last: true, ret: null, trace: ["release unlocked"] };
+
+  function replay(ops: readonly string[], ...steps: object[]): Report {
+    const record = { k: "scenario", ops, size: 4096, fileCountAfterExport: 1, steps };
+    return judgeRecords([record], "B");
+  }
+
+  test("goes on as Linux did behind a detach that is refused", () => {
+    const map = { op: "map", a: 0, dir: "TO_DEVICE", how: "resv_held" };
+    const report = replay(
+      ["pin+unpin", "vmap"],
+      attach,
+      { ...map, ret: "sgt1", ...done, trace: ["map a0 TO_DEVICE locked -> sgt1"] },
+      { op: "pin", a: 0, ret: 0, ...done, trace: ["pin a0 locked"] },
+      { op: "vmap", ret: 0, ...done, trace: ["vmap unlocked"], vmapCount: 1 },
+      { op: "inject", what: "vmap", value: -12 },
+      { op: "vmap", ret: 0, ...done, vmapCount: 2 },
+      { op: "detach", a: 0, ret: null, ...done, vmapCount: 2 },
+      { op: "move_notify", ret: null, ...done, vmapCount: 2 },
+      { ...attach, vmapCount: 2 },
+      { op: "detach", a: 0, ret: null, ...done, vmapCount: 2 },
+      { op: "vunmap", ret: null, ...done, vmapCount: 1 },
+      { op: "vunmap", ret: null, ...done },
+      lastPut,
+    );
+    expect(report.failures).toEqual([]);
+    expect(report.areas.get("B")).toMatchObject({ explained: 1 });
+  });
+
+  test("whose importer detaches with a pin left is explained", () => {
+    const pin = { op: "pin", a: 0, ret: 0, ...done, trace: ["pin a0 locked"] };
+    const detach = { op: "detach", a: 0, ret: null, ...done };
+    const report = replay(["pin+unpin"], attach, pin, detach, lastPut);
+    expect(report.failures).toEqual([]);
+    expect(report.matched.get("in-use-is-not-freed")).toBe(1);
+  });
+
+  test.each([-110, -512, 7])("may inject %i, which the library has no name for", (value) => {
+    const report = replay(
+      ["vmap"],
+      { op: "inject", what: "vmap", value },
+      { op: "vmap", ret: value, ...done, trace: ["vmap unlocked"] },
+      lastPut,
+    );
+    expect(report.failures).toEqual([]);
+  });
+
+  test("may be about a buffer that is larger than the memory", () => {
+    const trace = ["mmap pgoff=268435455 pages=1 fileIsDmabuf=1 unlocked"];
+    const mmap = { op: "mmap", pgoff: "268435455", pages: 1, ret: 0, trace, ...counts };
+    const steps = [mmap, { ...mmap, pages: 2, ret: -22, trace: [] }, lastPut];
+    const record = { k: "scenario", ops: ["mmap"], size: 2 ** 40, fileCountAfterExport: 1, steps };
+    expect(judgeRecords([record], "B").failures).toEqual([]);
+  });
+});
+
+describe("null arguments and broken exports", () => {
+  test.each([
+    "dma_buf_attach(NULL,NULL)",
+    "dma_buf_dynamic_attach(buf,NULL,NULL,NULL)",
+    "dma_buf_map_attachment_unlocked(NULL,TO_DEVICE)",
+    "dma_buf_mmap(buf,NULL,0)",
+  ])("%s is EINVAL", (call) => {
+    expect(judgeRecords([{ k: "null_args", call, ret: -22 }], "B").failures).toEqual([]);
+  });
+
+  test.each(["unpin only and cache_sgt_mapping", "pin only"])("%s is EINVAL", (name) => {
+    expect(judgeRecords([{ k: "export", case: name, ret: -22 }], "B").failures).toEqual([]);
+  });
+
+  test("a case that nobody knows fails", () => {
+    const { failures } = judgeRecords([{ k: "export", case: "pin and moon", ret: -22 }], "B");
+    expect(failures[0]).toMatch(/what is moon\?/);
+  });
+});
+
 describe("a file is refused", () => {
   test.each([
     ["that is not JSON", "{", /^x\.json is not JSON: /],

@@ -8,7 +8,6 @@
 import {
   type Attachment,
   type AttachOps,
-  type CpuMapping,
   type Device,
   type DeviceMapping,
   type Direction,
@@ -19,7 +18,6 @@ import {
   type Vmapping,
 } from "dmabuf";
 import { PAGE_BYTES } from "./bed.ts";
-import { codeOf } from "./fence-world.ts";
 import { MalformedRecord } from "./fields.ts";
 
 /** The directions by the kernel's names. */
@@ -30,6 +28,8 @@ const directions: Readonly<Record<string, Direction>> = {
   NONE: "none",
 };
 const DEVICE_COUNT = 4;
+/** Pages that are there of a buffer: no record looks at its bytes. */
+const STORED_PAGES = 1024;
 /** The value to inject that makes map() return nothing. */
 const RETURN_NULL = 1;
 
@@ -40,13 +40,32 @@ export function directionOf(name: string): Direction {
   return direction;
 }
 
+/** Thrown by a callback that the record lets fail: any number, errno of the library or not. */
+class Injected extends Error {
+  readonly value: number;
+
+  constructor(value: number) {
+    super(`the record injects ${value}`);
+    this.value = value;
+  }
+}
+
+/** What `call` returns, or the number that the record injects. */
+export function injectedOr<T>(call: () => T): T | number {
+  try {
+    return call();
+  } catch (error) {
+    if (error instanceof Injected) return error.value;
+    throw error;
+  }
+}
+
 /** A buffer, its devices, and what its exporter was asked. */
 export class ScenarioWorld {
   readonly buf: DmaBuf;
   /** What an exporter's callback returns from now on; 0: as usual. */
   readonly injected: Map<string, number> = new Map();
   readonly attachments: Map<number, Attachment> = new Map();
-  readonly cpuMappings: CpuMapping[] = [];
   readonly vmappings: Vmapping[] = [];
   readonly #devices: readonly Device[];
   readonly #numbers: WeakMap<Attachment, number> = new WeakMap();
@@ -109,15 +128,25 @@ export class ScenarioWorld {
     }
   }
 
+  /** Ends what attachment `a` holds, and the attachment. */
+  drop(a: number): void {
+    const attachment = this.attachment(a);
+    for (const mapping of this.#byName.values()) this.#unmapAll(attachment, mapping);
+    while (attachment.pinCount > 0) this.held(() => attachment.unpin());
+    attachment.detach();
+    this.attachments.delete(a);
+  }
+
+  /** Ends all users of the buffer, and its references. */
+  dropAll(): void {
+    for (const mapping of this.vmappings.splice(0)) this.buf.vunmap(mapping);
+    for (const a of this.attachments.keys()) this.drop(a);
+    while (this.buf.refCount > 0) this.buf.put();
+  }
+
   /** Ends what the record left, and the devices. */
   close(): void {
-    for (const mapping of this.cpuMappings) mapping.unmap();
-    for (const mapping of this.vmappings) this.buf.vunmap(mapping);
-    for (const attachment of this.attachments.values()) {
-      for (const mapping of this.#byName.values()) this.#unmapAll(attachment, mapping);
-      attachment.detach();
-    }
-    while (this.buf.refCount > 0) this.buf.put();
+    this.dropAll();
     for (const device of this.#devices) device.remove();
   }
 
@@ -159,12 +188,10 @@ export class ScenarioWorld {
     this.#trace.push(`${line} ${this.buf.resv.isLocked ? "locked" : "unlocked"}${after}`);
   }
 
-  /** Throws the errno that was injected for a callback, or returns the number above 0. */
-  #inject(what: string): number {
+  /** Throws what was injected for a callback. */
+  #inject(what: string): void {
     const value = this.injected.get(what) ?? 0;
-    const code = codeOf(Math.min(value, 0));
-    if (code !== null) throw new DmaBufError(code, what, "the record injects it");
-    return value;
+    if (value !== 0) throw new Injected(value);
   }
 
   #has(kind: string): boolean {
@@ -173,7 +200,8 @@ export class ScenarioWorld {
 
   /** The ops of the record; map, unmap and release are always there. */
   #ops(system: System, sizeBytes: number): DmaBufOps {
-    const pages = Math.max(1, Math.ceil(sizeBytes / PAGE_BYTES));
+    const whole = Math.max(1, Math.ceil(sizeBytes / PAGE_BYTES));
+    const pages = Math.min(whole, STORED_PAGES);
     const range = system.frames.alloc(pages);
     const table = system.sgTableFromRange(range.pfn, pages);
     const label = (attachment: Attachment): string => `a${this.#number(attachment)}`;
@@ -234,7 +262,8 @@ export class ScenarioWorld {
         const line = `map a${this.#number(attachment)} ${nameOf(direction)}`;
         const value = this.injected.get("map") ?? 0;
         if (value !== 0) this.#note(line, value === RETURN_NULL ? " -> NULL" : " -> ERR");
-        if (this.#inject("map") === RETURN_NULL) return null as unknown as DeviceMapping;
+        if (value === RETURN_NULL) return null as unknown as DeviceMapping;
+        this.#inject("map");
         const mapping = mapFor(attachment.device, direction);
         const sgt = `sgt${this.#sgts.size + 1}`;
         this.#sgts.set(mapping, sgt);
@@ -255,7 +284,9 @@ export class ScenarioWorld {
       (name: string, what: string) =>
       (_: DmaBuf, direction: Direction): number => {
         this.#note(`${name} ${direction.replace("-", "_").toUpperCase()}`);
-        return this.#inject(what);
+        const value = this.injected.get(what) ?? 0;
+        if (value < 0) throw new Injected(value);
+        return value;
       };
     return {
       ...(this.#has("begin_cpu_access") && { beginCpuAccess: op("begin_cpu_access", "begin") }),

@@ -8,7 +8,7 @@ import type { Bed } from "./bed.ts";
 import { errnoOr } from "./fence-world.ts";
 import { type Fields, MalformedRecord } from "./fields.ts";
 import type { Fact, Outcome } from "./outcome.ts";
-import { directionOf, ScenarioWorld } from "./scenario-world.ts";
+import { directionOf, injectedOr, ScenarioWorld } from "./scenario-world.ts";
 
 /** A step as it is recorded; which members are there depends on `op`. */
 export interface Step {
@@ -71,10 +71,19 @@ function resultOf(step: Step): Record<string, unknown> {
 
 function take(world: ScenarioWorld, step: Step): Record<string, unknown> {
   const { buf } = world;
-  const ret = errnoOr(() => call(world, step));
+  const ret = errnoOr(() => injectedOr(() => call(world, step)));
   const result = { ret, trace: world.heard() };
   if (buf.refCount === 0) return result;
-  return { ...result, fileCount: buf.refCount, vmapCount: buf.vmapCount };
+  const counts = { fileCount: buf.refCount, vmapCount: buf.vmapCount };
+  if (ret === EBUSY) letGo(world, step);
+  return { ...result, ...counts };
+}
+
+/** After a refusal, does what Linux did: the steps that follow in the record build on it. */
+function letGo(world: ScenarioWorld, { op, a }: Step): void {
+  if (op === "detach") world.drop(a);
+  else if (op === "dma_buf_put") world.dropAll();
+  world.heard(); // Linux makes other callbacks
 }
 
 /** Makes the call of a step. */
@@ -160,10 +169,18 @@ function mmap(world: ScenarioWorld, { pgoff, pages }: Step): number {
   return 0;
 }
 
+/** What an importer holds of the buffer. */
+interface Holding {
+  /** Whether each of its maps is a mapping of its own. */
+  readonly isPlain: boolean;
+  maps: number;
+  pins: number;
+}
+
 /** What is left to the importers, as the inputs say: which steps would pull it from under them. */
 class Uses {
   readonly refused: Map<string, Record<string, unknown>> = new Map();
-  readonly #attached: Map<number, { isPlain: boolean; maps: number }> = new Map();
+  readonly #attached: Map<number, Holding> = new Map();
   readonly #injected: Map<string, number> = new Map();
   readonly #ops: readonly string[];
   #references = 1;
@@ -177,14 +194,20 @@ class Uses {
     const own = this.#attached.get(step.a);
     if (step.op === "inject") this.#injected.set(subjectOf(step), step.value);
     else if (step.op === "attach") this.#attach(step);
-    else if (step.op === "map" && own?.isPlain && !this.#fails("map")) own.maps += 1;
-    else if (step.op === "unmap" && own?.isPlain) own.maps -= 1;
-    else if (step.op === "detach" && (own?.maps ?? 0) > 0) this.#refuse(name);
-    else if (step.op === "detach") this.#attached.delete(step.a);
+    else if (step.op === "detach") this.#detach(step.a, own, name);
     else if (step.op === "get_dma_buf") this.#references += 1;
     else if (step.op === "dma_buf_put") this.#put(name);
-    else if (step.op === "vmap" && !this.#fails("vmap")) this.#vmaps += 1;
+    else if (step.op === "vmap") this.#vmap();
     else if (step.op === "vunmap") this.#vmaps -= 1;
+    else if (own !== undefined) this.#use(step.op, own);
+  }
+
+  #use(op: string, own: Holding): void {
+    if (op === "map" && own.isPlain && !this.#fails("map")) own.maps += 1;
+    else if (op === "unmap" && own.isPlain) own.maps -= 1;
+    else if (op === "pin" && !(this.#ops.includes("pin+unpin") && this.#fails("pin")))
+      own.pins += 1;
+    else if (op === "unpin") own.pins -= 1;
   }
 
   #fails(what: string): boolean {
@@ -194,18 +217,28 @@ class Uses {
   #attach({ a, importer }: Step): void {
     const isDynamic = importer.startsWith("dynamic") && importer !== "dynamic_attach_null_ops";
     const isMixed = isDynamic !== this.#ops.includes("pin+unpin");
-    const mayPin = !isDynamic && isMixed && this.#fails("pin");
-    if (this.#fails("attach") || mayPin || (isMixed && this.#fails("map"))) return;
+    const isPinned = isMixed && !isDynamic;
     if (importer === "ops_without_move_notify") return;
-    this.#attached.set(a, {
-      isPlain: !isMixed && !this.#ops.includes("cache_sgt_mapping"),
-      maps: 0,
-    });
+    if (this.#ops.includes("attach") && this.#fails("attach")) return;
+    if ((isPinned && this.#fails("pin")) || (isMixed && this.#fails("map"))) return;
+    const isPlain = !isMixed && !this.#ops.includes("cache_sgt_mapping");
+    this.#attached.set(a, { isPlain, maps: 0, pins: 0 });
+  }
+
+  #detach(a: number, own: Holding | undefined, name: string): void {
+    if (own !== undefined && own.maps + own.pins > 0) this.#refuse(name);
+    this.#attached.delete(a);
   }
 
   #put(name: string): void {
     if (this.#references === 1 && this.#attached.size > 0) this.#refuse(name);
     else this.#references -= 1;
+  }
+
+  /** Only the first user asks the exporter. */
+  #vmap(): void {
+    const isMade = this.#ops.includes("vmap") && !this.#fails("vmap");
+    if (this.#vmaps > 0 || isMade) this.#vmaps += 1;
   }
 
   #refuse(name: string): void {
