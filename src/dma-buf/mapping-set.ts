@@ -104,6 +104,7 @@ export class MappingSet {
 
   /** The direction that a mapping was asked for with; undefined if it was not given out. */
   directionOf(mapping: DeviceMapping): Direction | undefined {
+    if (mapping === null) return undefined; // what #first and #kept are without a mapping
     if (mapping === this.#kept) return this.#keptUses > 0 ? this.#keptDirection : undefined;
     return mapping === this.#first ? this.#firstDirection : this.#more.get(mapping);
   }

@@ -78,6 +78,7 @@ export class Process {
   constructor(system: System, options: ProcessOptions = {}, files?: FdTable<OpenFile>) {
     this.system = system;
     this.files = files ?? new FdTable(options.fdLimit);
+    system.fileTables.add(this.files);
     this.memory = options.memory ?? new Uint8Array();
     this.#name = (options.name ?? "process").slice(0, NAME_LENGTH);
   }
@@ -342,6 +343,7 @@ export class Process {
   exit(): void {
     for (const mapping of [...this.#mappings]) mapping.unmap();
     this.files.closeAll();
+    this.system.fileTables.delete(this.files);
   }
 
   [Symbol.dispose](): void {
