@@ -8,7 +8,7 @@
 import { NONE } from "./bits";
 import { NO_BOUNDARY } from "./boundary";
 import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
-import { Domain } from "./iommu";
+import { Domain, domainTakesDevices } from "./iommu";
 import { ACCESS_READ, ACCESS_WRITE } from "./iommu-access";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import {
@@ -125,6 +125,7 @@ export function dmaDeviceAdd(
   if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
   const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
   if (domain != 0 && domainAt == 0) return ESTALE;
+  if (domainAt != 0 && !domainTakesDevices(domainAt)) return EINVAL;
   const handle = objectAlloc(KIND_DEVICE);
   if (handle < 0) return handle;
   const device = Device.at(objectFind(handle, KIND_DEVICE));

@@ -150,10 +150,11 @@ export function iommuDomainAt(handle: u32): i32 {
 }
 
 /**
- * Sends the devices of a default domain through another domain, or (0) through their own again. 0,
- * or ESTALE, EBUSY (they go through another already), EINVAL (a domain with devices of its own).
+ * Sends the devices of a default domain, which go through the domain `from`, through another; 0 =
+ * their own. 0, or ESTALE, EBUSY (they do not go through `from`), EINVAL (a domain with devices of
+ * its own).
  */
-export function iommuAttach(handle: u32, throughHandle: u32): i32 {
+export function iommuAttach(handle: u32, from: u32, throughHandle: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   const throughAt: usize = throughHandle == 0 ? 0 : objectFind(throughHandle, KIND_DOMAIN);
   if (payload == 0 || (throughHandle != 0 && throughAt == 0)) return ESTALE;
@@ -161,15 +162,20 @@ export function iommuAttach(handle: u32, throughHandle: u32): i32 {
   const domain = Domain.at(payload);
   if (domain.userCount != 0 || throughAt == payload) return EINVAL; // I4
   lockHard(payload);
-  const before = domain.through;
-  const isTaken = before != 0 && throughHandle != 0;
+  const isTaken = domain.through != from;
   if (!isTaken) {
-    if (before != 0) atomic.sub<u32>(userCountAt(objectFind(before, KIND_DOMAIN)), 1);
+    if (from != 0) atomic.sub<u32>(userCountAt(objectFind(from, KIND_DOMAIN)), 1);
     if (throughAt != 0) atomic.add<u32>(userCountAt(throughAt), 1);
     domain.through = throughHandle;
   }
   unlock(payload);
   return isTaken ? EBUSY : 0;
+}
+
+/** Whether devices can be added to a domain: it has a table, and is nobody's way through. */
+export function domainTakesDevices(payload: usize): bool {
+  const domain = Domain.at(payload);
+  return domain.bodyPfn != 0 && domain.userCount == 0; // I4
 }
 
 function userCountAt(payload: usize): usize {

@@ -16,7 +16,7 @@ export {
   describeLimits,
   type MappingLimits,
 } from "./device/device.ts";
-export { type Access, DeviceAccess, type DmaFault } from "./device/device-access.ts";
+export { DeviceAccess, type DmaFault } from "./device/device-access.ts";
 export { DeviceDma, type SyncRange } from "./device/device-dma.ts";
 export { DeviceMapping, type DmaSegment, type MappingKind } from "./device/device-mapping.ts";
 export { DmaIova } from "./device/dma-iova.ts";
@@ -122,9 +122,27 @@ export {
 export { type AllocOptions, Heap, type HeapInfo, type HeapRequest } from "./heaps/heap.ts";
 export { Owner, type OwnerOptions } from "./heaps/owner.ts";
 export { createUdmabuf, type UdmabufContext, type UdmabufItem } from "./heaps/udmabuf.ts";
+export type { Access, AccessKind } from "./iommu/access.ts";
+export { BuiltInDomain, type IotlbStats } from "./iommu/built-in-domain.ts";
+export { DirtyBitmap } from "./iommu/dirty-bitmap.ts";
 export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
-export { type DomainType, IommuDomain, type PhysRange } from "./iommu/iommu-domain.ts";
+export {
+  arm32Lpae,
+  type DomainFormat,
+  type DomainOptions,
+  type IotlbOptions,
+} from "./iommu/domain-options.ts";
+export { type DomainType, IommuDomain } from "./iommu/iommu-domain.ts";
+export type {
+  IommuFault,
+  IommuFaultHandler,
+  IommuFaultReason,
+  IommuFaultResult,
+} from "./iommu/iommu-fault.ts";
+export { IommuGroup, type IommuGroupOptions, type IommuMember } from "./iommu/iommu-group.ts";
 export type { IotlbGather } from "./iommu/iotlb-gather.ts";
+export type { PhysRange } from "./iommu/phys-range.ts";
+export type { ReservedRegion, ReservedType } from "./iommu/reserved-regions.ts";
 export type { CmaOptions } from "./mm/cma-declare.ts";
 export { CmaRegion, type CmaStats } from "./mm/cma-region.ts";
 export type { FileSink, FileSource, TransferOptions } from "./mm/files.ts";

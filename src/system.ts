@@ -35,6 +35,9 @@ import { EvictingHeap, type EvictingHeapOptions } from "./heaps/evicting-heap.ts
 import type { Heap, HeapInfo } from "./heaps/heap.ts";
 import type { Owner, OwnerOptions } from "./heaps/owner.ts";
 import { HeapRegistry } from "./heaps/registry.ts";
+import { BuiltInDomain } from "./iommu/built-in-domain.ts";
+import type { DomainOptions } from "./iommu/domain-options.ts";
+import { IommuGroup, type IommuGroupOptions } from "./iommu/iommu-group.ts";
 import type { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
@@ -103,6 +106,18 @@ export class System extends SharedSystem {
     const device = new Device(this.core, options, this);
     this.#devices.add(device);
     return device;
+  }
+
+  /** A group for devices that share one domain. EINVAL: an option; ENOMEM. */
+  iommuGroup(options?: IommuGroupOptions): IommuGroup {
+    this.#requireOpen("make a group");
+    return new IommuGroup(this.core, options);
+  }
+
+  /** A domain to attach devices to, empty. EINVAL: an option; ENOMEM. */
+  iommuDomain(options: DomainOptions = {}): BuiltInDomain {
+    this.#requireOpen("make a domain");
+    return new BuiltInDomain(this.core, options);
   }
 
   /** Devices that are there. */

@@ -148,7 +148,7 @@ export interface CoreExports extends WebAssembly.Exports {
   iommuDomainAllocFixed(type: number): number;
   iommuDomainAt(domain: number): number;
   iommuDomainFree(domain: number): number;
-  iommuAttach(domain: number, through: number): number;
+  iommuAttach(domain: number, from: number, through: number): number;
   iommuMap(
     domain: number,
     iovaPfn: number,

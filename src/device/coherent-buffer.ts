@@ -30,6 +30,8 @@ export interface DeviceMemory {
   readonly canLink: () => boolean;
   /** Counts device addresses that are out without a mapping: 1 more, or 1 less. */
   readonly count: (delta: number) => void;
+  /** Called when a mapping has ended: lazy invalidation may have something to flush. */
+  readonly unmapped: () => void;
 }
 
 const RUN_FRAMES_MAX = 1024;
@@ -77,6 +79,7 @@ export class CoherentBuffer {
   readonly mapping: DeviceMapping;
   readonly #range: FrameRange;
   readonly #pinned: PinnedRange;
+  readonly #unmapped: () => void;
 
   /** @internal */
   constructor(
@@ -90,6 +93,7 @@ export class CoherentBuffer {
     requireInteger(lengthBytes, "lengthBytes", 1, 4 * GiB - FRAME_BYTES, operation);
     const frameCount = framesOf(lengthBytes);
     this.lengthBytes = addressOf(frameCount);
+    this.#unmapped = memory.unmapped;
     this.#range = runBelow(memory, frameCount, memory.coherentBits(), operation);
     this.#pinned = this.#range.pin();
     const bits = attrs + coreAttrs.oneSegment + coreAttrs.coherent;
@@ -117,6 +121,7 @@ export class CoherentBuffer {
   /** Gives the memory back; the device faults there from now on. ESTALE: it was freed before. */
   free(): void {
     this.mapping.end(0, "free coherent memory");
+    this.#unmapped();
     this.#pinned.unpin();
     this.#range.free();
   }

@@ -12,13 +12,10 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
+import { type Access, accessBits, accessOf } from "../iommu/access.ts";
+import type { IommuGroup } from "../iommu/iommu-group.ts";
 import { ADDRESS_END, addressOf, formatAddress, offsetOf, pfnOf } from "../units.ts";
-
-/** What a device wants to do with bytes. */
-export type Access = "read" | "write" | "read-write";
-
-const accessBits: Record<Access, number> = { read: 1, write: 2, "read-write": 3 };
 
 /** The last access that was refused. */
 export interface DmaFault {
@@ -39,14 +36,17 @@ export class DeviceAccess {
   protected readonly handle: number;
   /** @internal */
   protected readonly name: string;
+  /** @internal */
+  protected readonly group: IommuGroup | null;
   #bytes = 0;
   #finalFaultCount: number | null = null;
 
   /** @internal */
-  constructor(core: Core, handle: number, name: string) {
+  constructor(core: Core, handle: number, name: string, group: IommuGroup | null) {
     this.core = core;
     this.handle = handle;
     this.name = name;
+    this.group = group;
   }
 
   /** Bytes that went through the device's addresses (D5). */
@@ -67,10 +67,9 @@ export class DeviceAccess {
   /** The last refused access; null if none was. */
   get lastFault(): DmaFault | null {
     if (this.#finalFaultCount !== null || this.faultCount === 0) return null;
-    const bits = this.#field(FAULT_ACCESS);
     return {
       address: addressOf(this.#field(FAULT_PFN)),
-      access: bits === 1 ? "read" : bits === 2 ? "write" : "read-write",
+      access: accessOf(this.#field(FAULT_ACCESS)),
     };
   }
 
@@ -138,19 +137,14 @@ export class DeviceAccess {
     const operation = `${access} ${where} as ${this.name}`;
     requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, this.core.u8.length, operation);
-    const bits = Object.hasOwn(accessBits, access) ? accessBits[access] : undefined;
-    if (bits === undefined)
-      fail("EINVAL", operation, "the access must be read, write or read-write");
+    const bits = accessBits(access);
+    if (bits === undefined) {
+      fail("EINVAL", operation, "the access must be read, write, read-write or execute");
+    }
     const views: Uint8Array<ArrayBufferLike>[] = [];
     for (let done = 0; done < lengthBytes; ) {
       const at = address + done;
-      const result = this.core.exports.dmaSpans(
-        this.handle,
-        pfnOf(at),
-        offsetOf(at),
-        lengthBytes - done,
-        bits,
-      );
+      const result = this.#spansAt(at, lengthBytes - done, access, bits);
       const count = checked(result, operation, (code) => this.#faultReason(code));
       for (let i = 0; i < count; i++) {
         const length = this.core.scratch[2 * i + 1] ?? 0;
@@ -158,7 +152,24 @@ export class DeviceAccess {
         done += length;
       }
     }
+    this.group?.reportStale(this.name, access);
     return views;
+  }
+
+  /**
+   * Translates into the scratch words; a fault is reported, and the access tried again where the
+   * handler asks for that, once for each page.
+   */
+  #spansAt(at: number, lengthBytes: number, access: Access, bits: number): number {
+    const { dmaSpans } = this.core.exports;
+    for (let triedPfn = -1; ; ) {
+      const result = dmaSpans(this.handle, pfnOf(at), offsetOf(at), lengthBytes, bits);
+      if (result !== -errno.EFAULT || this.group === null) return result;
+      const pfn = this.#field(FAULT_PFN);
+      const outcome = this.group.reportFault(this.name, pfn, access);
+      if (outcome !== "retry" || pfn === triedPfn) return result;
+      triedPfn = pfn;
+    }
   }
 
   #faultReason(code: ErrnoCode): string {

@@ -177,6 +177,7 @@ export class DeviceDma extends DeviceAccess {
     if (mapping.kind !== kind)
       fail("EINVAL", operation, `it was mapped as ${nounOf[mapping.kind]}`);
     mapping.end(attrsNumber(attrs, operation), operation);
+    this.group?.unmapped();
   }
 
   #requireOwn(mapping: DeviceMapping, operation: string): void {

@@ -9,6 +9,7 @@
 
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { IommuGroup } from "../iommu/iommu-group.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import type { FramePool } from "../mm/frame-pool.ts";
 import {
@@ -77,8 +78,10 @@ export interface MappingLimits {
 }
 
 /** A device's name and whatever of its limits differs from Linux's defaults. */
-export interface DeviceOptions extends Partial<DeviceLimits> {
+export interface DeviceOptions extends Partial<Omit<DeviceLimits, "iommu">> {
   readonly name: string;
+  /** Whether it is behind an IOMMU, alone; or the group that it shares with other devices. */
+  readonly iommu?: boolean | IommuGroup;
 }
 
 /**
@@ -118,9 +121,11 @@ const BOUNCE_ALIGN_MAX = 64 * KiB - 1;
 export class Device {
   readonly name: string;
   readonly dma: DeviceDma;
+  /** The devices that it shares an IOMMU's domain with; null: there is no IOMMU. */
+  readonly group: IommuGroup | null;
   readonly #core: Core;
   readonly #handle: number;
-  readonly #domain: number;
+  readonly #hasOwnGroup: boolean;
   readonly #pool: DevicePool;
   #limits: DeviceLimits;
   #iovaCount = 0;
@@ -132,13 +137,15 @@ export class Device {
     this.#pool = pool;
     this.name = options.name;
     this.#limits = checkLimits(limitsOf(options), options.name);
-    const { iommu, dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = this.#limits;
+    const { dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = this.#limits;
     const { minAlignMask, coherentDmaMaskBits } = this.#limits;
     const operation = `add device ${this.name}`;
     const noMemory = (): string => "no memory is left for its records";
-    this.#domain = iommu ? checked(core.exports.iommuDomainAlloc(), operation, noMemory) : 0;
+    this.#hasOwnGroup = options.iommu === true;
+    this.group = groupOf(core, options);
+    const domain = this.group?.defaultDomain.handle ?? 0;
     const result = core.exports.dmaDeviceAdd(
-      this.#domain,
+      domain,
       lastPfnOf(dmaMaskBits),
       Math.min(maxSegmentBytes, segmentBoundaryBytes), // the core cuts only what is too long
       segmentsOf(this.#limits),
@@ -147,10 +154,11 @@ export class Device {
       Math.min(minAlignMask, BOUNCE_ALIGN_MAX),
       coherentDmaMaskBits,
     );
-    if (result < 0 && this.#domain !== 0) core.exports.iommuDomainFree(this.#domain);
+    if (result < 0 && this.#hasOwnGroup) this.group?.free();
     this.#handle = checked(result, operation, noMemory);
-    this.dma = new DeviceDma(core, this.#handle, this.name);
-    this.dma.setMemory(this.#memory(), this.#domain);
+    this.dma = new DeviceDma(core, this.#handle, this.name, this.group);
+    this.dma.setMemory(this.#memory(), domain);
+    this.group?.join(this);
   }
 
   #memory(): DeviceMemory {
@@ -165,6 +173,7 @@ export class Device {
       count: (delta) => {
         this.#iovaCount += delta;
       },
+      unmapped: () => this.group?.unmapped(),
     };
   }
 
@@ -247,7 +256,8 @@ export class Device {
       operation,
       () => "buffers are mapped for it; unmap them first",
     );
-    if (this.#domain !== 0) this.#core.exports.iommuDomainFree(this.#domain);
+    this.group?.leave(this);
+    if (this.#hasOwnGroup) this.group?.dissolve();
     this.dma.retire(faultCount);
     this.#isRemoved = true;
   }
@@ -255,6 +265,15 @@ export class Device {
   [Symbol.dispose](): void {
     if (!this.#isRemoved) this.remove();
   }
+}
+
+/** The group that a device asks for. EINVAL: it is another system's. */
+function groupOf(core: Core, { iommu = false, name }: DeviceOptions): IommuGroup | null {
+  if (typeof iommu === "boolean") return iommu ? new IommuGroup(core, { name }) : null;
+  if (!(iommu instanceof IommuGroup) || !iommu.isOn(core)) {
+    fail("EINVAL", `add device ${name}`, "iommu must be true, false, or a group of this system");
+  }
+  return iommu;
 }
 
 /** How many segments one mapping may have, all told. */
@@ -265,7 +284,8 @@ export function segmentsOf({ contiguousOnly, maxSegments }: DeviceLimits): numbe
 /** The options that are given over the defaults: `undefined` means the default. */
 function limitsOf(options: DeviceOptions): DeviceLimits {
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  const limits: DeviceLimits = { ...defaultLimits, ...Object.fromEntries(given) };
+  const iommu = Boolean(options.iommu);
+  const limits: DeviceLimits = { ...defaultLimits, ...Object.fromEntries(given), iommu };
   return options.coherentDmaMaskBits === undefined
     ? { ...limits, coherentDmaMaskBits: limits.dmaMaskBits }
     : limits;

@@ -42,6 +42,7 @@ export class NoncontiguousBuffer {
   readonly table: SgTable;
   readonly #range: FrameRange | null;
   readonly #views: Set<PinnedTable> = new Set();
+  readonly #unmapped: () => void;
 
   /** @internal */
   constructor(
@@ -55,6 +56,7 @@ export class NoncontiguousBuffer {
     requireInteger(lengthBytes, "lengthBytes", 1, 4 * GiB - FRAME_BYTES, operation);
     const frameCount = framesOf(lengthBytes);
     this.lengthBytes = addressOf(frameCount);
+    this.#unmapped = memory.unmapped;
     this.#range = isTranslated ? null : runBelow(memory, frameCount, memory.maskBits(), operation);
     this.table =
       this.#range === null ? scattered(core, frameCount, operation) : runOf(core, this.#range);
@@ -102,6 +104,7 @@ export class NoncontiguousBuffer {
     if (this.#views.size > 0)
       fail("EBUSY", operation, `${this.#views.size} views of it are out; unpin them first`);
     this.mapping.end(0, operation);
+    this.#unmapped();
     this.table.free();
     this.#range?.free();
   }

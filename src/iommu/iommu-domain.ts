@@ -16,20 +16,15 @@
  * @module
  */
 
-import { fail, requireInteger } from "../errors.ts";
+import { fail } from "../errors.ts";
 import { formatAddress } from "../units.ts";
 import type { DomainOps, PartialMap } from "./domain-ops.ts";
 import { IotlbGather } from "./iotlb-gather.ts";
 import { type PagePlan, PageSizes } from "./page-sizes.ts";
+import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
 
 /** Translated page by page, the same address on both sides, or nothing reachable. */
 export type DomainType = "paging" | "identity" | "blocked";
-
-/** Physical bytes in a row. */
-export interface PhysRange {
-  readonly address: number;
-  readonly lengthBytes: number;
-}
 
 /** An address space of devices over a driver's page table. */
 export class IommuDomain {
@@ -184,29 +179,6 @@ function outcomeOf(
     mappedBytes % pageBytes === 0;
   if (!isPossible) return { mappedBytes: 0, error: "EIO" };
   return { mappedBytes, error: isWhole ? null : result.error };
-}
-
-/** The ranges without empty ones, neighbours joined. */
-function runsOf(ranges: readonly PhysRange[], operation: string): PhysRange[] {
-  const runs: { address: number; lengthBytes: number }[] = [];
-  for (const { address, lengthBytes } of ranges) {
-    requireRange(address, lengthBytes, "address", operation);
-    const last = runs[runs.length - 1];
-    if (lengthBytes === 0) continue;
-    if (last !== undefined && last.address + last.lengthBytes === address) {
-      last.lengthBytes += lengthBytes;
-    } else {
-      runs.push({ address, lengthBytes });
-    }
-  }
-  return runs;
-}
-
-function requireRange(start: number, sizeBytes: number, name: string, operation: string): void {
-  requireInteger(start, name, 0, Number.MAX_SAFE_INTEGER, operation);
-  requireInteger(sizeBytes, "the size", 0, Number.MAX_SAFE_INTEGER, operation);
-  if (start + sizeBytes <= Number.MAX_SAFE_INTEGER) return;
-  fail("ERANGE", operation, `${name} must end below 2^53`);
 }
 
 function at(iova: number): string {

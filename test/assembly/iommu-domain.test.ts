@@ -65,11 +65,11 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       expect(bench.map(8, 900)).toBe(0);
       expect(bench.map(8, 901, 1, RW, other)).toBe(0);
       expect(bench.access(8)).toBe(900);
-      expect(exports.iommuAttach(domain, other)).toBe(0);
+      expect(exports.iommuAttach(domain, 0, other)).toBe(0);
       expect(bench.access(8)).toBe(901);
       expect(exports.iommuDomainFree(other)).toBe(EBUSY);
       bench.sound();
-      expect(exports.iommuAttach(domain, 0)).toBe(0);
+      expect(exports.iommuAttach(domain, other, 0)).toBe(0);
       expect(bench.access(8)).toBe(900);
       expect(exports.iommuDomainFree(other)).toBe(0);
       bench.sound();
@@ -80,11 +80,12 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       const { exports, domain } = bench;
       const [first, second] = [exports.iommuDomainAlloc(), exports.iommuDomainAlloc()];
       expect(exports.dmaDeviceAdd(second, NONE, 65536, NONE, NONE)).toBeGreaterThan(0);
-      expect(exports.iommuAttach(domain, second)).toBe(EINVAL);
-      expect(exports.iommuAttach(domain, domain)).toBe(EINVAL);
-      expect(exports.iommuAttach(domain, first)).toBe(0);
-      expect(exports.iommuAttach(domain, exports.iommuDomainAlloc())).toBe(EBUSY);
-      expect(exports.iommuAttach(first, second)).toBe(EINVAL);
+      expect(exports.iommuAttach(domain, 0, second)).toBe(EINVAL);
+      expect(exports.iommuAttach(domain, 0, domain)).toBe(EINVAL);
+      expect(exports.iommuAttach(domain, 0, first)).toBe(0);
+      expect(exports.iommuAttach(domain, 0, exports.iommuDomainAlloc())).toBe(EBUSY);
+      expect(exports.iommuAttach(first, 0, second)).toBe(EINVAL);
+      expect(exports.dmaDeviceAdd(first, NONE, 65536, NONE, NONE)).toBe(EINVAL);
       bench.sound();
     });
 
@@ -94,10 +95,10 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       const [identity, blocked] = [IDENTITY, BLOCKED].map((type) =>
         exports.iommuDomainAllocFixed(type),
       );
-      expect(exports.iommuAttach(domain, identity)).toBe(0);
+      expect(exports.iommuAttach(domain, 0, identity)).toBe(0);
       expect([bench.access(900), bench.access(FRAMES)]).toEqual([900, EFAULT]);
-      expect(exports.iommuAttach(domain, 0)).toBe(0);
-      expect(exports.iommuAttach(domain, blocked)).toBe(0);
+      expect(exports.iommuAttach(domain, identity, 0)).toBe(0);
+      expect(exports.iommuAttach(domain, 0, blocked)).toBe(0);
       expect(bench.access(900)).toBe(EFAULT);
       expect(exports.iommuFaultReason(domain, 900, READ)).toBe(4);
       expect([bench.map(1, 1, 1, RW, identity), exports.iommuUnmap(blocked, 1, 1)]).toEqual([
@@ -114,7 +115,7 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       const bench = new Bench(build);
       const { exports, domain } = bench;
       const other = exports.iommuDomainAlloc();
-      expect(exports.iommuAttach(domain, other)).toBe(0);
+      expect(exports.iommuAttach(domain, 0, other)).toBe(0);
       exports.rebuild();
       bench.sound();
       expect(exports.iommuDomainFree(other)).toBe(EBUSY);

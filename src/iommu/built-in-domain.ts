@@ -1,0 +1,379 @@
+/**
+ * BuiltInDomain: an address space whose page table lies in the core, as ARM's LPAE format has it.
+ *
+ *     domain.map(iova, paddr, size) ─► one call of the core ─► pages and blocks
+ *     domain.attachDevice(device)   ─► its accesses go through this table
+ *
+ * - BD1  It does what {@link IommuDomain} does over a driver of the same table.
+ * - BD2  A call that throws has mapped nothing; with `strictMap` it has not replaced anything either.
+ * - BD3  It is freed by free(), and not while devices go through it.
+ *
+ * Compare iommu_map() and its neighbours in the kernel's drivers/iommu/iommu.c, over
+ * drivers/iommu/io-pgtable-arm.c.
+ *
+ * @module
+ */
+
+import type { Core } from "../core/core.ts";
+import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { ADDRESS_END, addressOf, FRAME_BYTES, formatAddress, NO_PFN, pfnOf } from "../units.ts";
+import { DirtyBitmap } from "./dirty-bitmap.ts";
+import { checkFormat, type DomainFormat, type DomainOptions } from "./domain-options.ts";
+import type { DomainType } from "./iommu-domain.ts";
+import type { IommuFault, IommuFaultHandler, IommuFaultResult } from "./iommu-fault.ts";
+import type { IommuGroup, IommuMember } from "./iommu-group.ts";
+import { IotlbGather } from "./iotlb-gather.ts";
+import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
+
+/** What the IOTLB of a domain has done. */
+export interface IotlbStats {
+  readonly hits: number;
+  readonly misses: number;
+  readonly evictions: number;
+}
+
+/** @internal What a group's own domain is for. */
+export interface DomainUse {
+  readonly isDefault?: boolean;
+  readonly isLazy?: boolean;
+}
+
+const TLB_AT = 7;
+const STALE_COUNT = 8;
+const STALE_PFN = 9;
+const TLB_HITS = 4;
+const CORE_TYPES = { identity: 1, blocked: 2 } as const;
+const PROT_MAX = 63;
+
+/** An address space of devices in the core. Made by `system.iommuDomain()`, or with a group. */
+export class BuiltInDomain {
+  readonly type: DomainType;
+  /** What it maps with; null for identity and blocked domains. */
+  readonly format: DomainFormat | null;
+  /** Whether it is a group's default domain, which buffers are mapped in. */
+  readonly isDefault: boolean;
+  readonly #core: Core;
+  readonly #handle: number;
+  readonly #at: number;
+  #handler: IommuFaultHandler | null = null;
+  #unhandledCount = 0;
+  #seenStale = 0;
+  #isFreed = false;
+
+  /** @internal EINVAL: an option; ENOMEM. */
+  constructor(core: Core, options: DomainOptions, use: DomainUse = {}) {
+    const { type = "paging" } = options;
+    const operation = `make a domain`;
+    const { exports } = core;
+    if (!["paging", "identity", "blocked"].includes(type)) {
+      fail("EINVAL", operation, "its type must be paging, identity or blocked");
+    }
+    this.#core = core;
+    this.type = type;
+    this.isDefault = use.isDefault === true;
+    this.format = type === "paging" ? checkFormat(options, exports.IOTLB_ENTRIES_MAX.value) : null;
+    const result =
+      type === "paging"
+        ? this.#alloc(use.isLazy === true)
+        : exports.iommuDomainAllocFixed(CORE_TYPES[type]);
+    this.#handle = checked(result, operation, () => "no memory is left for its tables");
+    this.#at = exports.iommuDomainAt(this.#handle);
+    if (this.format?.iotlb) this.#makeIotlb(operation);
+  }
+
+  #alloc(isLazy: boolean): number {
+    const format = this.format as DomainFormat;
+    const flags = (format.strictMap ? 1 : 0) + (format.dirtyTracking ? 2 : 0) + (isLazy ? 4 : 0);
+    const granuleOrder = Math.log2(format.granuleBytes / FRAME_BYTES);
+    const { stage, addressBits, outputBits } = format;
+    const { exports } = this.#core;
+    return exports.iommuDomainAllocAs(stage, granuleOrder, addressBits, outputBits, flags);
+  }
+
+  #makeIotlb(operation: string): void {
+    const { entries, ways, eviction } = (this.format as DomainFormat).iotlb as Required<
+      NonNullable<DomainFormat["iotlb"]>
+    >;
+    const isLru = eviction === "lru" ? 1 : 0;
+    const result = this.#core.exports.iommuIotlbMake(this.#handle, entries / ways, ways, isLru);
+    if (result < 0) this.#core.exports.iommuDomainFree(this.#handle);
+    checked(result, operation, () => "no memory is left for its IOTLB");
+  }
+
+  /** The sizes of its pages and blocks, bit n for 2^n bytes; 0n: it maps nothing. */
+  get pgsizeBitmap(): bigint {
+    return this.format?.pgsizeBitmap ?? 0n;
+  }
+
+  /** The device addresses that it translates: the first, and the last. */
+  get aperture(): { readonly start: number; readonly end: number } {
+    return { start: 0, end: this.format === null ? ADDRESS_END - 1 : this.#end - 1 };
+  }
+
+  get #end(): number {
+    return 2 ** (this.format?.addressBits ?? 44);
+  }
+
+  // ---- mapping
+
+  /**
+   * Maps `sizeBytes` bytes from `iova` to the physical ones from `paddr`. `prot` is a sum of
+   * {@link iommuProt}. EINVAL: not a paging domain, neither read nor write, or something is not a
+   * multiple of the smallest page; EEXIST: something is mapped there; ERANGE: wider than the domain
+   * takes; ENOMEM. See BD2.
+   */
+  map(iova: number, paddr: number, sizeBytes: number, prot: number): void {
+    const operation = `map ${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    this.#requireLive(operation);
+    requireInteger(prot, "prot", 0, PROT_MAX, operation);
+    requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
+    requireRange(paddr, sizeBytes, "paddr", operation, ADDRESS_END);
+    if (this.type !== "paging") fail("EINVAL", operation, `the domain is ${this.type}`);
+    this.#requireAligned([iova, paddr, sizeBytes], operation);
+    const pages = pagesOf(sizeBytes, operation);
+    const result = this.#core.exports.iommuMap(
+      this.#handle,
+      pfnOf(iova),
+      pfnOf(paddr),
+      pages,
+      prot,
+    );
+    checked(result, operation, (code) => this.#mapReason(code));
+  }
+
+  /**
+   * Maps physical ranges one after the other from `iova` on; neighbours are mapped as one. How many
+   * bytes that is. Errors as of map(), and then nothing of the list is mapped.
+   */
+  mapSg(iova: number, ranges: readonly PhysRange[], prot: number): number {
+    const operation = `map ${ranges.length} ranges at ${formatAddress(Number(iova))}`;
+    const runs = runsOf(ranges, operation);
+    const sizeBytes = runs.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
+    let mapped = 0;
+    try {
+      for (const { address, lengthBytes } of runs) {
+        this.map(iova + mapped, address, lengthBytes, prot);
+        mapped += lengthBytes;
+      }
+    } catch (cause) {
+      this.unmap(iova, mapped); // BD2
+      throw cause;
+    }
+    return mapped;
+  }
+
+  /**
+   * Unmaps from `iova` on, up to the first hole, and has the IOTLB forget it. How many bytes that
+   * is: 0 if nothing can be unmapped or something is not a multiple of the smallest page.
+   */
+  unmap(iova: number, sizeBytes: number): number {
+    return this.#unmap(iova, sizeBytes, this.#core.exports.iommuUnmap);
+  }
+
+  /** What unmapFast() collects for one sync(). */
+  gather(): IotlbGather {
+    return new IotlbGather((gather) => {
+      if (gather.isEmpty || this.#isFreed) return;
+      const pages = pfnOf(gather.iovaEnd - gather.iova);
+      this.#core.exports.iommuIotlbSync(this.#handle, pfnOf(gather.iova), pages);
+    });
+  }
+
+  /** As unmap(), but the IOTLB may go on knowing the pages until `gather.sync()`. */
+  unmapFast(iova: number, sizeBytes: number, gather: IotlbGather): number {
+    const bytes = this.#unmap(iova, sizeBytes, this.#core.exports.iommuUnmapFast);
+    if (bytes > 0) gather.addRange(iova, bytes);
+    return bytes;
+  }
+
+  #unmap(
+    iova: number,
+    sizeBytes: number,
+    call: (domain: number, iovaPfn: number, pageCount: number) => number,
+  ): number {
+    const operation = `unmap ${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    this.#requireLive(operation);
+    requireRange(iova, sizeBytes, "iova", operation);
+    if (this.format === null || iova >= this.#end || sizeBytes === 0) return 0;
+    const { granuleBytes } = this.format;
+    if (iova % granuleBytes !== 0 || sizeBytes % granuleBytes !== 0) return 0;
+    const pages = pagesOf(Math.min(sizeBytes, this.#end - iova), operation);
+    const unmapped = call(this.#handle, pfnOf(iova), pages);
+    return addressOf(checked(unmapped, operation, () => "another thread holds the domain"));
+  }
+
+  /** The physical address behind a device address; null for none. */
+  iovaToPhys(iova: number): number | null {
+    const operation = `translate ${formatAddress(Number(iova))}`;
+    this.#requireLive(operation);
+    requireRange(iova, 0, "iova", operation);
+    if (this.type === "identity") return iova;
+    if (iova >= this.#end) return null;
+    const pfn = this.#core.exports.iommuIovaToPhys(this.#handle, pfnOf(iova)) >>> 0;
+    return pfn === NO_PFN ? null : addressOf(pfn, iova % FRAME_BYTES);
+  }
+
+  // ---- devices
+
+  /**
+   * Sends a device's accesses through this domain instead of its group's default one. ENODEV: it
+   * has no group; EINVAL: its group has several devices ({@link IommuGroup.attach} takes them all),
+   * or another IOMMU; EBUSY: its group goes through another domain.
+   */
+  attachDevice(device: IommuMember): void {
+    this.#groupOf(device, "attach").attach(this);
+  }
+
+  /** Ends attachDevice(). EINVAL: the device is not attached to this domain. */
+  detachDevice(device: IommuMember): void {
+    this.#groupOf(device, "detach").detach(this);
+  }
+
+  #groupOf({ name, group }: IommuMember, what: string): IommuGroup {
+    const operation = `${what} device ${name}`;
+    if (group === null) fail("ENODEV", operation, "it is not behind an IOMMU");
+    if (group.devices.length !== 1) {
+      fail("EINVAL", operation, "its group has several devices: attach the group");
+    }
+    return group;
+  }
+
+  /** Calls `handler` for each access of a device that fails here; null: nobody. */
+  setFaultHandler(handler: IommuFaultHandler | null): void {
+    this.#handler = handler;
+  }
+
+  /** Faults that no handler dealt with. */
+  get unhandledFaultCount(): number {
+    return this.#unhandledCount;
+  }
+
+  /** @internal Tells the handler of a fault. */
+  reportFault(fault: IommuFault): IommuFaultResult {
+    const result = this.#handler?.(fault);
+    if (result === "handled" || result === "retry") return result;
+    if (fault.reason !== "stale") this.#unhandledCount += 1;
+    return "ENOSYS";
+  }
+
+  // ---- the IOTLB
+
+  /** What its IOTLB has done; null: it has none. */
+  get iotlbStats(): IotlbStats | null {
+    const at = this.#isFreed ? 0 : this.#core.word(this.#at, TLB_AT);
+    if (at === 0) return null;
+    const [hits, misses, evictions] = [0, 1, 2].map((i) => this.#core.word(at, TLB_HITS + i));
+    return { hits: hits ?? 0, misses: misses ?? 0, evictions: evictions ?? 0 };
+  }
+
+  /** Accesses that went through a translation which was unmapped but not yet invalidated. */
+  get staleCount(): number {
+    return this.#isFreed ? this.#seenStale : this.#core.word(this.#at, STALE_COUNT);
+  }
+
+  /** @internal The device address of a stale access that was not taken yet; null: none. */
+  takeStale(): number | null {
+    const { staleCount } = this;
+    if (staleCount === this.#seenStale) return null;
+    this.#seenStale = staleCount;
+    return addressOf(this.#core.word(this.#at, STALE_PFN));
+  }
+
+  // ---- dirty tracking
+
+  /**
+   * The pages of a range that devices wrote to since they were last cleared, or mapped; then they
+   * count as clean, unless `noClear`. A block is dirty as a whole. EOPNOTSUPP: the domain has no
+   * dirty tracking; EINVAL: the range is empty, or not of whole pages; ERANGE.
+   */
+  readAndClearDirty(
+    iova: number,
+    sizeBytes: number,
+    { noClear = false }: { readonly noClear?: boolean } = {},
+  ): DirtyBitmap {
+    const operation = `read the dirty pages of ${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    this.#requireLive(operation);
+    requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
+    const { exports, scratch } = this.#core;
+    const { granuleBytes = FRAME_BYTES, dirtyTracking } = this.format ?? {};
+    if (!dirtyTracking) fail("EOPNOTSUPP", operation, "the domain has no dirty tracking");
+    if (sizeBytes === 0) fail("EINVAL", operation, "the range is empty");
+    this.#requireAligned([iova, sizeBytes], operation);
+    const reason = (): string => "the range leaves the domain";
+    const pageCount = sizeBytes / granuleBytes;
+    const words = new Uint32Array(Math.ceil(pageCount / 32));
+    const partPages = exports.DIRTY_BITS_MAX.value;
+    for (let page = 0; page < pageCount; page += partPages) {
+      const pages = Math.min(partPages, pageCount - page);
+      const pfn = pfnOf(iova + page * granuleBytes);
+      const result = exports.iommuReadDirty(this.#handle, pfn, pfnOf(pages * granuleBytes));
+      checked(result, operation, reason);
+      words.set(scratch.subarray(0, Math.ceil(pages / 32)), page / 32);
+    }
+    if (!noClear) {
+      const pages = pagesOf(sizeBytes, operation);
+      checked(exports.iommuClearDirty(this.#handle, pfnOf(iova), pages), operation, reason);
+    }
+    return new DirtyBitmap(iova, granuleBytes, pageCount, words);
+  }
+
+  // ---- the end
+
+  get isFreed(): boolean {
+    return this.#isFreed;
+  }
+
+  /** Frees the domain with its tables. EBUSY: devices go through it; ESTALE: freed before. */
+  free(): void {
+    const operation = "free a domain";
+    this.#requireLive(operation);
+    const stale = this.staleCount;
+    const result = this.#core.exports.iommuDomainFree(this.#handle);
+    checked(result, operation, () => "devices go through it; detach them first");
+    this.#seenStale = stale;
+    this.#isFreed = true;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isFreed) this.free();
+  }
+
+  /** @internal */
+  get handle(): number {
+    return this.#handle;
+  }
+
+  /** @internal Whether it lies in the memory of `core`. */
+  isOn(core: Core): boolean {
+    return this.#core.memory === core.memory;
+  }
+
+  #requireLive(operation: string): void {
+    if (this.#isFreed) fail("ESTALE", operation, "the domain was freed");
+  }
+
+  #requireAligned(bytes: readonly number[], operation: string): void {
+    const { granuleBytes = FRAME_BYTES } = this.format ?? {};
+    if (bytes.every((value) => value % granuleBytes === 0)) return;
+    const reason = `addresses and sizes must be multiples of ${granuleBytes} bytes`;
+    fail("EINVAL", operation, reason);
+  }
+
+  #mapReason(code: ErrnoCode): string {
+    if (code === "EEXIST") return "something is mapped there; unmap it first";
+    if (code === "EINVAL") return "prot must have read or write";
+    if (code === "ERANGE") {
+      const { addressBits, outputBits } = this.format as DomainFormat;
+      return `the domain has ${addressBits}-bit addresses, for ${outputBits}-bit physical ones`;
+    }
+    return code === "ENOMEM" ? "no frame is left for a table" : "another thread holds the domain";
+  }
+}
+
+/** A size in pages. A domain has 2^32, one more than the number can say. */
+function pagesOf(sizeBytes: number, operation: string): number {
+  const pages = sizeBytes / FRAME_BYTES;
+  if (pages > NO_PFN) fail("ERANGE", operation, "the size must be below 2^44 bytes");
+  return pages;
+}
