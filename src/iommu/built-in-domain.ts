@@ -5,7 +5,7 @@
  *     domain.attachDevice(device)   ─► its accesses go through this table
  *
  * - BD1  It does what {@link IommuDomain} does over a driver of the same table.
- * - BD2  A call that throws has mapped nothing; with `strictMap` it has not replaced anything either.
+ * - BD2  A call that throws has mapped nothing; with `strictMap` it has not replaced anything.
  * - BD3  It is freed by free(), and not while devices go through it.
  *
  * Compare iommu_map() and its neighbours in the kernel's drivers/iommu/iommu.c, over
@@ -292,7 +292,8 @@ export class BuiltInDomain {
     sizeBytes: number,
     { noClear = false }: { readonly noClear?: boolean } = {},
   ): DirtyBitmap {
-    const operation = `read the dirty pages of ${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    const where = `${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    const operation = `read the dirty pages of ${where}`;
     this.#requireLive(operation);
     requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
     const { exports, scratch } = this.#core;

@@ -26,7 +26,7 @@ export interface ReservedRegion {
   readonly start: number;
   readonly lengthBytes: number;
   readonly type: ReservedType;
-  /** What a direct region lets devices do, a sum of {@link iommuProt}; read and write by default. */
+  /** What a direct region lets devices do, a sum of {@link iommuProt}. Default: read, write. */
   readonly prot?: number;
 }
 
