@@ -111,7 +111,7 @@ describe.each(eachCore)("system on the $name core", (build) => {
     expect(gpu.dma.lastFault).toEqual({ address: address + 5 * FRAME_BYTES, access: "write" });
     expect(system.stats().faultCount).toBe(1);
     for (const wrong of [-1, 1.5, 2 ** 44]) expectError("EINVAL", () => gpu.dma.read(wrong, back));
-    expectError("EINVAL", () => gpu.dma.spans(address, 1, "execute" as "read"));
+    expectError("EINVAL", () => gpu.dma.spans(address, 1, "look" as "read"));
   });
 
   test("a device's segment boundary is in no segment, and counts when storage is chosen", () => {
