@@ -132,6 +132,7 @@ export {
   type DomainOptions,
   type IotlbOptions,
 } from "./iommu/domain-options.ts";
+export { Iommu } from "./iommu/iommu.ts";
 export { type DomainType, IommuDomain } from "./iommu/iommu-domain.ts";
 export type {
   IommuFault,

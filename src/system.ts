@@ -35,9 +35,7 @@ import { EvictingHeap, type EvictingHeapOptions } from "./heaps/evicting-heap.ts
 import type { Heap, HeapInfo } from "./heaps/heap.ts";
 import type { Owner, OwnerOptions } from "./heaps/owner.ts";
 import { HeapRegistry } from "./heaps/registry.ts";
-import { BuiltInDomain } from "./iommu/built-in-domain.ts";
-import type { DomainOptions } from "./iommu/domain-options.ts";
-import { IommuGroup, type IommuGroupOptions } from "./iommu/iommu-group.ts";
+import { Iommu } from "./iommu/iommu.ts";
 import type { CmaRegion } from "./mm/cma-region.ts";
 import { FramePool } from "./mm/frame-pool.ts";
 import { Movable } from "./mm/movable.ts";
@@ -57,6 +55,8 @@ export class System extends SharedSystem {
   readonly files: FdTable<DmaBuf> = new FdTable();
   /** Runs of frames outside the CMA regions. */
   readonly frames: FramePool;
+  /** Groups of devices, and domains to attach them to. */
+  readonly iommu: Iommu;
   /** A fence that is signaled: what waits for nothing gets. The kernel's dma_fence_get_stub(). */
   readonly stub: Fence = signaledFence();
   /** The modules that are loaded, and which symbols they see. */
@@ -80,6 +80,7 @@ export class System extends SharedSystem {
     this.#buffers = new BufferRegistry(core, trackHolders, (buf) => this.#accounts.released(buf));
     this.fileTables.add(this.files);
     this.frames = new FramePool(core, this.physicalBase);
+    this.iommu = new Iommu(core, (operation) => this.#requireOpen(operation));
     this.symbols = new SymbolTable(this, symbolPolicy);
     this.#areas = areas;
     for (const heap of builtinHeaps(this.#heapContext)) this.#heaps.add(heap);
@@ -106,18 +107,6 @@ export class System extends SharedSystem {
     const device = new Device(this.core, options, this);
     this.#devices.add(device);
     return device;
-  }
-
-  /** A group for devices that share one domain. EINVAL: an option; ENOMEM. */
-  iommuGroup(options?: IommuGroupOptions): IommuGroup {
-    this.#requireOpen("make a group");
-    return new IommuGroup(this.core, options);
-  }
-
-  /** A domain to attach devices to, empty. EINVAL: an option; ENOMEM. */
-  iommuDomain(options: DomainOptions = {}): BuiltInDomain {
-    this.#requireOpen("make a domain");
-    return new BuiltInDomain(this.core, options);
   }
 
   /** Devices that are there. */

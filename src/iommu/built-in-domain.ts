@@ -45,7 +45,7 @@ const TLB_HITS = 4;
 const CORE_TYPES = { identity: 1, blocked: 2 } as const;
 const PROT_MAX = 63;
 
-/** An address space of devices in the core. Made by `system.iommuDomain()`, or with a group. */
+/** An address space of devices in the core. Made by `system.iommu.domain()`, or with a group. */
 export class BuiltInDomain {
   readonly type: DomainType;
   /** What it maps with; null for identity and blocked domains. */

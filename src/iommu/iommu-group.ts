@@ -65,7 +65,7 @@ const hostTimers: Pick<Clock, "after"> = {
   },
 };
 
-/** Devices behind one IOMMU unit. Made by `system.iommuGroup()`, or for a device of its own. */
+/** Devices behind one IOMMU unit. Made by `system.iommu.group()`, or for a device of its own. */
 export class IommuGroup {
   readonly name: string;
   /** Where buffers are mapped for its devices. */

@@ -22,7 +22,7 @@ const RW = iommuProt.read + iommuProt.write;
 describe.each(eachCore)("BuiltInDomain on the $name core", (build) => {
   const open = (options: DomainOptions = {}) => {
     const system = build.system({ memoryBytes: 16 * MiB });
-    return { system, domain: system.iommuDomain(options) };
+    return { system, domain: system.iommu.domain(options) };
   };
 
   describe("domain.map() and domain.unmap()", () => {
@@ -88,7 +88,7 @@ describe.each(eachCore)("BuiltInDomain on the $name core", (build) => {
       ];
       const { system } = open();
       for (const options of rows) {
-        expectError("EINVAL", () => system.iommuDomain(options as DomainOptions));
+        expectError("EINVAL", () => system.iommu.domain(options as DomainOptions));
       }
       expect(system.check()).toBeNull();
     });
@@ -206,8 +206,8 @@ describe.each(eachCore)("BuiltInDomain on the $name core", (build) => {
       const seed = 0x1d0;
       const random = new Prng(seed);
       const system = build.system({ memoryBytes: 64 * MiB });
-      const ours = system.iommuDomain(options);
-      const table = system.iommuDomain(options);
+      const ours = system.iommu.domain(options);
+      const table = system.iommu.domain(options);
       const theirs = new IommuDomain(new OnePageDriver(table));
       const { granuleBytes = FRAME_BYTES } = ours.format ?? {};
       const blockBytes = Number(ours.pgsizeBitmap - BigInt(granuleBytes)) % GiB;

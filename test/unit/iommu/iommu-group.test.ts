@@ -47,7 +47,7 @@ function reaches(device: Device, address: number): boolean {
 describe.each(eachCore)("IommuGroup on the $name core", (build) => {
   const open = (options: IommuGroupOptions = {}) => {
     const system = build.system({ memoryBytes: 16 * MiB });
-    const group = system.iommuGroup(options);
+    const group = system.iommu.group(options);
     const device = system.addDevice({ name: "gpu", iommu: group });
     return { system, group, device };
   };
@@ -74,7 +74,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
 
     test("domain.attachDevice() and detachDevice() move the accesses of a device", () => {
       const { system, device, group } = open();
-      const domain = system.iommuDomain();
+      const domain = system.iommu.domain();
       const { address } = mapOne(system, device);
       domain.attachDevice(device);
       expect(group.domain).toBe(domain);
@@ -90,7 +90,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
 
     test("a device without a group is ENODEV, one of a group of several EINVAL", () => {
       const { system, device, group } = open();
-      const domain = system.iommuDomain();
+      const domain = system.iommu.domain();
       expectError("ENODEV", () => domain.attachDevice(system.addDevice({ name: "uart" })));
       const second = system.addDevice({ name: "codec", iommu: group });
       expectError("EINVAL", () => domain.attachDevice(device));
@@ -104,16 +104,16 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
 
     test("a group that is attached is EBUSY, a domain of another driver or system EINVAL", () => {
       const { system, device, group } = open();
-      const [first, second] = [system.iommuDomain(), system.iommuDomain()];
+      const [first, second] = [system.iommu.domain(), system.iommu.domain()];
       first.attachDevice(device);
       expectError("EBUSY", () => second.attachDevice(device));
       expectError("EBUSY", () => first.attachDevice(device));
       expectError("EINVAL", () => second.detachDevice(device));
       first.detachDevice(device);
       const other = build.system({ memoryBytes: 16 * MiB });
-      expectError("EINVAL", () => group.attach(other.iommuDomain()));
+      expectError("EINVAL", () => group.attach(other.iommu.domain()));
       expectError("EINVAL", () => group.attach(new IommuDomain({ pgsizeBitmap: 0n }) as never));
-      expectError("EINVAL", () => group.attach(system.iommuGroup().defaultDomain));
+      expectError("EINVAL", () => group.attach(system.iommu.group().defaultDomain));
       expectError("EINVAL", () => group.detach());
       expectError("EINVAL", () => other.addDevice({ name: "x", iommu: group }));
       expect(system.check()).toBeNull();
@@ -123,7 +123,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
       const { system, device, group } = open();
       const frame = system.frames.alloc(1).pfn * FRAME_BYTES;
       for (const type of ["identity", "blocked"] as const) {
-        group.attach(system.iommuDomain({ type }));
+        group.attach(system.iommu.domain({ type }));
         expect([reaches(device, frame), reaches(device, 2 ** 31)]).toEqual([
           type === "identity",
           false,
@@ -135,7 +135,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
     test("claimDmaOwner() blocks the devices until the owner attaches them", () => {
       const { system, device, group } = open();
       const { address } = mapOne(system, device);
-      const [domain, owner] = [system.iommuDomain(), {}];
+      const [domain, owner] = [system.iommu.domain(), {}];
       group.claimDmaOwner(owner);
       expectError("EPERM", () => group.claimDmaOwner(owner));
       expect(reaches(device, address)).toBe(false);
@@ -159,7 +159,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
       const free = system.stats().freeFrames;
       const own = system.addDevice({ name: "nic", iommu: true });
       own.group?.claimDmaOwner("vfio");
-      own.group?.attach(system.iommuDomain());
+      own.group?.attach(system.iommu.domain());
       own.remove();
       expectError("EBUSY", () => group.free());
       device.remove();
@@ -232,7 +232,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
       ] as ReservedRegion[];
       const system = build.system({ memoryBytes: 16 * MiB });
       for (const region of rows) {
-        expectError("EINVAL", () => system.iommuGroup({ reserved: [region] }));
+        expectError("EINVAL", () => system.iommu.group({ reserved: [region] }));
       }
       expect(system.check()).toBeNull();
     });
@@ -242,7 +242,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
     test("tell the device, the address, the access and the reason", () => {
       const { system, device, group } = open();
       const faults: IommuFault[] = [];
-      const domain = system.iommuDomain({ addressBits: 32 });
+      const domain = system.iommu.domain({ addressBits: 32 });
       domain.setFaultHandler((fault) => {
         faults.push(fault);
         return "handled";
@@ -348,7 +348,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
 
     test("an invalidation that is none is EINVAL", () => {
       const system = build.system({ memoryBytes: 16 * MiB });
-      expectError("EINVAL", () => system.iommuGroup({ invalidation: "later" as "lazy" }));
+      expectError("EINVAL", () => system.iommu.group({ invalidation: "later" as "lazy" }));
     });
   });
 });
