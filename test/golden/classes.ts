@@ -15,10 +15,12 @@ import { parseOdd } from "./cma-odd.ts";
 import { cutSegments, hasEntryAboveMaximum, isBehindIommu } from "./dma-map.ts";
 import { cell, type Fields } from "./fields.ts";
 import { needsProcess, ordinaryCounts } from "./gup.ts";
+import { armInstead, isAboveOurWidth, unmapsUnlikeArm } from "./iommu-domains.ts";
 import { beginsAtSegmentEnd, endsInsideSegment, exactSplit } from "./scatter-parts.ts";
 import { refusedSteps } from "./scenario.ts";
 
 const PAGE_BYTES = 4096;
+const ERANGE = -34;
 /** Entries of one allocation; Linux links a longer table together from several. */
 const SG_MAX_SINGLE_ALLOC = 128;
 /** Any size: whether a call leaves the region does not depend on it. */
@@ -119,6 +121,18 @@ export const classes: readonly DifferenceClass[] = [
     kinds: ["dma_map_sgtable"],
     matches: (fields) => isBehindIommu(fields) && hasEntryAboveMaximum(fields),
     instead: cutSegments,
+  },
+  {
+    name: "addresses-of-44-bits",
+    kinds: ["vtd_domain", "vtd_err"],
+    matches: isAboveOurWidth,
+    instead: () => ({ apertureEnd: String(2 ** 44 - 1), ret: ERANGE }),
+  },
+  {
+    name: "unmaps-as-arm",
+    kinds: ["pt", "vtd_err"],
+    matches: unmapsUnlikeArm,
+    instead: armInstead,
   },
   {
     name: "every-device-page-is-found",

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { DmaBufError, defaultLimits, isDmaMappingError, openSync } from "dmabuf";
+import { defaultLimits, isDmaMappingError, openSync } from "dmabuf";
 import { type Bed, PAGE_BYTES } from "./bed.ts";
 import { isBehindIommu } from "./dma-map.ts";
 import type { Fields } from "./fields.ts";
-import { factsOf, type Outcome } from "./outcome.ts";
+import { factsOf, type Outcome, resultOf } from "./outcome.ts";
 
 const MEMORY_BYTES = 8 * 1024 * 1024;
 /** The recording machine's memory ends here. */
@@ -25,17 +25,6 @@ export function setMask(fields: Fields, bed: Bed): Outcome {
   const coherentRet = resultOf(() => device.setCoherentDmaMask(bits));
   device.remove();
   return { facts: factsOf(fields, { maskRet, coherentRet }) };
-}
-
-/** 0, or the negative errno that the call threw. */
-function resultOf(call: () => unknown): number {
-  try {
-    call();
-    return 0;
-  } catch (error) {
-    if (error instanceof DmaBufError) return -error.errno;
-    throw error;
-  }
 }
 
 /** `mapping_error`: which 64-bit words say "not mapped". */

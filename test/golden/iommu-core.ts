@@ -4,9 +4,9 @@
  * @module
  */
 
-import { DmaBufError, type DomainOps, type DomainType, IommuDomain, iommuProt } from "dmabuf";
+import { type DomainOps, type DomainType, IommuDomain, iommuProt } from "dmabuf";
 import { cell, type Fields, MalformedRecord } from "./fields.ts";
-import { factsOf, type Outcome } from "./outcome.ts";
+import { factsOf, type Outcome, resultOf } from "./outcome.ts";
 
 const READ_WRITE = iommuProt.read + iommuProt.write;
 /** Any page size: none of these records says which. */
@@ -120,14 +120,4 @@ export function domainError(fields: Fields): Outcome {
 function typeOf(what: string): DomainType {
   if (what.includes("identity")) return "identity";
   return what.includes("blocked") ? "blocked" : "paging";
-}
-
-/** What a call returns, or its errno as Linux gives it. */
-function resultOf(call: () => number): number {
-  try {
-    return call();
-  } catch (error) {
-    if (error instanceof DmaBufError) return -error.errno;
-    throw error;
-  }
 }

@@ -18,6 +18,7 @@ import { fenceUnwrap } from "./fence-unwrap.ts";
 import * as fenceWait from "./fence-wait.ts";
 import { gup } from "./gup.ts";
 import { coreCalls, domainError } from "./iommu-core.ts";
+import * as iommuDomains from "./iommu-domains.ts";
 import * as iova from "./iova.ts";
 import type { Handler } from "./outcome.ts";
 import * as pageTable from "./page-table.ts";
@@ -126,7 +127,9 @@ const iommu: Kinds = {
   limits,
   mapping_error: mappingError,
   sgtable_orig_nents_0: sgtableOrigNents0,
-  ...notReplayedYet("default_domain vtd_domain vtd_err"),
+  default_domain: iommuDomains.defaultDomain,
+  vtd_domain: iommuDomains.vtdDomain,
+  vtd_err: iommuDomains.vtdError,
 };
 
 const fences: Kinds = {
@@ -159,7 +162,3 @@ export const kindsByArea: ReadonlyMap<string, Kinds> = new Map([
 
 /** The area whose files list names instead of records. */
 export const NAMES_AREA = "selftests";
-
-function notReplayedYet(...lines: readonly string[]): Kinds {
-  return Object.fromEntries(lines.flatMap((line) => line.split(" ")).map((kind) => [kind, null]));
-}

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { DmaBufError } from "dmabuf";
 import type { Bed } from "./bed.ts";
 import type { Fields } from "./fields.ts";
 
@@ -38,4 +39,15 @@ export function factsOf(fields: Fields, actual: Readonly<Record<string, unknown>
 /** A record that the library cannot replay yet. */
 export function notYet(reason: string): Outcome {
   return { facts: [], pending: reason };
+}
+
+/** The number that a call returns (0: it returns none), or its errno as Linux gives it. */
+export function resultOf(call: () => unknown): number {
+  try {
+    const result = call();
+    return typeof result === "number" ? result : 0;
+  } catch (error) {
+    if (error instanceof DmaBufError) return -error.errno;
+    throw error;
+  }
 }

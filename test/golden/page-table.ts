@@ -15,11 +15,13 @@ const ERANGE = -34;
 const READ_WRITE = 3;
 /** A backend's name: input width, stage, granule. */
 const BACKEND = /^ARM_(64|32)_LPAE_S([12]) (4|16|64)K$/;
+/** A table with the same pages and blocks as ours has with 4 KiB pages. */
+const VTD = "intel vt-d (emulated)";
 
 /** `pt`: maps, unmaps and translations in one table, through a domain. */
 export function pageTable(fields: Fields, bed: Bed): Outcome {
   const backend = fields.text("backend");
-  const format = BACKEND.exec(backend);
+  const format = BACKEND.exec(backend === VTD ? "ARM_64_LPAE_S1 4K" : backend);
   if (format === null) return notYet(backend);
   const [inputBits, outputBits] = format[1] === "64" ? [44, 44] : [32, 40];
   const granuleOrder = Math.log2(Number(format[3]) / 4);

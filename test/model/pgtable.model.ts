@@ -232,6 +232,15 @@ export class PgtableModel {
     return null;
   }
 
+  /** The pages that the leaf over a page maps; null: there is none. */
+  leafRange(iovaPfn: number): { first: number; end: number } | null {
+    for (const order of this.leafOrders) {
+      const first = floorTo(iovaPfn, order);
+      if (this.leaves.has(keyOf(order, first))) return { first, end: first + 2 ** order };
+    }
+    return null;
+  }
+
   lookup(iovaPfn: number): number {
     return this.leafAt(iovaPfn)?.physPfn ?? 0xffffffff;
   }
