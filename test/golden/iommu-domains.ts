@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type BuiltInDomain, type Device, DmaBufError, iommuProt } from "dmabuf";
+import { type BuiltInDomain, type Device, iommuProt } from "dmabuf";
 import { PgtableModel } from "../model/pgtable.model.ts";
 import { type Bed, NONE, PAGE_BYTES } from "./bed.ts";
 import { cell, type Fields, MalformedRecord } from "./fields.ts";
