@@ -90,31 +90,15 @@ export class HeapBuffer implements DmaBufOps {
   #newStorage(buf: DmaBuf, picture: PixelLayout | null): PlacedStorage {
     const devices = buf.attachments.map(({ device }) => device);
     const operation = `place ${buf.name}`;
-    const layout = this.#negotiate(devices, buf, picture, (conflicts) => {
-      throw new ConflictError(
-        "EINVAL",
-        operation,
-        "the attached devices have no storage in common",
-        conflicts,
-        buf.sizeBytes,
-      );
-    });
+    const request = picture === null ? this.#rules.request : {};
+    const { layout, conflicts } = negotiate(devices, { ...request, sizeBytes: buf.sizeBytes });
+    if (layout === null) {
+      const reason = "the attached devices have no storage in common";
+      throw new ConflictError("EINVAL", operation, reason, conflicts, buf.sizeBytes);
+    }
     const handle = this.#place(buf, layout);
-    return PlacedStorage.clear(this.#core, this.#physicalBase, handle, layout.pixels);
-  }
-
-  /** What suits `devices`; a picture that is there already stays as it is. */
-  #negotiate(
-    devices: readonly Device[],
-    buf: DmaBuf,
-    picture: PixelLayout | null,
-    onConflicts: (conflicts: Conflicts) => never,
-  ): Layout {
-    const { sizeBytes } = buf;
-    const request = picture === null ? { ...this.#rules.request, sizeBytes } : { sizeBytes };
-    const { layout, conflicts } = negotiate(devices, request);
-    if (conflicts !== null) return onConflicts(conflicts);
-    return picture === null ? layout : { ...layout, pixels: picture };
+    const pixels = picture ?? layout.pixels; // it stays as it is
+    return PlacedStorage.clear(this.#core, this.#physicalBase, handle, pixels);
   }
 
   storage(): SgTable | null {
@@ -157,8 +141,10 @@ export class HeapBuffer implements DmaBufOps {
     };
     const existing = this.#storage?.existing ?? null;
     const devices = [...buf.attachments.map((attachment) => attachment.device), device];
+    const request = existing === null ? this.#requestOf(devices) : {};
+    const { conflicts: all } = negotiate(devices, { ...request, sizeBytes: buf.sizeBytes });
     if (existing === null) {
-      this.#negotiate(devices, buf, null, (all) => refuse("EINVAL", "no storage suits", all));
+      if (all !== null) refuse("EINVAL", "no storage suits", all);
       return false;
     }
     const own = conflictsWith(device, existing);
@@ -166,10 +152,15 @@ export class HeapBuffer implements DmaBufOps {
     const exists = "the storage exists already";
     const why = this.#whyItStays(buf) ?? (own.some(isOfPicture) ? "so does its picture" : null);
     if (own.length > 0 && why !== null) refuse("EBUSY", `${exists}, and ${why}`, own);
-    this.#negotiate(devices, buf, existing.pixels, (all) =>
-      refuse("EBUSY", exists, own.length > 0 ? own : all),
-    );
+    if (all !== null) refuse("EBUSY", exists, own.length > 0 ? own : all);
     return true;
+  }
+
+  /** What is asked of the storage, as far as it is known: a picture without a format is not yet. */
+  #requestOf(devices: readonly Device[]): StorageRequest {
+    const { pixels, ...others } = this.#rules.request;
+    const isKnown = pixels?.formats !== undefined || devices.some(({ limits }) => limits.pixels);
+    return pixels !== undefined && isKnown ? { ...others, pixels } : others;
   }
 
   /** What keeps the storage where it is; null: nothing does (HB3). */

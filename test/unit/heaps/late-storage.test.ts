@@ -218,6 +218,19 @@ describe.each(eachCore)("late storage on the $name core", (build) => {
     expectRefusal(system, "EINVAL", () => system.heap("system").alloc(64 * KiB, { pixels }));
   });
 
+  test("a picture without a format waits for a device that has one", () => {
+    const system = open();
+    const buf = system.heap("auto").alloc(64 * KiB, { pixels: { width: 64, height: 64 } });
+    const disk = buf.attach(system.addDevice({ name: "disk", iommu: true }));
+    expect(expectRefusal(system, "EINVAL", () => disk.map("to-device"))).toContain(
+      "names a format",
+    );
+    const formats = { R8: [modifiers.LINEAR] };
+    buf.attach(system.addDevice({ name: "display", iommu: true, pixels: { formats } }));
+    disk.unmap(disk.map("to-device"));
+    expect(buf.layout?.format).toBe("R8");
+  });
+
   test("negotiated storage satisfies every participant", () => {
     const sizes = fc.constantFrom(1, 5000, 64 * KiB, 100 * KiB, 300 * KiB, 2 * MiB);
     const devices = fc.array(deviceLimits, { minLength: 1, maxLength: 4 });
