@@ -35,6 +35,7 @@ const families = [
   "iommu",
   "attach-map",
   "fence",
+  "files",
 ] as const;
 
 interface Options {

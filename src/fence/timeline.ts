@@ -10,7 +10,7 @@
 
 import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
-import { Fence } from "./fence.ts";
+import { Fence, type FenceOps } from "./fence.ts";
 
 const SEQNO_MAX = 2 ** 31 - 1;
 
@@ -19,6 +19,7 @@ export class Timeline {
   readonly name: string;
   readonly context: number;
   readonly #core: Core;
+  readonly #ops: FenceOps;
   /** Pending fences by rising seqno. */
   readonly #pending: Fence[] = [];
   #value = 0;
@@ -29,6 +30,7 @@ export class Timeline {
   constructor(core: Core, name: string) {
     this.#core = core;
     this.name = name;
+    this.#ops = { timelineName: name };
     this.context = core.exports.fenceContextAlloc(1) >>> 0;
   }
 
@@ -41,7 +43,8 @@ export class Timeline {
   fence(): Fence {
     if (this.#isClosed) fail("ENODEV", `create a fence on ${this.name}`, "the timeline is closed");
     const seqno = this.#lastSeqno + 1;
-    const fence = new Fence(this.#core, this.context, seqno, `${this.name}:${seqno}`);
+    const name = `${this.name}:${seqno}`;
+    const fence = new Fence(this.#core, this.context, seqno, name, this.#ops);
     this.#lastSeqno = seqno;
     this.#pending.push(fence);
     return fence;

@@ -82,18 +82,18 @@ function heapIoctl(heap: Heap, { process, command, argument }: IoctlCall): numbe
   const inBytes = (direction & IOC_WRITE) === 0 ? 0 : sizeBytes;
   const outBytes = (direction & IOC_READ) === 0 ? 0 : sizeBytes;
   const data = new Uint8Array(Math.max(inBytes, outBytes, dmaHeapAllocationData.sizeBytes));
-  data.set(argument.read(inBytes));
+  argument.readInto(data, inBytes);
   try {
-    const request = dmaHeapAllocationData.decode(data);
-    if (request.fd !== 0)
+    if (dmaHeapAllocationData.get(data, "fd") !== 0)
       fail("EINVAL", `allocate from heap ${heap.name}`, "the struct's fd must be 0");
-    const fdFlags = request.fdFlags;
-    const buf = heap.alloc(request.len, { fdFlags, heapFlags: Number(request.heapFlags) });
+    const fdFlags = dmaHeapAllocationData.get(data, "fdFlags");
+    const heapFlags = Number(dmaHeapAllocationData.get(data, "heapFlags"));
+    const buf = heap.alloc(dmaHeapAllocationData.get(data, "len"), { fdFlags, heapFlags });
     const fd = process.install(buf, { closeOnExec: (fdFlags & O_CLOEXEC) !== 0 });
-    data.set(dmaHeapAllocationData.encode({ ...request, fd }));
+    dmaHeapAllocationData.set(data, "fd", fd);
     return 0;
   } finally {
-    argument.write(data.subarray(0, outBytes));
+    argument.write(data, 0, outBytes);
   }
 }
 

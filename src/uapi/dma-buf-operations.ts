@@ -109,7 +109,7 @@ function decodeSync({ argument }: IoctlCall): {
   readonly direction: Direction;
   readonly isEnd: boolean;
 } {
-  const { flags } = dmaBufSync.decode(argument.read(dmaBufSync.sizeBytes));
+  const flags = dmaBufSync.get(argument.read(dmaBufSync.sizeBytes), "flags");
   const direction = directions[Number(flags & BigInt(DMA_BUF_SYNC_RW))] ?? null;
   if ((flags & ~SYNC_FLAGS) !== 0n || direction === null)
     return fail("EINVAL", "sync a dma-buf", `the flags ${flags} are not READ or WRITE, and END`);
@@ -117,11 +117,12 @@ function decodeSync({ argument }: IoctlCall): {
 }
 
 function exportSyncFile(buf: DmaBuf, { process, argument }: IoctlCall): number {
-  const request = dmaBufSyncFile.decode(argument.read(dmaBufSyncFile.sizeBytes));
-  const access = decodeAccess(request.flags);
+  const data = argument.read(dmaBufSyncFile.sizeBytes);
+  const access = decodeAccess(dmaBufSyncFile.get(data, "flags"));
   process.files.requireFree(`export a sync file of ${buf.name}`);
   const fd = process.install(buf.exportSyncFile(access), { closeOnExec: true });
-  argument.write(dmaBufSyncFile.encode({ ...request, fd }));
+  dmaBufSyncFile.set(data, "fd", fd);
+  argument.write(data);
   return 0;
 }
 

@@ -44,15 +44,18 @@ export class Struct<F extends FieldTypes> {
   readonly sizeBytes: number;
   /** Where each field begins, in bytes. */
   readonly offsets: Readonly<Record<keyof F, number>>;
-  readonly #fields: readonly (readonly [name: keyof F, type: FieldType])[];
+  readonly #types: Readonly<Record<keyof F, FieldType>>;
+  readonly #fields: readonly (keyof F)[];
 
   /** EINVAL: a field is not aligned (ST1). */
   constructor(name: string, fields: F) {
     this.name = name;
-    this.#fields = Object.entries(fields);
+    this.#types = fields;
+    this.#fields = Object.keys(fields);
     const offsets: Partial<Record<keyof F, number>> = {};
     let offset = 0;
-    for (const [field, type] of this.#fields) {
+    for (const field of this.#fields) {
+      const type = this.#types[field];
       if (offset % fieldAlignment[type] !== 0)
         fail("EINVAL", `lay out struct ${name}`, `${String(field)} is not aligned`);
       offsets[field] = offset;
@@ -62,34 +65,44 @@ export class Struct<F extends FieldTypes> {
     this.sizeBytes = offset;
   }
 
-  /** The values in `bytes`, from `at` on. */
+  /** One value in `bytes`, which begin at `at`. */
+  get<K extends keyof F>(bytes: Uint8Array, field: K, at = 0): FieldValue<F[K]> {
+    const value = readField(bytes, at + this.offsets[field], this.#types[field]);
+    return value as FieldValue<F[K]>;
+  }
+
+  /** Sets one value in `bytes`, which begin at `at`. */
+  set<K extends keyof F>(bytes: Uint8Array, field: K, value: FieldValue<F[K]>, at = 0): void {
+    writeField(bytes, at + this.offsets[field], this.#types[field], value);
+  }
+
+  /** All values in `bytes`, which begin at `at`. */
   decode(bytes: Uint8Array, at = 0): StructValues<F> {
-    const values: Partial<Record<keyof F, bigint | number | string>> = {};
-    for (const [field, type] of this.#fields)
-      values[field] = readField(bytes, at + this.offsets[field], type);
+    const values: Partial<StructValues<F>> = {};
+    for (const field of this.#fields) values[field] = this.get(bytes, field, at);
     return values as StructValues<F>;
   }
 
   /** The bytes of the values; fields that are not given are 0. */
   encode(values: Partial<StructValues<F>>): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(this.sizeBytes);
-    for (const [field, type] of this.#fields) {
+    for (const field of this.#fields) {
       const value = values[field];
-      if (value !== undefined) writeField(bytes, this.offsets[field], type, value);
+      if (value !== undefined) this.set(bytes, field, value);
     }
     return bytes;
   }
 }
 
 const BYTE = 256;
-const WORD = 2 ** 32;
+const WORD = 2n ** 32n;
 
 function readField(bytes: Uint8Array, at: number, type: FieldType): bigint | number | string {
   if (type === "char32") return readText(bytes.subarray(at, at + fieldBytes.char32));
-  if (type === "u64")
-    return BigInt(readWord(bytes, at + 4)) * BigInt(WORD) + BigInt(readWord(bytes, at));
   const word = readWord(bytes, at);
-  return type === "s32" ? word | 0 : word;
+  if (type !== "u64") return type === "s32" ? word | 0 : word;
+  const high = readWord(bytes, at + 4);
+  return high === 0 ? BigInt(word) : BigInt(high) * WORD + BigInt(word);
 }
 
 function writeField(
@@ -102,9 +115,13 @@ function writeField(
     bytes.set(new TextEncoder().encode(String(value)).subarray(0, fieldBytes.char32 - 1), at);
     return;
   }
-  const wide = BigInt.asUintN(type === "u64" ? 64 : 32, BigInt(value));
-  writeWord(bytes, at, Number(wide % BigInt(WORD)));
-  if (type === "u64") writeWord(bytes, at + 4, Number(wide / BigInt(WORD)));
+  if (type !== "u64") {
+    writeWord(bytes, at, Number(value) >>> 0);
+    return;
+  }
+  const wide = BigInt.asUintN(64, BigInt(value));
+  writeWord(bytes, at, Number(wide % WORD));
+  writeWord(bytes, at + 4, Number(wide / WORD));
 }
 
 /** The 32 bits at `at`, unsigned. */

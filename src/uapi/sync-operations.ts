@@ -42,19 +42,16 @@ export function syncFileOperations(file: SyncFile): FileOperations {
 function merge(file: SyncFile, { process, argument }: IoctlCall): number {
   const operation = `merge ${file.description}`;
   process.files.requireFree(operation);
-  const request = syncMergeData.decode(argument.read(syncMergeData.sizeBytes));
+  const data = argument.read(syncMergeData.sizeBytes);
+  const request = syncMergeData.decode(data);
   if (request.flags !== 0 || request.pad !== 0)
     fail("EINVAL", operation, "flags and pad must be 0");
   const other = process.files.find(request.fd2);
   if (!(other instanceof SyncFile))
     return fail("ENOENT", operation, `descriptor ${request.fd2} is no sync file`);
   const fence = process.install(file.merge(other, request.name), { closeOnExec: true });
-  argument.write(
-    syncMergeData
-      .encode({ fence })
-      .subarray(syncMergeData.offsets.fence, syncMergeData.offsets.flags),
-    syncMergeData.offsets.fence,
-  );
+  syncMergeData.set(data, "fence", fence);
+  argument.write(data);
   return 0;
 }
 
@@ -98,10 +95,11 @@ export function swSyncOperations(timeline: SwSync): FileOperations {
 
 function createFence(timeline: SwSync, { process, argument }: IoctlCall): number {
   process.files.requireFree(`create a fence on ${timeline.description}`);
-  const request = swSyncCreateFenceData.decode(argument.read(swSyncCreateFenceData.sizeBytes));
-  const file = new SyncFile(timeline.createFence(request.value));
+  const data = argument.read(swSyncCreateFenceData.sizeBytes);
+  const value = swSyncCreateFenceData.get(data, "value");
+  const file = new SyncFile(timeline.createFence(value));
   const fence = process.install(file, { closeOnExec: true });
-  const { offsets } = swSyncCreateFenceData;
-  argument.write(swSyncCreateFenceData.encode({ fence }).subarray(offsets.fence), offsets.fence);
+  swSyncCreateFenceData.set(data, "fence", fence);
+  argument.write(data);
   return 0;
 }

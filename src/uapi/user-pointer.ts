@@ -5,6 +5,8 @@
  *     ioctl(fd, command, address)    it lies in the process's memory, from this byte on
  *
  * - UP1  What lies outside, or in the first page of the process's memory, is EFAULT: NULL always.
+ * - UP2  Arguments are short: they are copied byte by byte, because a view of a short array costs
+ *        more than the copy.
  *
  * Compare copy_from_user() and strndup_user() in the kernel.
  *
@@ -34,12 +36,21 @@ export class UserPointer {
 
   /** A copy of `lengthBytes` bytes from `offset` on. EFAULT (UP1). */
   read(lengthBytes: number, offset = 0): Uint8Array<ArrayBuffer> {
-    return Uint8Array.from(this.#part(lengthBytes, offset));
+    const copy = new Uint8Array(lengthBytes);
+    this.readInto(copy, lengthBytes, offset);
+    return copy;
   }
 
-  /** Writes `bytes` from `offset` on. EFAULT (UP1). */
-  write(bytes: Uint8Array, offset = 0): void {
-    this.#part(bytes.length, offset).set(bytes);
+  /** Copies `lengthBytes` bytes from `offset` on to the start of `into`. EFAULT (UP1). */
+  readInto(into: Uint8Array, lengthBytes: number, offset = 0): void {
+    const at = this.#place(lengthBytes, offset);
+    for (let i = 0; i < lengthBytes; i++) into[i] = this.#bytes[at + i] as number; // UP2
+  }
+
+  /** Writes the first `lengthBytes` of `bytes` from `offset` on. EFAULT (UP1). */
+  write(bytes: Uint8Array, offset = 0, lengthBytes: number = bytes.length): void {
+    const at = this.#place(lengthBytes, offset);
+    for (let i = 0; i < lengthBytes; i++) this.#bytes[at + i] = bytes[i] as number; // UP2
   }
 
   /** The text up to a NUL. EINVAL: none within `maxBytes` bytes; EFAULT: memory ends before. */
@@ -50,10 +61,10 @@ export class UserPointer {
     return fail("EINVAL", "read a string", `it has no end within ${maxBytes} bytes`);
   }
 
-  #part(lengthBytes: number, offset: number): Uint8Array {
+  #place(lengthBytes: number, offset: number): number {
     const at = this.#at + offset;
     if (lengthBytes > 0 && at + lengthBytes > this.#bytes.length)
       fail("EFAULT", "copy an argument", `${lengthBytes} bytes there are not the process's`);
-    return this.#bytes.subarray(at, at + lengthBytes);
+    return at;
   }
 }

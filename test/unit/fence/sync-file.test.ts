@@ -21,6 +21,8 @@ describe.each(eachCore)("sync files on the $name core", (build) => {
       timelineName: "plain",
       driverName: "dmabuf",
     });
+    const { fences } = new SyncFile(system.timeline("queue").fence()).info();
+    expect(fences[0]?.timelineName).toBe("queue");
   });
 
   test("merging sync files gives the pending leaves by context, under a name cut to 31 bytes", () => {
