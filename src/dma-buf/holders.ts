@@ -47,6 +47,8 @@ export interface Holder {
 
 /** Where descriptors are looked for. */
 export interface FileTable {
+  /** Whose it is, for people; may be empty. */
+  readonly name: string;
   readonly fds: readonly number[];
   peek(fd: number): CountedFile;
 }
@@ -111,7 +113,9 @@ function one(kind: HolderKind, name: string, count: number, stack: string | null
 function* fdsOf({ file, tables }: Held): Generator<Holder> {
   for (const table of tables) {
     for (const fd of table.fds) {
-      if (table.peek(fd) === file) yield one("fd", `descriptor ${fd}`, 1, null);
+      if (table.peek(fd) !== file) continue;
+      const whose = table.name === "" ? "" : ` of ${table.name}`;
+      yield one("fd", `descriptor ${fd}${whose}`, 1, null);
     }
   }
 }

@@ -38,6 +38,8 @@ interface Slot<File> {
 export class FdTable<File extends CountedFile = CountedFile> {
   /** How many descriptors may be open at once: RLIMIT_NOFILE. */
   readonly limit: number;
+  /** Whose it is, for people; empty if nobody said. */
+  name = "";
   readonly #slots: (Slot<File> | null)[] = [];
   /** Which numbers are taken (FD2). */
   readonly #taken: number[] = [];

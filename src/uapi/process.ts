@@ -73,23 +73,23 @@ export class Process {
   /** Its memory; empty if it was given none. */
   readonly memory: Uint8Array;
   readonly #mappings: Set<UserMapping> = new Set();
-  #name: string;
 
   constructor(system: System, options: ProcessOptions = {}, files?: FdTable<OpenFile>) {
     this.system = system;
     this.files = files ?? new FdTable(options.fdLimit);
     system.fileTables.add(this.files);
     this.memory = options.memory ?? new Uint8Array();
-    this.#name = (options.name ?? "process").slice(0, NAME_LENGTH);
+    this.files.name = (options.name ?? "process").slice(0, NAME_LENGTH);
+    system.fileTables.add(this.files);
   }
 
   /** Its name: prctl(PR_GET_NAME) and PR_SET_NAME. At most 15 characters are kept. */
   get name(): string {
-    return this.#name;
+    return this.files.name;
   }
 
   set name(name: string) {
-    this.#name = name.slice(0, NAME_LENGTH);
+    this.files.name = name.slice(0, NAME_LENGTH);
   }
 
   #operations(fd: number): FileOperations {

@@ -316,6 +316,28 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     system.close();
   });
 
+  test("holders() finds the descriptors of processes until they end", () => {
+    const [, process] = open({ name: "player" });
+    const buf = process.dmaBuf(alloc(process));
+    process.dup(1);
+    const child = process.fork();
+    child.name = "child";
+    process.mmap(4096, RW, uapi.MAP_SHARED, 0);
+    const names = () => buf.holders().map(({ kind, name }) => `${kind} ${name}`);
+    expect(names()).toEqual([
+      "reference get()",
+      "fd descriptor 0 of player",
+      "fd descriptor 1 of player",
+      "fd descriptor 0 of child",
+      "fd descriptor 1 of child",
+      "cpu-mapping 1 pages from page 0 on",
+    ]);
+    child.exit();
+    process.exit();
+    expect(names()).toEqual(["reference get()"]);
+    buf.put();
+  });
+
   test("fork inherits descriptors and mappings, exec drops what is marked and all mappings", () => {
     const [system, process] = open();
     const [kept, marked] = [alloc(process), alloc(process, 4096, O_RDWR + O_CLOEXEC)];
