@@ -23,7 +23,7 @@ import type { DmaBuf } from "./dma-buf.ts";
 import type { HolderNotes } from "./holders.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
-import { reportError } from "./report.ts";
+import { reportError, undo } from "./report.ts";
 
 /** @internal The attachments of one buffer. */
 export class AttachmentList implements AttachmentHost {
@@ -168,7 +168,7 @@ export class AttachmentList implements AttachmentHost {
 
   #undo(attachment: Attachment): void {
     this.#listed.delete(attachment);
-    this.ops.detach?.(this.#buf, attachment);
+    undo(() => this.ops.detach?.(this.#buf, attachment));
   }
 }
 

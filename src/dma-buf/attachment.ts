@@ -40,6 +40,7 @@ import { ExporterCalls } from "./exporter-calls.ts";
 import type { HolderNotes } from "./holders.ts";
 import { MappingSet, type MappingUse } from "./mapping-set.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
+import { undo } from "./report.ts";
 
 /** @internal What a buffer does for its attachments. */
 export interface AttachmentHost {
@@ -223,11 +224,12 @@ export class Attachment {
     if (this.#unfinished > 0)
       fail("EBUSY", operation(), `${this.#unfinished} asynchronous calls have not ended`);
     requireFree(this.buf.resv, this.device, operation);
-    this.#host.mapCount -= this.mapCount;
-    this.#dropKept();
+    const failures: unknown[] = [];
+    this.#dropKept(failures);
     this.#isDetached = true;
     this.#host.unlist(this);
-    this.#host.ops.detach?.(this.buf, this);
+    attempt(() => this.#host.ops.detach?.(this.buf, this), failures);
+    if (failures.length > 0) throw failures[0]; // OP3
   }
 
   [Symbol.dispose](): void {
@@ -253,7 +255,7 @@ export class Attachment {
   async keepMappingLater(options: AsyncOptions): Promise<void> {
     await this.#exporter.pinLater();
     const mapping = await this.#exporter.mapLater("bidirectional", options).catch((error) => {
-      this.#exporter.unpin();
+      undo(() => this.#exporter.unpin());
       throw error;
     });
     this.#mappings.keep(mapping, "bidirectional");
@@ -263,7 +265,7 @@ export class Attachment {
     try {
       call();
     } catch (error) {
-      this.#exporter.unpin();
+      undo(() => this.#exporter.unpin());
       throw error;
     }
   }
@@ -343,16 +345,17 @@ export class Attachment {
   }
 
   /** Ends the mapping that the attachment keeps, as attach or map made it. */
-  #dropKept(): void {
+  #dropKept(failures: unknown[]): void {
     const { kept, keptDirection } = this.#mappings;
     if (kept === null) return;
     const end = (): void => {
       this.#exporter.unmap(kept, keptDirection);
-      this.#exporter.unpin();
+      this.#host.mapCount -= this.mapCount;
+      this.#mappings.dropKept();
+      attempt(() => this.#exporter.unpin(), failures);
     };
     if (this.buf.isDynamic) this.#locked("detach", end);
     else end();
-    this.#mappings.dropKept();
   }
 
   /** Throws EINVAL unless `mapping` was given out; the direction that the exporter is told. */
@@ -370,5 +373,14 @@ export class Attachment {
     this.#mappings.remove(mapping);
     this.#host.mapCount -= 1;
     this.#host.onUnused();
+  }
+}
+
+/** Runs what must not stop the rest; what it throws goes to `failures`. */
+function attempt(call: () => void, failures: unknown[]): void {
+  try {
+    call();
+  } catch (error) {
+    failures.push(error);
   }
 }

@@ -3,6 +3,7 @@
  *
  * - BF1  refCount counts the holders: the exporter's caller, descriptors, CPU mappings.
  * - BF2  What was released is refused from then on (ESTALE).
+ * - BF3  Nobody but a CPU mapping puts the reference that it holds: there are always as many.
  *
  * Compare `dma_buf_fops` in the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -85,6 +86,9 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   put(): void {
     const operation = `put ${this.#name}`;
     this.requireLive(operation);
+    if (this.#refCount <= this.lentCount)
+      // BF3
+      fail("EBUSY", operation, "the references that are left are its CPU mappings'; unmap those");
     if (this.#refCount === 1) this.requireUnused(operation);
     this.#refCount -= 1;
     if (this.#refCount > 0) return;
@@ -152,6 +156,9 @@ export abstract class BufferFile implements OpenFile, PollableFile {
 
   /** Whether a device or a kernel mapping needs the last reference. */
   abstract get isUsed(): boolean;
+
+  /** References that are its CPU mappings' (BF3). */
+  protected abstract get lentCount(): number;
 
   /** Throws EBUSY while the last reference must stay. */
   protected abstract requireUnused(operation: string): void;

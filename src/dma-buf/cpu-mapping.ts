@@ -36,36 +36,38 @@ export class CpuMapping extends BufferViews {
   readonly pageOffset: number;
   readonly pageCount: number;
   readonly #table: SgTable;
-  readonly #onUnmapped: (mapping: CpuMapping) => void;
+  readonly #live: Set<CpuMapping>;
 
-  /** @internal */
+  /** @internal `live`: where the buffer keeps its mappings. */
   constructor(
     core: Core,
     buf: DmaBuf,
     table: SgTable,
     { pageOffset, pageCount }: MmapArea,
-    onUnmapped: (mapping: CpuMapping) => void,
+    live: Set<CpuMapping>,
   ) {
     const begin = addressOf(pageOffset);
     super(core, buf, table.pin(), begin, begin + addressOf(pageCount));
     this.#table = table;
-    this.#onUnmapped = onUnmapped;
+    this.#live = live;
     this.pageOffset = pageOffset;
     this.pageCount = pageCount;
     buf.get(); // X2
+    live.add(this);
   }
 
   /** Ends the mapping and its pins. EINVAL: unmapped before. */
   unmap(): void {
     if (!this.isMapped) fail("EINVAL", `unmap ${this.buf.name}`, "it was unmapped before");
     this.end();
+    this.#live.delete(this);
     try {
       this.buf.put();
     } catch (error) {
+      this.#live.add(this);
       this.resume(this.#table.pin()); // the reference is still ours, and so is the mapping
       throw error;
     }
-    this.#onUnmapped(this);
   }
 
   [Symbol.dispose](): void {

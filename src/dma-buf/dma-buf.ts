@@ -109,6 +109,11 @@ export class DmaBuf extends BufferFile {
     return this.#attachments.isUsed || this.#vmap.isUsed;
   }
 
+  /** CPU mappings: each has a reference. */
+  protected override get lentCount(): number {
+    return this.#cpuMappings.size;
+  }
+
   /** DB2. */
   protected override requireUnused(operation: string): void {
     if (this.#attachments.isUsed) {
@@ -116,11 +121,7 @@ export class DmaBuf extends BufferFile {
       fail("EBUSY", operation, `it is the last reference and ${names} is attached; detach first`);
     }
     if (this.#vmap.isUsed)
-      fail(
-        "EBUSY",
-        operation,
-        "it is the last reference and it has a kernel mapping; vunmap first",
-      );
+      fail("EBUSY", operation, "it is the last reference, and vmap() has users; vunmap first");
   }
 
   protected override release(): void {
@@ -293,10 +294,7 @@ export class DmaBuf extends BufferFile {
       );
     const area = mmapArea(options, this.sizeBytes, operation);
     const table = this.#ops.mmap(this, area);
-    const mapping = new CpuMapping(this.#owner.core, this, table, area, (ended) =>
-      this.#cpuMappings.delete(ended),
-    );
-    this.#cpuMappings.add(mapping);
+    const mapping = new CpuMapping(this.#owner.core, this, table, area, this.#cpuMappings);
     this.#owner.notes?.note(mapping);
     return mapping;
   }

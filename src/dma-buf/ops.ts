@@ -14,7 +14,9 @@
  *        importers with `buf.moveNotify()`.
  * - OP2  map() and unmap() run with `buf.resv` held when the exporter is dynamic or the importer
  *        called a form that takes the lock; otherwise as the importer holds it.
- * - OP3  What gives back (detach, unpin, unmap, vunmap) cannot fail.
+ * - OP3  What gives back (detach, unpin, unmap, vunmap) must not fail. What it throws all the same
+ *        reaches the caller, unless it undoes a call that failed before: unmap(), unpin() and
+ *        vunmap() have changed nothing then, detach() has taken place.
  * - OP4  An op that returns a Promise serves the asynchronous calls only; a synchronous call throws
  *        EWOULDBLOCK, and what the Promise gives later is given back.
  *

@@ -1,5 +1,5 @@
 /**
- * Errors of callbacks that cannot fail: they reach the host's handler, not the caller.
+ * Errors of callbacks that cannot fail, or whose failing comes second.
  *
  * @module
  */
@@ -12,5 +12,17 @@ export function reportError(callback: () => void): void {
     queueMicrotask(() => {
       throw error;
     });
+  }
+}
+
+/**
+ * Runs what undoes a call that has failed: the caller hears of that failure, not of what fails in
+ * its wake.
+ */
+export function undo(call: () => void): void {
+  try {
+    call();
+  } catch {
+    // the first error is on its way
   }
 }

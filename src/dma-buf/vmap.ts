@@ -18,6 +18,7 @@ import { BufferViews } from "./buffer-views.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import { valueNow } from "./maybe-promise.ts";
 import type { DmaBufOps, MaybePromise } from "./ops.ts";
+import { undo } from "./report.ts";
 
 /** The bytes of a buffer, for all users of its kernel mapping. Made by `buf.vmap()`. */
 export class Vmapping extends BufferViews {
@@ -96,11 +97,17 @@ export class Vmap {
   put(mapping: Vmapping): void {
     if (this.#mapping === null || mapping !== this.#mapping)
       fail("EINVAL", `vunmap ${this.#buf.name}`, "the mapping is not alive on this buffer");
+    if (this.#count === 1) {
+      mapping.end();
+      try {
+        this.#giveBack(mapping.table);
+      } catch (error) {
+        mapping.resume(mapping.table.pin()); // OP3
+        throw error;
+      }
+      this.#mapping = null;
+    }
     this.#count -= 1;
-    if (this.#count > 0) return;
-    this.#mapping.end();
-    this.#giveBack(this.#mapping.table);
-    this.#mapping = null;
   }
 
   #operation(): () => string {
@@ -120,7 +127,7 @@ export class Vmap {
     try {
       return new Vmapping(this.#core, this.#buf, table);
     } catch (error) {
-      this.#giveBack(table);
+      undo(() => this.#giveBack(table));
       throw error;
     }
   }
