@@ -92,6 +92,8 @@ export {
   O_ACCMODE,
   O_APPEND,
   O_CLOEXEC,
+  O_DIRECT,
+  O_NOATIME,
   O_NONBLOCK,
   O_RDONLY,
   O_RDWR,

@@ -25,6 +25,10 @@ export const O_ACCMODE = 3;
 export const O_APPEND = 0o2000;
 /** Calls do not wait. */
 export const O_NONBLOCK = 0o4000;
+/** Reads and writes go past all caches. */
+export const O_DIRECT = 0o40000;
+/** Reads do not change the time of the last access. */
+export const O_NOATIME = 0o1000000;
 /** The descriptor is closed when its process starts another program. */
 export const O_CLOEXEC = 0o2000000;
 

@@ -12,7 +12,7 @@ import type { Heap } from "../heaps/heap.ts";
 import { createUdmabuf, type UdmabufItem } from "../heaps/udmabuf.ts";
 import { Memfd } from "../mm/memfd.ts";
 import { UDMABUF_FLAGS_CLOEXEC } from "./constants.ts";
-import { type FileOperations, type IoctlCall, plainFile } from "./file-operations.ts";
+import { type FileOperations, type IoctlCall, plainFile, withoutBytes } from "./file-operations.ts";
 import { IOC_READ, IOC_WRITE, ioctlParts } from "./ioctl-number.ts";
 import {
   DMA_HEAP_IOCTL_ALLOC,
@@ -101,6 +101,7 @@ function heapIoctl(heap: Heap, { process, command, argument }: IoctlCall): numbe
 export function udmabufOperations({ path }: UdmabufDevice): FileOperations {
   return {
     ...plainFile,
+    ...withoutBytes,
     mode: DEVICE_MODE,
     link: path,
     ioctl: (call) => {

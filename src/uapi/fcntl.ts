@@ -8,7 +8,7 @@
 
 import { fail } from "../errors.ts";
 import type { FdTable } from "../files/fd-table.ts";
-import { O_APPEND, O_NONBLOCK, type OpenFile } from "../files/open-file.ts";
+import { O_APPEND, O_DIRECT, O_NOATIME, O_NONBLOCK, type OpenFile } from "../files/open-file.ts";
 import {
   F_ADD_SEALS,
   F_DUPFD,
@@ -23,7 +23,7 @@ import {
 import { operationsOf } from "./paths.ts";
 
 /** What F_SETFL changes. */
-const SETFL_MASK = O_APPEND + O_NONBLOCK;
+const SETFL_MASK = O_APPEND + O_NONBLOCK + O_NOATIME;
 
 /** The answer of a command. EBADF, EMFILE; EINVAL: no such command, or the file has no seals. */
 export function fcntl(
@@ -45,6 +45,8 @@ export function fcntl(
     case F_GETFL:
       return file.fileFlags;
     case F_SETFL:
+      if ((argument & O_DIRECT) !== 0)
+        fail("EINVAL", `set flags of ${file.description}`, "it has no direct I/O");
       file.fileFlags = (file.fileFlags & ~SETFL_MASK) | (argument & SETFL_MASK);
       return 0;
     case F_GET_SEALS:

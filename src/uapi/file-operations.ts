@@ -7,6 +7,7 @@
  * @module
  */
 
+import { fail } from "../errors.ts";
 import type { PollableFile } from "../files/poll.ts";
 import type { Process } from "./process.ts";
 import type { UserPointer } from "./user-pointer.ts";
@@ -85,3 +86,9 @@ export const plainFile: Pick<
   FileOperations,
   "ino" | "sizeBytes" | "mode" | "position" | "info" | "pollable"
 > = { ino: null, sizeBytes: 0, mode: ANONYMOUS_MODE, position: 0, info: [], pollable: null };
+
+/** What files answer that have offsets, because a path opens them, but no bytes. */
+export const withoutBytes: Required<Pick<FileOperations, "read" | "write">> = {
+  read: () => fail("EINVAL", "read a file", "it has no bytes"),
+  write: () => fail("EINVAL", "write to a file", "it has no bytes"),
+};

@@ -195,32 +195,44 @@ export class Process {
     return seek === undefined ? this.#lacks(fd, "ESPIPE", "position") : seek(offset, whence);
   }
 
+  #requireReadable(fd: number): void {
+    if (!isReadable(this.files.peek(fd)))
+      fail("EBADF", `read descriptor ${fd}`, "it is write-only");
+  }
+
+  #requireWritable(fd: number): void {
+    if (!isWritable(this.files.peek(fd)))
+      fail("EBADF", `write to descriptor ${fd}`, "it is read-only");
+  }
+
   /** Reads at the position. EBADF: also of a file that is not open for reading; EINVAL. */
   read(fd: number, into: Uint8Array): number {
     const { read } = this.#operations(fd);
-    if (!isReadable(this.files.peek(fd)))
-      fail("EBADF", `read descriptor ${fd}`, "it is write-only");
+    this.#requireReadable(fd);
     return read === undefined ? this.#lacks(fd, "EINVAL", "read") : read(into, null);
   }
 
   /** Writes at the position. EBADF: also of a file that is not open for writing; EINVAL. */
   write(fd: number, bytes: Uint8Array): number {
     const { write } = this.#operations(fd);
-    if (!isWritable(this.files.peek(fd)))
-      fail("EBADF", `write descriptor ${fd}`, "it is read-only");
+    this.#requireWritable(fd);
     return write === undefined ? this.#lacks(fd, "EINVAL", "write") : write(bytes, null);
   }
 
-  /** Reads at `offset`. EBADF, ESPIPE. */
+  /** Reads at `offset`. EBADF, ESPIPE; EINVAL: the file has no bytes. */
   pread(fd: number, into: Uint8Array, offset: number): number {
     const { read } = this.#operations(fd);
-    return read === undefined ? this.#lacks(fd, "ESPIPE", "position") : read(into, offset);
+    if (read === undefined) return this.#lacks(fd, "ESPIPE", "position");
+    this.#requireReadable(fd);
+    return read(into, offset);
   }
 
-  /** Writes at `offset`. EBADF, ESPIPE. */
+  /** Writes at `offset`. EBADF, ESPIPE; EINVAL: the file has no bytes. */
   pwrite(fd: number, bytes: Uint8Array, offset: number): number {
     const { write } = this.#operations(fd);
-    return write === undefined ? this.#lacks(fd, "ESPIPE", "position") : write(bytes, offset);
+    if (write === undefined) return this.#lacks(fd, "ESPIPE", "position");
+    this.#requireWritable(fd);
+    return write(bytes, offset);
   }
 
   /** Sets the size of a memfd. EBADF; EINVAL: another file; EPERM: sealed. */
@@ -230,11 +242,11 @@ export class Process {
     else truncate(sizeBytes);
   }
 
-  /** EBADF; ENODEV: the file has no storage; EOPNOTSUPP: a memfd. */
+  /** EBADF; ENODEV: the file has no storage; EOPNOTSUPP: a memfd or a timeline. */
   fallocate(fd: number, _mode: number, offset: number, lengthBytes: number): void {
     const { allocate } = this.#operations(fd);
     if (offset < 0 || lengthBytes <= 0) fail("EINVAL", "fallocate", "the range is empty");
-    if (!isWritable(this.files.peek(fd))) fail("EBADF", "fallocate", "the file is read-only");
+    this.#requireWritable(fd);
     if (allocate === undefined) this.#lacks(fd, "ENODEV", "storage");
     else allocate();
   }
@@ -247,17 +259,25 @@ export class Process {
   }
 
   /**
-   * Maps bytes of a file; `prot` of `PROT_…`, `flags` MAP_SHARED or MAP_PRIVATE. EINVAL: length,
-   * offset, flags, or the exporter refuses; EACCES: the file is not open for that; EBADF, ENODEV,
-   * ENOMEM, EOVERFLOW. A program without an MMU gets views instead of an address.
+   * Maps bytes of a file; `prot` of `PROT_…`, `flags` MAP_SHARED or MAP_PRIVATE; a bigint is a
+   * register of 64 bits. EINVAL: length, offset, flags, or the exporter refuses; EACCES: the file
+   * is not open for that; EBADF, ENODEV, ENOMEM, EOVERFLOW. A program without an MMU gets views
+   * instead of an address.
    */
-  mmap(lengthBytes: number, prot: number, flags: number, fd: number, offset = 0): UserMapping {
+  mmap(
+    lengthBytes: number | bigint,
+    prot: number,
+    flags: number,
+    fd: number,
+    offset: number | bigint = 0,
+  ): UserMapping {
     const request = decodeMap(lengthBytes, prot, flags, offset, () => this.files.peek(fd));
     const { mmap } = this.#operations(fd);
     if (mmap === undefined) return this.#lacks(fd, "ENODEV", "memory to map");
     const { isShared } = request;
     const mapping = this.#track(
-      (onUnmapped) => new UserMapping(lengthBytes, isShared, () => mmap(request), onUnmapped),
+      (onUnmapped) =>
+        new UserMapping(Number(lengthBytes), isShared, () => mmap(request), onUnmapped),
     );
     this.system.core.bytesCopied += mapping.copiedBytes;
     return mapping;

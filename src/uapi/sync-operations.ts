@@ -9,7 +9,7 @@
 import { fail } from "../errors.ts";
 import type { SwSync } from "../fence/sw-sync.ts";
 import { SyncFile } from "../fence/sync-file.ts";
-import { type FileOperations, type IoctlCall, plainFile } from "./file-operations.ts";
+import { type FileOperations, type IoctlCall, plainFile, withoutBytes } from "./file-operations.ts";
 import { readWord } from "./struct.ts";
 import {
   SW_SYNC_IOC_CREATE_FENCE,
@@ -81,7 +81,9 @@ function info(file: SyncFile, { process, argument }: IoctlCall): number {
 export function swSyncOperations(timeline: SwSync): FileOperations {
   return {
     ...plainFile,
+    ...withoutBytes,
     link: "/sys/kernel/debug/sync/sw_sync",
+    allocate: () => fail("EOPNOTSUPP", `allocate ${timeline.description}`, "it has no storage"),
     ioctl: (call) => {
       if (call.command === SW_SYNC_IOC_CREATE_FENCE) return createFence(timeline, call);
       if (call.command === SW_SYNC_IOC_INC) {

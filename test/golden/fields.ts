@@ -50,6 +50,12 @@ export class Fields {
     return /^\d+$/.test(text) ? BigInt(text) : this.#refuse(name, "a string of digits");
   }
 
+  /** A number of any size and sign: up to 53 bits as it is, a longer one as a string. */
+  integer(name: string): bigint {
+    const text = String(this.#record[name]);
+    return /^-?\d+$/.test(text) ? BigInt(text) : this.#refuse(name, "a whole number");
+  }
+
   /** A list of lists of numbers: operations, queries, segments. */
   rows(name: string): readonly (readonly number[])[] {
     const value = this.#record[name];

@@ -229,6 +229,46 @@ describe("null arguments and broken exports", () => {
   });
 });
 
+describe("a record of system calls", () => {
+  const created = { r: "OK", seekEnd: 4096 };
+  const udmabuf = { k: "udmabuf_create", flags: 0, offset: "0", size: "4096" };
+
+  test.each<readonly [string, GoldenRecord]>([
+    ["a seal beside a size", { ...udmabuf, what: "memfd of 3 pages, F_SEAL_GROW", r: "EINVAL" }],
+    ["seals", { ...udmabuf, what: "memfd of 9 pages, F_SEAL_SHRINK|F_SEAL_SEAL", ...created }],
+    ["no sealing", { ...udmabuf, what: "memfd without MFD_ALLOW_SEALING", r: "EINVAL" }],
+    ["another file", { ...udmabuf, what: "sync_file fd", r: "EBADFD" }],
+    ["a closed descriptor", { ...udmabuf, what: "closed memfd", r: "EBADFD" }],
+    ["a long list", { k: "udmabuf_list", what: "n items", count: 2 ** 32 - 1, r: "EINVAL" }],
+    ["an item", { k: "udmabuf_list", what: "third item no seals", count: 3, r: "EINVAL" }],
+    ["a negative number", { k: "heap_multi", heap: "system", what: "fd -1", r: "EINVAL" }],
+    ["flags", { k: "heap_multi", heap: "system", what: "fdFlags O_RDWR|O_CLOEXEC", r: "OK" }],
+    ["a command", { k: "fdop", op: "F_SETFL O_APPEND|O_NONBLOCK", r: "OK", getfl: 3074 }],
+    ["a file's call", { k: "fdop", op: "sw_sync pread", r: "EINVAL" }],
+    ["what is imported", { k: "import_sync_file_badfd", fd: "pipe and flags 4", r: "EINVAL" }],
+    ["what is merged", { k: "merge_args", what: "fd2 is a memfd", r: "ENOENT" }],
+    [
+      "64 bits",
+      {
+        k: "mmap",
+        size: 8192,
+        mode: "R shared",
+        len: "18446744073709551615",
+        offset: 0,
+        r: "ENOMEM",
+      },
+    ],
+    [
+      "an offset",
+      { k: "lseek", size: 8192, offset: "-9223372036854775808", whence: 2, r: -1, errno: "EINVAL" },
+    ],
+  ])("may name %s", (_, record) => {
+    const report = judgeRecords([record], "A");
+    expect(report.failures).toEqual([]);
+    expect(report.areas.get("A")).toMatchObject({ equal: 1 });
+  });
+});
+
 describe("a file is refused", () => {
   test.each([
     ["that is not JSON", "{", /^x\.json is not JSON: /],

@@ -20,7 +20,7 @@ export function lseek(fields: Fields, bed: Bed): Outcome {
     const fd = world.alloc(fields.number("size"));
     let r = -1;
     const errno = attempt(() => {
-      r = world.process.lseek(fd, fields.number("offset"), fields.number("whence"));
+      r = world.process.lseek(fd, Number(fields.integer("offset")), fields.number("whence"));
     });
     return { facts: factsOf(fields, { r, errno }) };
   });
@@ -38,9 +38,8 @@ export function mmap(fields: Fields, bed: Bed): Outcome {
   return inWorld(bed, (world) => {
     const fd = world.alloc(fields.number("size"));
     const { process } = world;
-    const r = attempt(() =>
-      process.mmap(fields.number("len"), prot, flags, fd, fields.number("offset")),
-    );
+    const [length, offset] = [fields.integer("len"), fields.integer("offset")];
+    const r = attempt(() => process.mmap(length, prot, flags, fd, offset));
     return { facts: factsOf(fields, { r }) };
   });
 }
@@ -75,7 +74,7 @@ function sync({ process }: UapiWorld, fd: number, flags: bigint): Verdict {
 export function syncOnce(fields: Fields, bed: Bed): Outcome {
   const mode = fields.kind === "sync_rdonly_fd" ? O_RDONLY : O_RDWR;
   return inWorld(bed, (world) => {
-    const r = sync(world, world.alloc(PAGE_BYTES, mode), fields.wide("flags"));
+    const r = sync(world, world.alloc(PAGE_BYTES, mode), fields.integer("flags"));
     return { facts: factsOf(fields, { r }) };
   });
 }

@@ -9,6 +9,7 @@ import * as uapi from "dmabuf/uapi";
 import type { Bed } from "./bed.ts";
 import type { Fields } from "./fields.ts";
 import { factsOf, notYet, type Outcome } from "./outcome.ts";
+import { numberOf } from "./uapi-words.ts";
 import { attempt, inWorld, type UapiWorld, type Verdict } from "./uapi-world.ts";
 
 /** What is left in a buffer, so that the next one shows whether memory is cleared. */
@@ -40,10 +41,10 @@ export function heapOpen(fields: Fields, bed: Bed): Outcome {
 /** `heap_alloc`: one allocation, and what became of it. */
 export function heapAlloc(fields: Fields, bed: Bed): Outcome {
   const request = {
-    len: fields.wide("len"),
-    fd: fields.number("fdIn"),
-    fdFlags: fields.number("fdFlags"),
-    heapFlags: BigInt(String(fields.recorded("heapFlags"))),
+    len: fields.integer("len"),
+    fd: Number(fields.integer("fdIn")),
+    fdFlags: Number(fields.integer("fdFlags")),
+    heapFlags: fields.integer("heapFlags"),
   };
   return inWorld(bed, (world) => {
     const { r, answer } = allocate(world, fields, request);
@@ -58,10 +59,11 @@ export function heapAlloc(fields: Fields, bed: Bed): Outcome {
 export function heapMulti(fields: Fields, bed: Bed): Outcome {
   const faults: [string, bigint | number][] = [];
   for (const fault of fields.text("what").split(", ")) {
-    const [, name, value = ""] = /^(len|fd|fdFlags|heapFlags) (\w+)$/.exec(fault) ?? [];
-    if (name === undefined) return notYet(`an allocation with ${fault}`);
+    const [, name, text = ""] = /^(len|fd|fdFlags|heapFlags) (\S+)$/.exec(fault) ?? [];
+    const value = numberOf(text);
+    if (name === undefined || value === null) return notYet(`an allocation with ${fault}`);
     const isWide = name === "len" || name === "heapFlags";
-    faults.push([name, isWide ? BigInt(value) : Number(value)]);
+    faults.push([name, isWide ? value : Number(value)]);
   }
   const good: Request = { len: 4096n, fdFlags: O_RDWR + O_CLOEXEC };
   const request: Request = { ...good, ...Object.fromEntries(faults) };

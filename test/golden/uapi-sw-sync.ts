@@ -10,6 +10,7 @@ import * as uapi from "dmabuf/uapi";
 import type { Bed } from "./bed.ts";
 import { type Fields, MalformedRecord } from "./fields.ts";
 import { factsOf, notYet, type Outcome } from "./outcome.ts";
+import { fileNamed, numberOf } from "./uapi-words.ts";
 import { attempt, inWorld, type RecordedInfo, type UapiWorld } from "./uapi-world.ts";
 
 /** Where a list of fences may lie in the process's memory. */
@@ -116,7 +117,7 @@ export function mergeArgs(fields: Fields, bed: Bed): Outcome {
     const fd = world.fence(timeline, 1);
     const values = mergeValues(world, what, fd, timeline);
     if (values === null) return notYet(`a merge with ${what}`);
-    const argument = what === "NULL" ? null : uapi.syncMergeData.encode(values);
+    const argument = what.includes("NULL") ? null : uapi.syncMergeData.encode(values);
     const r = attempt(() => world.process.ioctl(fd, uapi.SYNC_IOC_MERGE, argument));
     if (r !== "OK" || argument === null) return { facts: factsOf(fields, { r }) };
     const { name, ...info } = world.info(uapi.syncMergeData.decode(argument).fence);
@@ -126,14 +127,14 @@ export function mergeArgs(fields: Fields, bed: Bed): Outcome {
 }
 
 function mergeValues(world: UapiWorld, what: string, fd: number, timeline: number) {
-  if (what === "self" || what === "NULL") return { fd2: fd };
-  const [name, value] = what.split(/ (?:is )?/);
-  if (name === "flags") return { fd2: fd, flags: Number(value) };
-  if (name === "pad") return { fd2: fd, pad: Number(value) };
-  if (name !== "fd2") return null;
-  if (value === "timeline") return { fd2: timeline };
-  if (value === "dma-buf") return { fd2: world.alloc() };
-  return Number.isInteger(Number(value)) ? { fd2: Number(value) } : null;
+  if (what === "self" || what.includes("NULL")) return { fd2: fd };
+  const [, name = "", value = ""] = /^(flags|pad|fd2) (?:is )?(.+)$/.exec(what) ?? [];
+  if (name === "fd2") {
+    const fd2 = value.includes("timeline") ? timeline : fileNamed(world, value);
+    return fd2 === null ? null : { fd2 };
+  }
+  const number = numberOf(value);
+  return number === null ? null : { fd2: fd, [name]: Number(number) };
 }
 
 /** `info_args`: SYNC_IOC_FILE_INFO with one thing wrong, or room for more or fewer fences. */
@@ -145,15 +146,15 @@ export function infoArgs(fields: Fields, bed: Bed): Outcome {
     );
     const fd = fences.reduce((merged, one) => world.merge(merged, one));
     const [, name, number] = /^(flags|pad|num) (\d+)/.exec(what) ?? [];
-    if (name === undefined && what !== "NULL") return notYet(`a question with ${what}`);
+    if (name === undefined && !what.startsWith("NULL")) return notYet(`a question with ${what}`);
     const numFences = name === "num" ? Number(number) : 1;
-    const hasList = numFences > 0 ? !what.includes("NULL") : what.includes("with pointer");
+    const hasList = numFences > 0 ? !/NULL|bad/.test(what) : what.includes("with pointer");
     const argument = uapi.syncFileInfo.encode({
       numFences,
       syncFenceInfo: hasList ? BigInt(LIST_AT) : 0n,
       ...(name === "flags" || name === "pad" ? { [name]: Number(number) } : {}),
     });
-    const target = what === "NULL" ? null : argument;
+    const target = what.startsWith("NULL") ? null : argument;
     const r = attempt(() => world.process.ioctl(fd, uapi.SYNC_IOC_FILE_INFO, target));
     const numOut = uapi.syncFileInfo.decode(argument).numFences;
     return { facts: factsOf(fields, fields.has("numOut") ? { r, numOut } : { r }) };

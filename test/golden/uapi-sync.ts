@@ -9,7 +9,8 @@ import * as uapi from "dmabuf/uapi";
 import type { Bed } from "./bed.ts";
 import type { Fields } from "./fields.ts";
 import { factsOf, notYet, type Outcome } from "./outcome.ts";
-import { attempt, inWorld, type UapiWorld } from "./uapi-world.ts";
+import { fileNamed } from "./uapi-words.ts";
+import { attempt, inWorld } from "./uapi-world.ts";
 
 /** What stands in a struct where a call that fails must not write. */
 const UNTOUCHED = -77;
@@ -41,29 +42,19 @@ export function importBadFd(fields: Fields, bed: Bed): Outcome {
   return inWorld(bed, (world) => {
     const text = fields.text("fd");
     const buf = world.alloc();
-    if (text.startsWith("NULL arg")) {
+    if (text.includes("NULL")) {
       const command = text.includes("export")
         ? uapi.DMA_BUF_IOCTL_EXPORT_SYNC_FILE
         : uapi.DMA_BUF_IOCTL_IMPORT_SYNC_FILE;
       const r = attempt(() => world.process.ioctl(buf, command, null));
       return { facts: factsOf(fields, { r }) };
     }
-    const fd = badFd(world, text, buf);
+    const fd = fileNamed(world, text, buf);
     if (fd === null) return notYet(`the descriptor ${text}`);
     const flags = Number(/flags (\d+)/.exec(text)?.[1] ?? 1);
     const r = attempt(() => world.importSyncFile(buf, flags, fd));
     return { facts: factsOf(fields, { r }) };
   });
-}
-
-function badFd(world: UapiWorld, text: string, buf: number): number | null {
-  const number = /^-?\d+/.exec(text)?.[0];
-  if (number !== undefined) return Number(number);
-  if (text.startsWith("dma-buf")) return buf;
-  if (text.startsWith("heap")) return world.process.open("/dev/dma_heap/system");
-  if (/^(sw_sync|timeline)/.test(text)) return world.timeline("t");
-  if (text.startsWith("memfd")) return world.process.memfdCreate("m");
-  return null;
 }
 
 /** `poll`: readiness and sync files, before and after fences signal. */

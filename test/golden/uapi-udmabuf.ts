@@ -9,11 +9,14 @@ import * as uapi from "dmabuf/uapi";
 import type { Bed } from "./bed.ts";
 import { type Fields, MalformedRecord } from "./fields.ts";
 import { factsOf, notYet, type Outcome } from "./outcome.ts";
+import { fileNamed, numberOf } from "./uapi-words.ts";
 import { attempt, inWorld, type UapiWorld } from "./uapi-world.ts";
 
 const PAGE_BYTES = 4096;
 const PAGES = 16;
 const MIB = 2 ** 20;
+/** More items than any list may have. */
+const LIST_MAX = 4096;
 
 interface Item {
   readonly memfd: number;
@@ -26,9 +29,10 @@ export function udmabufCreate(fields: Fields, bed: Bed): Outcome {
   return inWorld(bed, (world) => {
     const memfd = memfdFor(world, fields.text("what"));
     if (memfd === null) return notYet("a file of another kind");
-    const item = { memfd, offset: fields.wide("offset"), size: fields.wide("size") };
+    const item = { memfd, offset: fields.integer("offset"), size: fields.integer("size") };
     const device = world.process.open("/dev/udmabuf");
-    const argument = uapi.udmabufCreate.encode({ ...item, flags: fields.number("flags") });
+    const flags = Number(fields.integer("flags"));
+    const argument = uapi.udmabufCreate.encode({ ...item, flags });
     return outcome(world, fields, () => world.process.ioctl(device, uapi.UDMABUF_CREATE, argument));
   });
 }
@@ -114,37 +118,38 @@ function sealedMemfd({ process }: UapiWorld, sizeBytes: number, seals: number | 
 /** The descriptor that a text describes; null for a text that is not known. */
 function memfdFor(world: UapiWorld, what: string): number | null {
   const { process } = world;
-  const seal = dmabuf.F_SEAL_SHRINK;
-  const sized = /^memfd of (?:size )?(\d+)(?: (pages|bytes|MiB))?\b/.exec(what);
-  if (sized !== null) {
-    const unit = { pages: PAGE_BYTES, MiB: MIB }[sized[2] ?? ""] ?? 1;
-    return sealedMemfd(world, Number(sized[1]) * unit, seal);
+  const seals = sealsOf(what);
+  const [, count, unit = ""] = /(\d+)(?: (pages?|bytes|MiB))/.exec(what) ?? [];
+  const size = count ?? /\bsize (\d+)/.exec(what)?.[1];
+  const isMemfd = /^memfd\b(?! -?\d+$)/.test(what);
+  const isSized = isMemfd && size !== undefined;
+  const unitBytes = unit.startsWith("page") ? PAGE_BYTES : unit === "MiB" ? MIB : 1;
+  const sizeBytes = isSized ? Number(size) * unitBytes : PAGES * PAGE_BYTES;
+  if (/tmpfs|rootfs|(without|no) MFD_ALLOW_SEALING/.test(what))
+    return sealedMemfd(world, sizeBytes, null); // whose files can never be sealed
+  const [, reopened] = /reopened (read|write)-only/.exec(what) ?? [];
+  if (reopened !== undefined) {
+    const memfd = sealedMemfd(world, sizeBytes, seals ?? dmabuf.F_SEAL_SHRINK);
+    const mode = reopened === "read" ? dmabuf.O_RDONLY : dmabuf.O_WRONLY;
+    return process.open(`/proc/self/fd/${memfd}`, mode);
   }
-  const number = /^(?:memfd|fd) (-?\d+)$/.exec(what)?.[1];
-  if (number !== undefined) return Number(number);
-  if (what === "no seals") return sealedMemfd(world, PAGES * PAGE_BYTES, 0);
-  if (/^F_SEAL/.test(what)) return sealedMemfd(world, PAGES * PAGE_BYTES, sealsOf(what));
-  if (/tmpfs|rootfs|MFD_ALLOW_SEALING/.test(what))
-    return sealedMemfd(world, PAGES * PAGE_BYTES, null); // whose files can never be sealed
-  if (what === "memfd reopened read-only") {
-    const memfd = sealedMemfd(world, PAGES * PAGE_BYTES, seal);
-    return process.open(`/proc/self/fd/${memfd}`, dmabuf.O_RDONLY);
-  }
-  if (/dma-buf/.test(what)) return world.alloc();
-  if (/pipe|socket|stdin|eventfd|\/dev\//.test(what)) return process.open("/dev/udmabuf");
-  return null;
+  if (isSized || seals !== null)
+    return sealedMemfd(world, sizeBytes, seals ?? dmabuf.F_SEAL_SHRINK);
+  return fileNamed(world, what);
 }
 
-function sealsOf(text: string): number {
-  return text.split("|").reduce((seals, name) => {
-    const seal = (dmabuf as unknown as Record<string, unknown>)[name];
-    if (typeof seal !== "number") throw new MalformedRecord(`there is no seal ${name}`);
-    return seals | seal;
-  }, 0);
+/** The seals that a text names; null: it says nothing about seals. */
+function sealsOf(text: string): number | null {
+  if (/\bno seals/.test(text)) return 0;
+  const names = [...text.matchAll(/F_SEAL_\w+/g)].join("|");
+  if (names === "") return null;
+  const seals = numberOf(names);
+  if (seals === null) throw new MalformedRecord(`there is a seal unknown in ${names}`);
+  return Number(seals);
 }
 
 function flagsOf(what: string): number {
-  const flags = /flags (0x[0-9a-f]+|\d+)/.exec(what)?.[1];
+  const flags = /flags (0x[0-9a-f]+|\d+)/i.exec(what)?.[1];
   return flags === undefined ? uapi.UDMABUF_FLAGS_CLOEXEC : Number(flags);
 }
 
@@ -162,14 +167,15 @@ function listFor(world: UapiWorld, what: string, count: number): Item[] | null {
     return Array.from({ length: count }, () => ({ memfd, offset: 0n, size }));
   }
   const memfd = sealedMemfd(world, PAGES * PAGE_BYTES, seal);
-  const items = Array.from({ length: count }, (_, i) => pageItem(memfd, i % PAGES));
-  if (/^n items of one page|all good$|^flags /.test(what)) return items;
+  const listed = Math.min(count, LIST_MAX); // a longer list is refused by its count alone
+  const items = Array.from({ length: listed }, (_, i) => pageItem(memfd, i % PAGES));
+  if (/^n items|all good$|^flags /.test(what)) return items;
   if (what === "overlapping items") return spread(items, [2, 1, 1]);
   const fault = /^(first|second|third) item (.+)$/.exec(what);
   const at = ["first", "second", "third"].indexOf(fault?.[1] ?? "");
   const item = items[at];
   if (item === undefined) return null;
-  const changed = faulty(item, fault?.[2] ?? "");
+  const changed = faulty(world, item, fault?.[2] ?? "");
   if (changed === null) return null;
   items[at] = changed;
   return items;
@@ -180,13 +186,14 @@ function spread(items: readonly Item[], pageCounts: readonly number[]): Item[] {
   return items.map(({ memfd }, i) => pageItem(memfd, i, pageCounts[i] ?? 1));
 }
 
-function faulty(item: Item, fault: string): Item | null {
-  if (fault === "unaligned size") return { ...item, size: 100n };
-  if (fault === "unaligned offset") return { ...item, offset: 100n };
-  if (fault === "beyond the end") return { ...item, offset: BigInt(PAGES * PAGE_BYTES) };
+function faulty(world: UapiWorld, item: Item, fault: string): Item | null {
+  if (fault.includes("unaligned size")) return { ...item, size: 100n };
+  if (fault.includes("unaligned offset")) return { ...item, offset: 100n };
+  if (fault.includes("beyond the end")) return { ...item, offset: BigInt(PAGES * PAGE_BYTES) };
   if (fault === "bad memfd") return { ...item, memfd: -1 };
   if (fault === "size 0") return { ...item, size: 0n };
-  return null;
+  const memfd = memfdFor(world, fault.replace(/^(of|is) (an? )?/, ""));
+  return memfd === null ? null : { ...item, memfd };
 }
 
 function encodeList(items: readonly Item[], count: number, flags: number): Uint8Array {

@@ -2,7 +2,10 @@ import { describe, expect, test } from "vitest";
 import {
   F_SEAL_SHRINK,
   MiB,
+  O_APPEND,
   O_CLOEXEC,
+  O_DIRECT,
+  O_NOATIME,
   O_NONBLOCK,
   O_RDONLY,
   O_RDWR,
@@ -163,6 +166,9 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     expect(process.fcntl(10, uapi.F_GETFD)).toBe(1);
     process.fcntl(10, uapi.F_SETFL, O_NONBLOCK + O_WRONLY);
     expect(process.fcntl(fd, uapi.F_GETFL)).toBe(O_RDWR + O_NONBLOCK);
+    process.fcntl(fd, uapi.F_SETFL, O_APPEND + O_NOATIME);
+    expect(process.fcntl(fd, uapi.F_GETFL)).toBe(O_RDWR + O_APPEND + O_NOATIME);
+    expectError("EINVAL", () => process.fcntl(fd, uapi.F_SETFL, O_DIRECT));
     expect(process.dup3(fd, 20, O_CLOEXEC)).toBe(20);
     expectError("EINVAL", () => process.dup3(fd, 21, O_NONBLOCK));
     expectError("EINVAL", () => process.fcntl(fd, 77));
@@ -198,6 +204,23 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     expectError("EOPNOTSUPP", () => process.fallocate(memfd, 0, 0, 4096));
   });
 
+  test("what a path opens has offsets, and no bytes", () => {
+    const [, process] = open();
+    const bytes = new Uint8Array(1);
+    const [timeline, device] = [process.open("sw_sync"), process.open("/dev/udmabuf")];
+    for (const fd of [timeline, device]) {
+      expectError("EINVAL", () => process.pread(fd, bytes, 0));
+      expectError("EINVAL", () => process.pwrite(fd, bytes, 0));
+      expectError("ESPIPE", () => process.lseek(fd, 0, uapi.SEEK_END));
+    }
+    expectError("EOPNOTSUPP", () => process.fallocate(timeline, 0, 0, 4096));
+    expectError("ENODEV", () => process.fallocate(device, 0, 0, 4096));
+    const heap = process.open("/dev/dma_heap/system");
+    expectError("ESPIPE", () => process.pread(heap, bytes, 0));
+    const readOnly = process.open("/dev/udmabuf", O_RDONLY);
+    expectError("EBADF", () => process.pwrite(readOnly, bytes, 0));
+  });
+
   test("mmap checks the offset, the descriptor, the length and the access, in this order", () => {
     const [system, process] = open();
     const [rw, ro, wo] = [O_RDWR, O_RDONLY, O_WRONLY].map((mode) => alloc(process, 8192, mode)) as [
@@ -211,6 +234,12 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     expectError("EBADF", () => map(99, 0));
     expectRefusal(system, "EINVAL", () => map(rw, 0));
     expectRefusal(system, "ENOMEM", () => map(rw, 2 ** 50));
+    expectRefusal(system, "EINVAL", () => map(rw, 2 ** 47 - 4096));
+    expectRefusal(system, "ENOMEM", () => map(rw, 2 ** 47 - 4095));
+    expectRefusal(system, "ENOMEM", () => process.mmap(-1n, RW, uapi.MAP_SHARED, rw));
+    expectRefusal(system, "EINVAL", () => process.mmap(1n, RW, 1, rw, 2n ** 63n - 1n));
+    expectRefusal(system, "EINVAL", () => process.mmap(1n, RW, 1, rw, -8192n));
+    expectRefusal(system, "EOVERFLOW", () => process.mmap(1n, RW, 1, rw, -4096n));
     expectRefusal(system, "EOVERFLOW", () => map(ro, 4096, RW, 0, 2 ** 64 - 4096));
     expectRefusal(system, "EINVAL", () => map(rw, 4096, RW, 0));
     expectRefusal(system, "EACCES", () => map(ro, 4096));
@@ -218,6 +247,7 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     expectRefusal(system, "EINVAL", () => map(rw, 8193));
     expectRefusal(system, "EINVAL", () => map(rw, 8192, RW, uapi.MAP_SHARED, 4096));
     expectRefusal(system, "ENODEV", () => map(process.open("/dev/udmabuf"), 4096));
+    expect(process.mmap(4097n, RW, uapi.MAP_SHARED, rw, 0n).lengthBytes).toBe(4097);
     map(ro, 4096, uapi.PROT_READ).unmap();
     map(ro, 4096, RW, uapi.MAP_PRIVATE).unmap();
   });
