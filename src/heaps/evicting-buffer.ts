@@ -23,7 +23,7 @@ import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import { type Layout, negotiate } from "../dma-buf/negotiate.ts";
 import type { DmaBufOps } from "../dma-buf/ops.ts";
 import { conflictsWith } from "../dma-buf/storage-fit.ts";
-import { fail } from "../errors.ts";
+import { type ErrnoCode, fail } from "../errors.ts";
 import type { SgTable } from "../mm/sg-table.ts";
 import type { PlacedStorage } from "./placed-storage.ts";
 
@@ -111,24 +111,21 @@ export class EvictingBuffer implements DmaBufOps {
   }
 
   canAttach(buf: DmaBuf, device: Device): void {
-    const operation = `attach ${device.name} to ${buf.name}`;
-    const refuse = (
-      code: "EINVAL" | "EBUSY",
-      reason: string,
-      conflicts: readonly Conflict[],
-    ): never => {
+    const refuse = (code: ErrnoCode, reason: string, conflicts: readonly Conflict[]): never => {
+      const operation = `attach ${device.name} to ${buf.name}`;
       throw new ConflictError(code, operation, reason, conflicts, buf.sizeBytes);
     };
     const devices = [...buf.attachments.map((attachment) => attachment.device), device];
     const { layout, conflicts } = negotiate(devices, { sizeBytes: buf.sizeBytes });
-    if (layout === null) refuse("EINVAL", "no storage suits", conflicts);
-    const own = conflictsWith(device, this.#live().existing);
-    if (own.length === 0) return;
+    if (layout === null) return void refuse("EINVAL", "no storage suits", conflicts);
+    const { existing } = this.#live();
+    const own = conflictsWith(device, existing);
+    if (own.length === 0 && this.#host.suits(this.#place, layout)) return;
+    const all = devices.flatMap((one) => conflictsWith(one, existing));
     const other = this.#place === "near" ? "far" : "near";
-    if (layout === null || !this.#host.suits(other, layout))
-      refuse("EBUSY", "neither place suits", own);
+    if (!this.#host.suits(other, layout)) refuse("EBUSY", "neither place suits all", all);
     const why = this.whyItStays;
-    if (why !== null) refuse("EBUSY", `it would have to move, and ${why}`, own);
+    if (own.length > 0 && why !== null) refuse("EBUSY", `it would have to move, and ${why}`, own);
   }
 
   attach(buf: DmaBuf, { device }: Attachment): void {

@@ -135,25 +135,22 @@ export class HeapBuffer implements DmaBufOps {
 
   /** Throws what keeps a device away (HB2); else says whether the storage must move for it. */
   #requireAttachable(buf: DmaBuf, device: Device): boolean {
-    const operation = `attach ${device.name} to ${buf.name}`;
+    const existing = this.#storage?.existing ?? null;
+    const own = existing === null ? [] : conflictsWith(device, existing);
+    if (existing !== null && own.length === 0 && !this.#mustMove) return false;
     const refuse = (code: ErrnoCode, reason: string, conflicts: Conflicts): never => {
+      const operation = `attach ${device.name} to ${buf.name}`;
       throw new ConflictError(code, operation, reason, conflicts, buf.sizeBytes);
     };
-    const existing = this.#storage?.existing ?? null;
-    const devices = [...buf.attachments.map((attachment) => attachment.device), device];
-    const request = existing === null ? this.#requestOf(devices) : {};
-    const { conflicts: all } = negotiate(devices, { ...request, sizeBytes: buf.sizeBytes });
-    if (existing === null) {
-      if (all !== null) refuse("EINVAL", "no storage suits", all);
-      return false;
-    }
-    const own = conflictsWith(device, existing);
-    if (own.length === 0 && !this.#mustMove) return false;
     const exists = "the storage exists already";
     const why = this.#whyItStays(buf) ?? (own.some(isOfPicture) ? "so does its picture" : null);
     if (own.length > 0 && why !== null) refuse("EBUSY", `${exists}, and ${why}`, own);
+    const devices = [...buf.attachments.map((attachment) => attachment.device), device];
+    const request = existing === null ? this.#requestOf(devices) : {};
+    const { conflicts: all } = negotiate(devices, { ...request, sizeBytes: buf.sizeBytes });
+    if (all !== null && existing === null) refuse("EINVAL", "no storage suits", all);
     if (all !== null) refuse("EBUSY", exists, own.length > 0 ? own : all);
-    return true;
+    return existing !== null;
   }
 
   /** What is asked of the storage, as far as it is known: a picture without a format is not yet. */

@@ -207,6 +207,10 @@ describe.each(eachCore)("eviction on the $name core", (build) => {
     const low = system.addDevice({ name: "low", dmaMaskBits: 24 }); // below the carve-out
     expect(buf.canAttach(low)?.message).toBe(expectRefusal(system, "EBUSY", () => buf.attach(low)));
     importer.end();
+    heap.evict(buf);
+    const again = new Importer(buf, camera); // it will have to come near, so the other cannot stay
+    expect(expectRefusal(system, "EBUSY", () => buf.attach(low))).toContain("neither place suits");
+    again.end();
     expect(buf.canAttach(low)).toBeNull();
     const toLow = new Importer(buf, low);
     toLow.map();
