@@ -74,10 +74,10 @@ export class Process {
   readonly memory: Uint8Array;
   readonly #mappings: Set<UserMapping> = new Set();
 
+  /** `files`: descriptors that it inherits; none, if it is not given. */
   constructor(system: System, options: ProcessOptions = {}, files?: FdTable<OpenFile>) {
     this.system = system;
     this.files = files ?? new FdTable(options.fdLimit);
-    system.fileTables.add(this.files);
     this.memory = options.memory ?? new Uint8Array();
     this.files.name = (options.name ?? "process").slice(0, NAME_LENGTH);
     system.fileTables.add(this.files);
