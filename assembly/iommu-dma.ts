@@ -56,6 +56,7 @@ export function domainMapList(
       boundaryPageMask == NO_BOUNDARY
         ? pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot)
         : runsMap(domain.tableAt, iovaPfn, entriesAt, count, boundaryPageMask, prot);
+    if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount); // of tables it replaced
     if (error != 0) {
       iovaFree(domain.spaceAt, iovaPfn);
       iovaPfn = 0;

@@ -195,6 +195,7 @@ export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32
   if (domain.bodyPfn == 0) return EINVAL; // I5
   if (!lock(payload)) return EAGAIN;
   const result = pgtMap(domain.tableAt, iovaPfn, physPfn, pageCount, prot);
+  if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount); // of tables it replaced
   unlock(payload);
   return result;
 }

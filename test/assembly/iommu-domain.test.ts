@@ -172,6 +172,15 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       bench.sound();
     });
 
+    it("forgets what a block replaces", () => {
+      const bench = new Bench(build);
+      bench.exports.iommuIotlbMake(bench.domain, 4, 2, 1);
+      bench.map(BLOCK + 7, 900);
+      expect(bench.access(BLOCK + 7)).toBe(900);
+      expect(bench.map(BLOCK, 2 * BLOCK, BLOCK)).toBe(0);
+      expect([bench.access(BLOCK + 7), bench.stale[0]]).toEqual([2 * BLOCK + 7, 0]);
+    });
+
     it.each([
       ["LRU", 1, 2],
       ["FIFO", 0, 3],

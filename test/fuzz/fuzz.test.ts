@@ -12,6 +12,21 @@ import { runFuzz } from "./run-fuzz.ts";
 const seed = fuzzSeed(20_261_121);
 const debug = readFileSync(new URL("../../build/core.debug.wasm", import.meta.url));
 
+describe("domains and their devices agree with a naive page table", () => {
+  test.each([
+    ["2,000,000 events on the release core", 2_000_000, {}],
+    ["10,000 events on the debug core", 10_000, { wasm: debug }],
+    ["10,000 events on shared memory", 10_000, { shared: true }],
+  ])(
+    "over %s",
+    (_, operations, options) => {
+      const run = () => runFuzz({ operations, seed: seed + 2, subject: "iommu", ...options });
+      expect(run).not.toThrow();
+    },
+    120_000,
+  );
+});
+
 describe("frames, regions, movable memory and pins agree with a naive model", () => {
   test("over 100,000 events on the release core", () => {
     expect(() => runFuzz({ operations: 100_000, seed })).not.toThrow();

@@ -1,22 +1,25 @@
 /**
- * `npm run fuzz`: random events on the memory core against a naive model, for as long as wanted.
+ * `npm run fuzz`: random events on the core against naive models, for as long as wanted.
  *
  * @module
  */
 
 import { parseArgs } from "node:util";
-import { runFuzz } from "./run-fuzz.ts";
+import { type FuzzSubject, runFuzz } from "./run-fuzz.ts";
 
-const HELP = `npm run fuzz -- [--operations N] [--seed S] [--strict] [--shared]
+const HELP = `npm run fuzz -- [--subject memory|iommu] [--operations N] [--seed S] [--strict]
+                 [--shared]
 
-Runs N (default 2000000) random events of seed S (default: the time) on the release core,
-and compares all of memory after every 1000. --strict: freed frames are poisoned and wait.
+Runs N (default 2000000) random events of seed S (default: the time) on the release core:
+on its memory, then on its domains, or on one of both. Everything is compared after every
+1000. --strict: freed frames are poisoned and wait.
 Exit code 1: core and model part; the message says where, and how to see it again.
 `;
 
 const { values } = parseArgs({
   options: {
     operations: { type: "string", default: "2000000" },
+    subject: { type: "string" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
     strict: { type: "boolean", default: false },
     shared: { type: "boolean", default: false },
@@ -24,31 +27,45 @@ const { values } = parseArgs({
   },
 });
 
-if (values.help) process.stdout.write(HELP);
-else main(Number(values.operations), Number(values.seed), values.strict, values.shared);
+const subjects: readonly FuzzSubject[] = ["memory", "iommu"];
 
-function main(operations: number, seed: number, strict: boolean, shared: boolean): void {
+if (values.help) process.stdout.write(HELP);
+else main();
+
+function main(): void {
+  const [operations, seed] = [Number(values.operations), Number(values.seed)];
+  const wanted = subjects.filter((name) => values.subject === undefined || name === values.subject);
   if (!Number.isInteger(operations) || operations < 1 || !Number.isInteger(seed)) {
-    process.stderr.write("fuzz: --operations and --seed must be whole numbers\n");
-    process.exitCode = 1;
-    return;
+    refuse("--operations and --seed must be whole numbers");
+  } else if (wanted.length === 0) {
+    refuse("--subject must be memory or iommu");
+  } else {
+    for (const subject of wanted) run(subject, operations, seed);
   }
+}
+
+function refuse(reason: string): void {
+  process.stderr.write(`fuzz: ${reason}\n`);
+  process.exitCode = 1;
+}
+
+function run(subject: FuzzSubject, operations: number, seed: number): void {
   const start = Date.now();
-  process.stdout.write(`fuzz: seed ${seed}, ${operations} events\n`);
+  process.stdout.write(`fuzz: ${subject}, seed ${seed}, ${operations} events\n`);
   try {
     runFuzz({
       operations,
       seed,
-      strict,
-      shared,
+      subject,
+      strict: values.strict,
+      shared: values.shared,
       onProgress(done) {
         if (done % 100_000 === 0) process.stdout.write(`  ${done} ok, ${seconds(start)} s\n`);
       },
     });
     process.stdout.write(`fuzz: core and model agree, ${seconds(start)} s\n`);
   } catch (cause) {
-    process.stderr.write(`fuzz: ${cause instanceof Error ? cause.message : String(cause)}\n`);
-    process.exitCode = 1;
+    refuse(cause instanceof Error ? cause.message : String(cause));
   }
 }
 
