@@ -12,6 +12,7 @@ import {
   setPageblockType,
   wordsChange,
 } from "./page";
+import { threadForgets } from "./reap";
 import { threadJoin, threadLeave } from "./thread";
 
 /**
@@ -66,8 +67,12 @@ export function coreJoin(canBlock: u32): i32 {
   return threadJoin(canBlock);
 }
 
-/** Leaves: the magazine's frames go back and the slot is free for another instance. */
+/**
+ * Leaves: what the thread shares or holds of others is let go, its pending fences end with
+ * EOWNERDEAD, the magazine's frames go back, and the slot is free for another instance.
+ */
 export function coreLeave(): void {
+  threadForgets();
   magazineDrain();
   threadLeave();
 }

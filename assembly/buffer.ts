@@ -71,11 +71,15 @@ export function bufferFree(handle: u32): i32 {
 /** `thread` holds the buffer no longer. 0, 1 or EBUSY, as bufferFree(). */
 export function bufferLeave(payload: usize, thread: u32): i32 {
   if (!shareLeave(payload, thread)) return 1;
-  const error = storageFree(Buffer.at(payload).table); // nobody can import it meanwhile (H2)
-  if (error != 0 && error != ESTALE) {
-    shareReturn(payload, thread);
-    return error;
-  }
+  const error = bufferDestroy(payload); // nobody can import it meanwhile (H2)
+  if (error != 0) shareReturn(payload, thread);
+  return error;
+}
+
+/** Frees a buffer that nobody holds. 0 or EBUSY. */
+export function bufferDestroy(payload: usize): i32 {
+  const error = storageFree(Buffer.at(payload).table);
+  if (error != 0 && error != ESTALE) return error;
   objectFree(recordOf(payload));
   return 0;
 }

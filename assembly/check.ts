@@ -173,7 +173,7 @@ function checkObjects(): u32 {
     if (record.kind == KIND_DOMAIN) broken = checkDomain(payload);
     if (record.kind == KIND_MOVABLE) broken = checkMovable(payload, <u32>handleOf(recordAt(index)));
     if (isShareable(record.kind) && !isHeld(payload)) broken = H + 1;
-    if (record.kind == KIND_BUFFER) broken = checkBuffer(Buffer.at(payload));
+    if (record.kind == KIND_BUFFER && broken == 0) broken = checkBuffer(Buffer.at(payload));
     if (record.kind == KIND_MAPPING) {
       mappings += 1;
       const slots = chainSlots(Mapping.at(payload), <u32>handleOf(recordAt(index)));

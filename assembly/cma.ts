@@ -73,7 +73,7 @@ import {
   regionFreed,
   regionTakeBack,
 } from "./region";
-import { threadIndex } from "./thread";
+import { self, threadIndex } from "./thread";
 
 const C1: u32 = 6701;
 
@@ -188,8 +188,11 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   const pfn = region.basePfn + (bit << orderPerBit);
   const frames = bits << orderPerBit;
   if (region.lentFrames != 0 && !wordsMatch(pfn, frames, STATE_MASK, FREE)) {
+    self().busyRegion = payload; // for the day on which this thread dies in there
     unlock(payload);
-    return allocBusy(payload, bit, bits, bitOrder);
+    const busy = allocBusy(payload, bit, bits, bitOrder);
+    self().busyRegion = 0;
+    return busy;
   }
   runHandOut(region, pfn, bits);
   unlock(payload);

@@ -90,6 +90,7 @@ export class Mapping {
   prev: u32;
   attrs: u32;
   firstRun: u32; // dma-bounce.ts: 1 + the first slot of a bounced entry; 0 = none
+  isCounted: u32; // 1: in its table's mapCount
 
   static at(payload: usize): Mapping {
     return changetype<Mapping>(payload);

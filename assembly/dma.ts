@@ -90,6 +90,7 @@ export function dmaMapTable(
   lockHard(deviceAt);
   mappingInsert(device, mapping, handle);
   atomic.add<u32>(mapCountAt(tablePayload), 1); // several devices map one table
+  mapping.isCounted = 1;
   unlock(deviceAt);
   return handle;
 }
@@ -300,6 +301,7 @@ export function dmaUnmap(handle: u32, attrs: u32): i32 {
   const tablePayload = objectFind(mapping.table, KIND_TABLE);
   lockHard(deviceAt);
   mappingRemove(device, mapping);
+  mapping.isCounted = 0;
   atomic.sub<u32>(mapCountAt(tablePayload), 1);
   unlock(deviceAt);
   const table = SgTable.at(tablePayload);

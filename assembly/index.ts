@@ -136,6 +136,8 @@ export {
 } from "./fence";
 export { faultArm, faultDisarm } from "./fault";
 export { KIND_BUFFER, KIND_FENCE, KIND_POOL } from "./object";
+export { pinAdd, pinRemove } from "./pin-table";
+export { threadReap } from "./reap";
 export { shareImport } from "./share";
 export {
   CONSUMER_LATEST,

@@ -25,9 +25,9 @@ import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
 import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake } from "./iotlb";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve } from "./iova";
-import { FRAME_BYTES, frameAt, header } from "./layout";
+import { DOMAINS_LOCK_AT, FRAME_BYTES, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
-import { frameDrop, frameTake } from "./magazine";
+import { frameDrop, frameTake, framesAdopt } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { OBJECT } from "./page";
 import { pgtFini, pgtInitAs, pgtMap, pgtUnmap } from "./pgtable";
@@ -97,6 +97,19 @@ export function iommuDomainAllocAs(
   outputBits: u32,
   flags: u32,
 ): i32 {
+  lockHard(DOMAINS_LOCK_AT); // while domains are swept, none comes or goes
+  const result = domainMake(stage, granuleOrder, inputBits, outputBits, flags);
+  unlock(DOMAINS_LOCK_AT);
+  return result;
+}
+
+function domainMake(
+  stage: u32,
+  granuleOrder: u32,
+  inputBits: u32,
+  outputBits: u32,
+  flags: u32,
+): i32 {
   const handle = objectAlloc(KIND_DOMAIN);
   if (handle < 0) return handle;
   const payload = objectFind(handle, KIND_DOMAIN);
@@ -133,13 +146,17 @@ export function iommuDomainFree(handle: u32): i32 {
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
   if ((domain.deviceCount | domain.userCount | domain.through) != 0) return EBUSY;
+  lockHard(DOMAINS_LOCK_AT);
   if (domain.tlbAt != 0) iotlbDrop(domain.tlb);
-  if (domain.bodyPfn != 0) {
+  const bodyPfn = domain.bodyPfn;
+  if (bodyPfn != 0) {
     pgtFini(domain.tableAt);
     iovaFini(domain.spaceAt);
-    frameDrop(domain.bodyPfn);
+    framesAdopt(bodyPfn, 1);
   }
   objectFree(recordOf(payload));
+  if (bodyPfn != 0) frameDrop(bodyPfn);
+  unlock(DOMAINS_LOCK_AT);
   return 0;
 }
 

@@ -91,14 +91,15 @@ export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions:
 export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by type: bit n = order n has a block
 export const MOVABLE_LOCK_AT: usize = HEADER_AT + 704;
 export const MISUSES_AT: usize = HEADER_AT + 768; // the last frames of misuseCount: u32 pfn each
+export const REAP_LOCK_AT: usize = HEADER_AT + 896; // one thread reaps at a time
+export const DOMAINS_LOCK_AT: usize = HEADER_AT + 960; // domains come and go under it
 export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first pfn, 0 = none
 
 const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
 
 if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");
 if (FREE_HEADS_END > MOVABLE_LOCK_AT) ERROR("the free lists reach into movableLock");
-if (MISUSES_AT + <usize>MISUSES_KEPT * 4 > HEADER_AT + HEADER_BYTES)
-  ERROR("the misuses leave the header");
+if (MISUSES_AT + <usize>MISUSES_KEPT * 4 > REAP_LOCK_AT) ERROR("the misuses reach into reapLock");
 if (MAX_REGIONS * 4 > 64) ERROR("the regions leave their line");
 
 export function header(): Header {

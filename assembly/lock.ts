@@ -6,8 +6,8 @@
 //     found.
 // K2  WAITERS is set before anyone sleeps on the word, and a thread that slept takes the lock with
 //     WAITERS set: it cannot know whether others sleep too.
-// K3  Order: device or shadows, then domain or movable, then region, then slab, then frames, then
-//     bounce pool. Nobody takes a lock to the left of one it holds.
+// K3  Order: reap, domains, device or shadows, then domain or movable, then region, then slab, then
+//     frames, then bounce pool. Nobody takes a lock to the left of one it holds.
 //
 // A thread that may not block (a browser's main thread) spins for a bounded time and is then
 // refused: the caller returns EAGAIN and changes nothing; what gives something back spins on
@@ -53,6 +53,28 @@ export function lockHard(at: usize): void {
   const was = atomic.xchg<u32>(at, 0);
   must((was & ~WAITERS) == threadIndex() + 1, K1, was);
   if (was & WAITERS) atomic.notify(at, 1);
+}
+
+/** Whether `thread` holds the lock at `at`. */
+export function isLockedBy(at: usize, thread: u32): bool {
+  return (atomic.load<u32>(at) & ~WAITERS) == thread + 1;
+}
+
+/**
+ * Makes the calling thread the holder of a lock that the dead thread `thread` holds. False: it
+ * holds something else.
+ */
+export function lockTakeOver(at: usize, thread: u32): bool {
+  if (!isLockedBy(at, thread)) return false;
+  atomic.store<u32>(at, (threadIndex() + 1) | WAITERS); // nobody but the holder changes the owner
+  return true;
+}
+
+/**
+ * Wakes all who sleep for a lock: the one that was woken last may have died before it took it.
+ */
+export function lockWake(at: usize): void {
+  atomic.notify(at, -1);
 }
 
 /** Opens a lock whose holder is gone, and wakes who waits for it. */

@@ -23,6 +23,7 @@ import {
   isFrameRange,
   wordsFree,
   wordsMatch,
+  wordsStamp,
   wordsTake,
 } from "./page";
 import { framesRetire, quarantineDrain } from "./quarantine";
@@ -169,12 +170,26 @@ export function runFree(pfn: u32, count: u32, state: u32): i32 {
   }
   lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
   const error = runError(pfn, count, state);
-  if (error == 0 && (header().freeFlags == 0 || !framesRetire(pfn, count))) {
-    wordsFree(pfn, count);
-    rangeInsert(pfn, pfn + count);
-  }
+  if (error == 0) framesGive(pfn, count);
   unlock(FRAMES_LOCK_AT);
   return error;
+}
+
+/** Gives frames of the buddy's back, whatever they were. The caller holds framesLock. */
+export function framesGive(pfn: u32, count: u32): void {
+  if (header().freeFlags != 0 && framesRetire(pfn, count)) return;
+  wordsFree(pfn, count);
+  rangeInsert(pfn, pfn + count);
+}
+
+/**
+ * Makes frames that a record names the calling thread's own, before the record goes (page.ts, P5).
+ */
+export function framesAdopt(pfn: u32, count: u32): void {
+  if (header().isShared == 0 || Frame.at(pfn).thread == threadIndex()) return;
+  lockHard(FRAMES_LOCK_AT);
+  wordsStamp(pfn, count, threadIndex());
+  unlock(FRAMES_LOCK_AT);
 }
 
 /**

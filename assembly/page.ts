@@ -15,7 +15,9 @@
 // P3  pins > 0 only while the frame is handed out; a pinned frame is neither freed nor moved.
 // P4  A frame that nobody holds without `dirty` holds zeros. On a frame that is handed out, `dirty`
 //     means that it still holds what the owner before left; clearing the frame resets it.
-// P5  `thread` is who took the frame, for the day on which that thread dies.
+// P5  `thread` is who took the frame, for the day on which that thread dies. Who frees the frames
+//     of a record makes them its own first, then frees the record, then the frames: at every moment
+//     a frame belongs to a live record or is its thread's alone (reap.ts).
 //
 // Ranges of words are changed 16 bytes at a time: taking 64 frames costs 16 stores.
 
@@ -27,6 +29,7 @@ export const STATE_MASK: u32 = 15;
 export const DIRTY: u32 = 1 << 4;
 export const HEAD: u32 = 1 << 7;
 const THREAD_SHIFT: u32 = 8;
+const THREAD_MASK: u32 = 63;
 const ORDER_SHIFT: u32 = 8;
 const ORDER_MASK: u32 = 15;
 export const PIN_SHIFT: u32 = 14;
@@ -73,7 +76,16 @@ export class Frame {
   }
 
   get thread(): u32 {
-    return (this.word >> THREAD_SHIFT) & 63;
+    return (this.word >> THREAD_SHIFT) & THREAD_MASK;
+  }
+
+  set pins(count: u32) {
+    this.word = (this.word & ~PINS_MASK) | (count << PIN_SHIFT);
+  }
+
+  /** Makes `thread` the one that took the frame. */
+  stamp(thread: u32): void {
+    this.word = (this.word & ~(THREAD_MASK << THREAD_SHIFT)) | (thread << THREAD_SHIFT);
   }
 
   /** The first frame of a free buddy block of order `order`. */
@@ -212,6 +224,11 @@ function runFree(pfn: u32, count: u32): void {
   const lastAt = end - 16;
   for (; at < lastAt; at += 16) v128.store(at, word);
   v128.store(lastAt, word);
+}
+
+/** Makes `thread` the one that took [pfn, pfn + count). The caller holds framesLock. */
+export function wordsStamp(pfn: u32, count: u32, thread: u32): void {
+  wordsChange(pfn, count, ~(THREAD_MASK << THREAD_SHIFT), thread << THREAD_SHIFT);
 }
 
 /** Whether (word & mask) == value for every frame of [pfn, pfn + count). */

@@ -38,6 +38,7 @@ import {
   pteTable,
 } from "./pte";
 import { rangeClear } from "./storage";
+import { threadIndex } from "./thread";
 
 const G1: u32 = 7101;
 const G2: u32 = 7102;
@@ -174,6 +175,24 @@ function tableDrop(root: PageTable, table: usize, order: u32): void {
   else runFree(pfn, frames, TABLE);
   root.tableFrames -= frames;
   root.lastKey = 0; // G4
+}
+
+/** Makes the tables that thread `dead` made the calling thread's. */
+export function treeStamp(root: PageTable, dead: u32): void {
+  if (root.topAt != 0) tableStamp(root, root.topAt, root.topOrder, dead);
+}
+
+function tableStamp(root: PageTable, table: usize, order: u32, dead: u32): void {
+  const pfn = <u32>(table >> FRAME_SHIFT);
+  for (let i: u32 = 0; i < root.framesOf(order); i++) {
+    const frame = Frame.at(pfn + i);
+    if (frame.thread == dead) frame.stamp(threadIndex());
+  }
+  if (order == root.granuleOrder) return;
+  for (let i: u32 = 0; i < root.entriesOf(order); i++) {
+    const entry = Entry.at(table, i);
+    if (isTable(entry.pte)) tableStamp(root, entry.table, order - root.indexBits, dead);
+  }
 }
 
 // ---- the walker

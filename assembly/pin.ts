@@ -32,7 +32,7 @@ import {
 export function pinRange(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const error = rangeError(pfn, count, PINS_MAX, EOVERFLOW);
+  const error = pinError(pfn, count, PINS_MAX, EOVERFLOW);
   if (error == 0) wordsAdd(pfn, count, PIN);
   unlock(FRAMES_LOCK_AT);
   return error;
@@ -45,14 +45,14 @@ export function pinRange(pfn: u32, count: u32): i32 {
 export function unpinRange(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
   lockHard(FRAMES_LOCK_AT);
-  const error = rangeError(pfn, count, 0, EINVAL);
+  const error = pinError(pfn, count, 0, EINVAL);
   if (error == 0) wordsAdd(pfn, count, 0 - PIN);
   unlock(FRAMES_LOCK_AT);
   return error;
 }
 
 /** ENOENT when a frame is not handed out, `error` when one has exactly `forbidden` pins, else 0. */
-function rangeError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
+export function pinError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
   for (let i: u32 = 0; i < count; i++) {
     const frame = Frame.at(pfn + i);
     const state = frame.state;

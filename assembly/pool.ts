@@ -20,7 +20,7 @@
 import { NONE } from "./bits";
 import { EAGAIN, EINVAL, ENOSPC, EOWNERDEAD, EPERM, EPIPE, ESTALE } from "./errno";
 import { FRAME_SHIFT, frameAt } from "./layout";
-import { runAlloc, runFree } from "./magazine";
+import { framesAdopt, runAlloc, runFree } from "./magazine";
 import {
   KIND_POOL,
   ObjectRecord,
@@ -136,14 +136,17 @@ export function poolLeave(payload: usize, thread: u32, state: u32): void {
   if (shareLeave(payload, thread)) poolDestroy(payload);
 }
 
-/** How a pool ends whose owner died. */
+/** How a pool ends whose owner died, or left. */
 export const POOL_ABANDONED: u32 = ABANDONED;
+export const POOL_CLOSED: u32 = CLOSED;
 
-function poolDestroy(payload: usize): void {
+/** Frees a pool that nobody holds. */
+export function poolDestroy(payload: usize): void {
   const pool = Pool.at(payload);
   const at = pool.controlAt;
   const frames = pool.controlFrames;
-  objectFree(recordOf(payload)); // the record first: what it names is nobody's then
+  framesAdopt(<u32>(at >> FRAME_SHIFT), frames);
+  objectFree(recordOf(payload));
   runFree(<u32>(at >> FRAME_SHIFT), frames, OBJECT);
 }
 

@@ -12,7 +12,7 @@ import { bitmapFree, bitmapInit } from "./bitmap";
 import { NONE } from "./bits";
 import { BounceSlot, bouncePool } from "./bounce";
 import { objectNext, objectPayload } from "./check";
-import { CACHED, Device, Mapping } from "./dma-device";
+import { CACHED as CACHED_MAPPING, Device, Mapping, mappingInsert } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
 import { iotlbInvalidateAll } from "./iotlb";
@@ -27,7 +27,8 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { unlockDead } from "./lock";
+import { lockHard, unlock, unlockDead } from "./lock";
+import { framesGive } from "./magazine";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -67,17 +68,22 @@ import { Thread } from "./thread";
 
 /** Restores everything derived (U1). */
 export function rebuild(): void {
-  rebuildSlabs(); // first: it frees slabs without records
+  rebuildSlabs(false); // first: it frees slabs without records
   rebuildLocks();
-  rebuildFrames();
+  rebuildFrames(NONE);
   rebuildRegions();
   rebuildMappings();
   rebuildPool();
 }
 
-function rebuildFrames(): void {
+/**
+ * The lists, and the magazine of thread `dead`; of all threads, if that is NONE. The caller holds
+ * framesLock; the words of other threads' magazines may change meanwhile.
+ */
+export function rebuildFrames(dead: u32): void {
   const h = header();
-  for (let index: u32 = 0; index < h.threadCount; index++) Thread.at(index).cachedCount = 0;
+  for (let index: u32 = 0; index < h.threadCount; index++)
+    if (dead == NONE || index == dead) Thread.at(index).cachedCount = 0;
   for (let type: u32 = 0; type < MIGRATE_TYPES; type++) {
     FreeOrders.at(type).mask = 0;
     for (let order: u32 = 0; order <= MAX_ORDER; order++) FreeList.at(type, order).first = 0;
@@ -85,8 +91,11 @@ function rebuildFrames(): void {
   h.freeFrames = 0;
   h.quarantineCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
-    const state = Frame.at(pfn).state;
-    if (state == FREE || state == CACHED || state == QUARANTINE) Frame.at(pfn).unmarkHead();
+    const frame = Frame.at(pfn);
+    const state = frame.state;
+    const isDeads = state == CACHED && (dead == NONE || frame.thread == dead);
+    const isListed = state == QUARANTINE || (state == FREE && pageblockType(pfn) != MIGRATE_CMA);
+    if (isListed || isDeads) frame.unmarkHead();
   }
   let pfn = h.firstFrame;
   while (pfn < h.backedFrames) {
@@ -103,17 +112,29 @@ function listableEnd(pfn: u32): u32 {
   return pfn;
 }
 
-function rebuildSlabs(): void {
+/**
+ * Slabs and their lists. The caller holds slabLock; others may look objects up meanwhile.
+ * `isListing`: the lists of frames are sound, and get the frames of empty slabs.
+ */
+export function rebuildSlabs(isListing: bool): void {
   const h = header();
   for (let cache: u32 = 0; cache < CACHES; cache++) SlabCache.at(cache).firstPfn = 0;
-  for (let number: u32 = 0; number < DIRECTORY_ENTRIES; number++) DirectoryEntry.at(number).pfn = 0;
+  for (let number: u32 = 0; number < DIRECTORY_ENTRIES; number++) {
+    const entry = DirectoryEntry.at(number);
+    if (entry.pfn != 0 && !isSlabOf(entry.pfn, number)) entry.pfn = 0;
+  }
   h.objectCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
-    if (Frame.at(pfn).state == SLAB) rebuildSlab(pfn);
+    if (Frame.at(pfn).state == SLAB) rebuildSlab(pfn, isListing);
   }
 }
 
-function rebuildSlab(pfn: u32): void {
+function isSlabOf(pfn: u32, number: u32): bool {
+  if (Frame.at(pfn).state != SLAB) return false;
+  return Slab.of(pfn).isNumbered && Slab.of(pfn).number == number;
+}
+
+function rebuildSlab(pfn: u32, isListing: bool): void {
   const slab = Slab.of(pfn);
   slab.used = 0;
   slab.freeAt = 0;
@@ -128,8 +149,17 @@ function rebuildSlab(pfn: u32): void {
     }
   }
   if (slab.used == 0) {
-    if (header().freeFlags != 0) poisonFill(pfn, 1);
-    wordsFree(pfn, 1); // its last record went when the thread died
+    // Its last record went when the thread died.
+    if (slab.isNumbered && DirectoryEntry.at(slab.number).pfn == pfn)
+      DirectoryEntry.at(slab.number).pfn = 0;
+    if (isListing) {
+      lockHard(FRAMES_LOCK_AT);
+      framesGive(pfn, 1);
+      unlock(FRAMES_LOCK_AT);
+    } else {
+      if (header().freeFlags != 0) poisonFill(pfn, 1);
+      wordsFree(pfn, 1);
+    }
     return;
   }
   if (slab.used < slab.capacity) slabListInsert(slab.cache, pfn);
@@ -157,20 +187,43 @@ function rebuildRegions(): void {
   header().regionCount = 0;
   for (let index = objectNext(0, KIND_REGION); index != 0; index = objectNext(index, KIND_REGION)) {
     const payload = objectPayload(index);
-    const region = Region.at(payload);
-    const base = bitmapBase(region.basePfn, region.orderPerBit);
-    bitmapInit(region.bitmapAt, region.bitCount, base);
-    region.lendPfn = region.basePfn + region.frameCount;
-    region.lentFrames = lentFrames(region);
-    region.usedBits = region.bitCount;
-    region.largestBits = NONE;
-    for (let bit: u32 = 0; bit < region.bitCount; bit++) {
-      if (Frame.at(region.basePfn + (bit << region.orderPerBit)).state == CMA) continue;
-      bitmapFree(region.bitmapAt, bit, 1);
-      region.usedBits -= 1;
-    }
+    rebuildRegion(payload);
     RegionSlot.at(header().regionCount).handle = handleOf(recordOf(payload));
     header().regionCount += 1;
+  }
+}
+
+/** A region's bitmap and counters. The caller holds its lock. */
+export function rebuildRegion(payload: usize): void {
+  const region = Region.at(payload);
+  const base = bitmapBase(region.basePfn, region.orderPerBit);
+  bitmapInit(region.bitmapAt, region.bitCount, base);
+  region.lendPfn = region.basePfn + region.frameCount;
+  region.lentFrames = lentFrames(region);
+  region.usedBits = region.bitCount;
+  region.largestBits = NONE;
+  for (let bit: u32 = 0; bit < region.bitCount; bit++) {
+    if (Frame.at(region.basePfn + (bit << region.orderPerBit)).state == CMA) continue;
+    bitmapFree(region.bitmapAt, bit, 1);
+    region.usedBits -= 1;
+  }
+}
+
+/** A device's list of mappings. The caller holds its lock. */
+export function rebuildDevice(payload: usize): void {
+  const device = Device.at(payload);
+  const deviceHandle = <u32>handleOf(recordOf(payload));
+  device.firstMapping = 0;
+  device.mappingCount = 0;
+  for (
+    let index = objectNext(0, KIND_MAPPING);
+    index != 0;
+    index = objectNext(index, KIND_MAPPING)
+  ) {
+    const mappingAt = objectPayload(index);
+    const mapping = Mapping.at(mappingAt);
+    if (mapping.device != deviceHandle || mapping.isCounted == 0) continue;
+    mappingInsert(device, mapping, handleOf(recordOf(mappingAt)));
   }
 }
 
@@ -203,20 +256,16 @@ function rebuildMappings(): void {
     const payload = objectPayload(index);
     const mapping = Mapping.at(payload);
     const device = Device.at(objectFind(mapping.device, KIND_DEVICE));
-    mapping.prev = 0;
-    mapping.next = device.firstMapping;
-    const handle = handleOf(recordOf(payload));
-    if (mapping.next != 0) Mapping.at(objectFind(mapping.next, KIND_MAPPING)).prev = handle;
-    device.firstMapping = handle;
-    device.mappingCount += 1;
+    mappingInsert(device, mapping, handleOf(recordOf(payload)));
+    mapping.isCounted = 1;
     const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
     table.mapCount += 1;
-    table.shadowUsers += <u32>((mapping.attrs & CACHED) != 0);
+    table.shadowUsers += <u32>((mapping.attrs & CACHED_MAPPING) != 0);
   }
 }
 
-/** Frees the slots of mappings that are gone, and counts the others. */
-function rebuildPool(): void {
+/** Frees the slots of mappings that are gone, and counts the others. The caller holds its lock. */
+export function rebuildPool(): void {
   if (header().bounceAt == 0) return;
   const pool = bouncePool();
   pool.usedSlots = 0;

@@ -8,19 +8,20 @@
 // S2  before = the sum of all earlier lengths, so that a byte offset is found by bisection, not by
 //     a walk.
 // S3  One entry lives in a record of CACHE_NODES, more in a run of frames of state OBJECT.
+// S13  The truth word of such a record names the thread that took it (index + 1): it is what the
+//      thread stamp is for frames.
 
 import { NONE } from "./bits";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, MAX_ORDER, frameAt } from "./layout";
-import { frameDrop, frameTake, runAlloc, runFree } from "./magazine";
+import { frameDrop, frameTake, framesAdopt, runAlloc, runFree } from "./magazine";
 import { OBJECT } from "./page";
 import { CACHE_NODES, slabAlloc, slabFree } from "./slab";
-import { WORKSPACE_BYTES } from "./thread";
+import { WORKSPACE_BYTES, threadIndex } from "./thread";
 
 export const ENTRY_BYTES: u32 = 16;
 export const ENTRY_SHIFT: u32 = 4;
 export const ENTRIES_PER_FRAME: u32 = FRAME_BYTES >> ENTRY_SHIFT;
 export const ENTRIES_MAX: u32 = ENTRIES_PER_FRAME << MAX_ORDER;
-const NODE_TRUTH: u32 = 0x53_45_47; // the truth word of a record that holds one entry
 
 @unmanaged
 export class SgEntry {
@@ -51,7 +52,7 @@ if (<usize>(ENTRIES_PER_FRAME * ENTRY_BYTES) != WORKSPACE_BYTES)
 /** Room for `count` entries. Its address, or 0 when memory is out. */
 export function entriesAlloc(count: u32): usize {
   if (count == 1) {
-    const at = slabAlloc(CACHE_NODES, NODE_TRUTH);
+    const at = slabAlloc(CACHE_NODES, threadIndex() + 1); // S13
     return at == 0 ? 0 : at + ENTRY_BYTES;
   }
   const pfn =
@@ -83,6 +84,23 @@ export function entriesShrink(at: usize, count: u32, used: u32): usize {
   const rest = entryFrames(count) - frames;
   if (rest > 0) runFree(<u32>(at >> FRAME_SHIFT) + frames, rest, OBJECT);
   return at;
+}
+
+/** Makes a list the calling thread's own, before the record that names it goes (page.ts, P5). */
+export function entriesAdopt(at: usize, count: u32): void {
+  if (count == 1) changetype<ListNode>(at - ENTRY_BYTES).truth = threadIndex() + 1;
+  else framesAdopt(<u32>(at >> FRAME_SHIFT), entriesFrames(count));
+}
+
+/** Makes a list of one entry the calling thread's, if `dead` took it. */
+export function entriesStamp(at: usize, dead: u32): void {
+  const node = changetype<ListNode>(at - ENTRY_BYTES);
+  if (node.truth == dead + 1) node.truth = threadIndex() + 1;
+}
+
+@unmanaged
+class ListNode {
+  truth: u32; // S13
 }
 
 /** The entry that holds byte `offset` of a list: offset < the list's length. */

@@ -24,6 +24,7 @@ import {
   ENTRY_BYTES,
   ENTRY_SHIFT,
   SgEntry,
+  entriesAdopt,
   entriesAlloc,
   entriesBisect,
   entriesFree,
@@ -260,8 +261,11 @@ export function sgTableFree(handle: u32): i32 {
 /** Frees the entries and the object. */
 export function tableDestroy(payload: usize): void {
   const table = SgTable.at(payload);
-  if (table.origNents > 1) entriesFree(table.entriesAt, table.origNents);
+  const at = table.entriesAt;
+  const count = table.origNents;
+  if (count > 1) entriesAdopt(at, count);
   objectFree(recordOf(payload));
+  if (count > 1) entriesFree(at, count);
 }
 
 /**

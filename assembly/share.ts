@@ -99,6 +99,7 @@ export function shareLeave(payload: usize, thread: u32): bool {
   const had = holders.mask;
   holders.mask = had & ~bitOf(thread);
   const isLast = had != 0 && holders.mask == 0;
+  if (isLast) ObjectRecord.at(payload - PAYLOAD_OFFSET).owner = thread; // who frees it (reap.ts)
   unlock(SLAB_LOCK_AT);
   return isLast;
 }

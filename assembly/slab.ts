@@ -33,7 +33,7 @@ import {
 } from "./layout";
 import { lockHard, unlock } from "./lock";
 import { frameDrop, frameTake } from "./magazine";
-import { Page, SLAB } from "./page";
+import { Frame, OBJECT, Page, SLAB } from "./page";
 import { must } from "./panic";
 import { threadIndex } from "./thread";
 
@@ -171,7 +171,7 @@ function recordTake(cache: u32): usize {
 function slabCreate(cache: u32): bool {
   const number = cache == CACHE_OBJECTS ? directoryFind() : 0;
   if (number == DIRECTORY_ENTRIES) return false;
-  const pfn = frameTake(SLAB);
+  const pfn = frameTake(OBJECT);
   if (pfn < 0) return false;
   const slab = Slab.of(pfn);
   slab.cache = cache;
@@ -179,6 +179,7 @@ function slabCreate(cache: u32): bool {
   slab.bump = 1;
   slab.freeAt = 0;
   slab.number = number;
+  Frame.at(pfn).take(SLAB, threadIndex()); // once its header says what it is
   if (cache == CACHE_OBJECTS) DirectoryEntry.at(number).pfn = pfn;
   slabListInsert(cache, pfn);
   return true;
@@ -214,6 +215,12 @@ export function recordIsUsed(at: usize): bool {
 /** Frees the record at `at`. */
 export function slabFree(at: usize): void {
   lockHard(SLAB_LOCK_AT);
+  recordFree(at);
+  unlock(SLAB_LOCK_AT);
+}
+
+/** The same for who holds slabLock. */
+export function recordFree(at: usize): void {
   const pfn = <u32>(at >> FRAME_SHIFT);
   const slab = Slab.of(pfn);
   const record = SlabRecord.at(at);
@@ -230,7 +237,6 @@ export function slabFree(at: usize): void {
     if (slab.isNumbered) DirectoryEntry.at(slab.number).pfn = 0;
     frameDrop(pfn);
   }
-  unlock(SLAB_LOCK_AT);
 }
 
 export function slabListInsert(cache: u32, pfn: u32): void {

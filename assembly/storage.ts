@@ -13,9 +13,10 @@
 
 import { cmaAlloc, cmaRelease } from "./cma";
 import { EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
-import { FRAME_SHIFT, frameAt, header } from "./layout";
+import { FRAMES_LOCK_AT, FRAME_SHIFT, frameAt, header } from "./layout";
+import { lockHard, unlock } from "./lock";
 import { runAlloc, runFree } from "./magazine";
-import { KIND_TABLE, objectFind } from "./object";
+import { KIND_TABLE, objectFind, objectFree, recordOf } from "./object";
 import {
   CMA,
   DIRTY,
@@ -26,9 +27,11 @@ import {
   STATE_MASK,
   wordsChange,
   wordsMatch,
+  wordsStamp,
 } from "./page";
-import { ENTRIES_MAX, SgEntry } from "./sg-entries";
-import { SgTable, buildingAt, sgTableFromRange, tableBuilt, tableDestroy } from "./sg";
+import { ENTRIES_MAX, SgEntry, entriesAdopt, entriesFree } from "./sg-entries";
+import { SgTable, buildingAt, sgTableFromRange, tableBuilt } from "./sg";
+import { threadIndex } from "./thread";
 
 const ALL: u32 = 0xffffffff;
 
@@ -139,18 +142,53 @@ export function storageFree(handle: u32): i32 {
   const table = SgTable.at(payload);
   if (table.source == 0) return EINVAL;
   if (table.mapCount != 0) return EBUSY;
-  const state = table.source == OWNED ? OWNED : CMA;
-  for (let i: u32 = 0; i < table.origNents; i++) {
-    const entry = SgEntry.at(table.entriesAt, i);
-    if (!wordsMatch(entry.pfn, entry.pageCount, STATE_MASK | PINS_MASK, state)) return EBUSY;
+  if (!storageAdopt(table)) return EBUSY;
+  const source = table.source;
+  const count = table.origNents;
+  const at = table.entriesAt;
+  if (count == 1) {
+    const first = SgEntry.at(at, 0);
+    const pfn = first.pfn;
+    const frames = first.pageCount;
+    objectFree(recordOf(payload)); // its only entry goes with it
+    runGive(source, pfn, frames);
+    return 0;
   }
-  for (let i: u32 = 0; i < table.origNents; i++) {
-    const entry = SgEntry.at(table.entriesAt, i);
-    if (state == OWNED) runFree(entry.pfn, entry.pageCount, OWNED);
-    else cmaRelease(table.source, entry.pfn, entry.pageCount);
+  entriesAdopt(at, count);
+  objectFree(recordOf(payload));
+  for (let i: u32 = 0; i < count; i++) {
+    const entry = SgEntry.at(at, i);
+    runGive(source, entry.pfn, entry.pageCount);
   }
-  tableDestroy(payload);
+  entriesFree(at, count);
   return 0;
+}
+
+/**
+ * Makes the table's frames the calling thread's own (page.ts, P5). False: one is pinned. Pins are
+ * counted under the same lock.
+ */
+function storageAdopt(table: SgTable): bool {
+  const state = table.source == OWNED ? OWNED : CMA;
+  lockHard(FRAMES_LOCK_AT);
+  let isFree = true;
+  for (let i: u32 = 0; i < table.origNents && isFree; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    isFree = wordsMatch(entry.pfn, entry.pageCount, STATE_MASK | PINS_MASK, state);
+  }
+  if (isFree && header().isShared != 0) {
+    for (let i: u32 = 0; i < table.origNents; i++) {
+      const entry = SgEntry.at(table.entriesAt, i);
+      wordsStamp(entry.pfn, entry.pageCount, threadIndex());
+    }
+  }
+  unlock(FRAMES_LOCK_AT);
+  return isFree;
+}
+
+function runGive(source: u32, pfn: u32, frames: u32): void {
+  if (source == OWNED) runFree(pfn, frames, OWNED);
+  else cmaRelease(source, pfn, frames);
 }
 
 /** Clears what earlier owners left in the table's frames. Frames cleared, or ESTALE. */
@@ -179,7 +217,9 @@ export function rangeClear(pfn: u32, pfnEnd: u32): u32 {
     let end = pfn + 1;
     while (end < pfnEnd && Frame.at(end).isDirty) end += 1;
     memory.fill(frameAt(pfn), 0, (<usize>(end - pfn)) << FRAME_SHIFT);
+    lockHard(FRAMES_LOCK_AT); // pins are counted in the same words
     wordsChange(pfn, end - pfn, ~DIRTY, 0);
+    unlock(FRAMES_LOCK_AT);
     cleared += end - pfn;
     pfn = end;
   }

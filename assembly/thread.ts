@@ -40,6 +40,7 @@ export class Thread {
   state: u32; // FREE_SLOT, RUNNING, RESERVED_SLOT or DEAD
   mayBlock: u32; // 0 on a thread whose host forbids Atomics.wait
   cachedCount: u32; // frames in the magazine, <= MAGAZINE_FRAMES
+  busyRegion: usize; // the CMA region whose bits it has taken without their frames; 0 = none
 
   static at(index: u32): Thread {
     return changetype<Thread>(header().threadsAt + <usize>index * THREAD_BYTES);

@@ -200,5 +200,5 @@ export type {
   FramePolicy,
   FrameReport,
 } from "./workers/pool-report.ts";
-export type { JoinOptions, ShareOptions, SystemShare } from "./workers/share.ts";
+export type { EndingWorker, JoinOptions, ShareOptions, SystemShare } from "./workers/share.ts";
 export { SharedSystem } from "./workers/shared-system.ts";

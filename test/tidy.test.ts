@@ -44,6 +44,7 @@ const coreOrder = [
   "contig",
   "cma",
   "sg-entries sg-pack sg sg-grow sg-split",
+  "pin-table",
   "storage",
   "buffer",
   "pool-table pool",
@@ -61,6 +62,9 @@ const coreOrder = [
   "fence",
   "check-frames check-dma check",
   "rebuild",
+  "iova-mark",
+  "sweep",
+  "reap",
   "boot",
   "index",
 ].map((line) => line.split(" "));

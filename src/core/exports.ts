@@ -52,6 +52,9 @@ export interface CoreExports extends WebAssembly.Exports {
   scratchAt(): number;
   faultArm(nth: number, times: number): void;
   faultDisarm(): number;
+  pinAdd(table: number): number;
+  pinRemove(pin: number): number;
+  threadReap(thread: number): number;
   threadReserve(): number;
   threadState(thread: number): number;
   check(isDeep: number): number;

@@ -86,8 +86,9 @@ export class ImportedFence extends Fence {
     const state = loadWord(this.#core, this.#stateAt);
     if (state === PENDING) return false;
     this.#unlisten();
-    const atMs = (this.#core.f64[(this.#stateAt + TIMESTAMP_AT) / 8] ?? 0) - performance.timeOrigin;
-    super.signal(state < 0 ? codeOf(state) : null, atMs);
+    const sinceEpochMs = this.#core.f64[(this.#stateAt + TIMESTAMP_AT) / 8] ?? 0;
+    const atMs = sinceEpochMs - performance.timeOrigin;
+    super.signal(state < 0 ? codeOf(state) : null, sinceEpochMs === 0 ? performance.now() : atMs);
     return true;
   }
 

@@ -3,12 +3,14 @@
  *
  * - N3  The pins are on the frames that the table named when it was pinned, and exactly those are
  *       unpinned: what becomes of the table meanwhile does not matter.
+ * - N5  Pins of a table that owns its frames are a record in the core, so that they can be taken
+ *       off when this thread has died.
  *
  * @module
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, type ErrnoCode, fail } from "../errors.ts";
 import { addressOf, framesOf } from "../units.ts";
 
 /** Bytes in consecutive frames. */
@@ -18,39 +20,46 @@ export interface Run {
   readonly lengthBytes: number;
 }
 
+const operation = "pin an sg table";
+
+function pinReason(code: ErrnoCode): string {
+  if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
+  if (code === "EAGAIN") return "another thread holds the allocator; try again";
+  return code === "ENOMEM" ? "no memory is left for its record" : "a frame is not handed out";
+}
+
 /** A pin on the frames of a table. Made by `table.pin()`. */
 export class PinnedTable {
   readonly #core: Core;
   readonly #runs: readonly Run[];
   readonly #onUnpinned: () => void;
+  /** The core's record (N5); 0: the runs are pinned one by one. */
+  readonly #pin: number;
   #views: readonly Uint8Array<ArrayBufferLike>[] | null;
 
-  /** @internal */
-  constructor(core: Core, runs: readonly Run[], onUnpinned: () => void) {
+  /** @internal `owner`: the table that owns the runs' frames, if one does. */
+  constructor(core: Core, runs: readonly Run[], onUnpinned: () => void, owner: number = 0) {
     this.#core = core;
     this.#runs = runs;
     this.#onUnpinned = onUnpinned;
     for (const run of runs) this.#requireBytes(run);
-    for (const [i, run] of runs.entries()) this.#pin(run, i);
+    this.#pin = owner === 0 ? 0 : checked(core.exports.pinAdd(owner), operation, pinReason);
+    if (owner === 0) for (const [i, run] of runs.entries()) this.#pinRun(run, i);
     this.#views = runs.map((run) => core.view(addressOf(run.pfn, run.offset), run.lengthBytes));
   }
 
   #requireBytes({ pfn, offset, lengthBytes }: Run): void {
     if (addressOf(pfn, offset + lengthBytes) > this.#core.u8.length)
-      fail("EINVAL", "pin an sg table", `a frame from ${pfn} on has no bytes`);
+      fail("EINVAL", operation, `a frame from ${pfn} on has no bytes`);
   }
 
   /** Pins run `i`; when that fails, those before it are unpinned. */
-  #pin(run: Run, i: number): void {
+  #pinRun(run: Run, i: number): void {
     const { exports } = this.#core;
     const result = exports.pinRange(run.pfn, framesOf(run.offset + run.lengthBytes));
     if (result === 0) return;
     this.#unpin(i);
-    checked(result, "pin an sg table", (code) =>
-      code === "EOVERFLOW"
-        ? "a frame has as many pins as can be counted"
-        : "a frame is not handed out",
-    );
+    checked(result, operation, pinReason);
   }
 
   #unpin(count: number): void {
@@ -75,7 +84,8 @@ export class PinnedTable {
   unpin(): void {
     if (this.#views === null) fail("ESTALE", "unpin a table", "it was unpinned before");
     this.#views = null;
-    this.#unpin(this.#runs.length);
+    if (this.#pin === 0) this.#unpin(this.#runs.length);
+    else this.#core.exports.pinRemove(this.#pin);
     this.#onUnpinned();
   }
 

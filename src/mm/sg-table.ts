@@ -214,9 +214,11 @@ export class SgTable {
   pin(): PinnedTable {
     this.#pinCount += 1;
     try {
-      return new PinnedTable(this.#core, [...this.entries()], () => {
+      const owner = this.#ownsFrames ? this.handle : 0;
+      const unpinned = (): void => {
         this.#pinCount -= 1;
-      });
+      };
+      return new PinnedTable(this.#core, [...this.entries()], unpinned, owner);
     } catch (error) {
       this.#pinCount -= 1;
       throw error;

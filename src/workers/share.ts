@@ -24,9 +24,22 @@ export interface SystemShare extends CoreShare {
   readonly areas: readonly { readonly name: string; readonly handle: number }[];
 }
 
+/** A Worker whose end is seen: of `node:worker_threads`. */
+export interface EndingWorker {
+  once(event: "exit", listener: () => void): unknown;
+}
+
 /** How to share a system. */
 export interface ShareOptions {
-  /** Keep a thread for who joins with this share, so that its number is known. Default false. */
+  /**
+   * The Worker that will join: a thread is kept for it, and reaped when it exits, however that
+   * happens.
+   */
+  readonly worker?: EndingWorker;
+  /**
+   * Keep a thread for who joins with this share, so that its number is known for `reap()`. Default:
+   * with `worker`.
+   */
   readonly reserve?: boolean;
 }
 

@@ -14,7 +14,7 @@
 import type { Core } from "../core/core.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { importFence, importReason } from "../fence/imported-fence.ts";
 import type { Heap } from "../heaps/heap.ts";
@@ -23,6 +23,8 @@ import type { CmaRegion } from "../mm/cma-region.ts";
 import { Pool, type PoolOptions } from "./pool.ts";
 import { type ShareOptions, type SystemShare, shareCore } from "./share.ts";
 
+/** The state of a thread slot that nobody has (assembly/thread.ts). */
+const FREE_SLOT = 0;
 /** Highest number that can name an object. */
 const TOKEN_MAX = 2 ** 31 - 1;
 
@@ -54,9 +56,35 @@ export abstract class SharedSystem {
    * What another thread needs to join: post it to a Worker and call `join()` there. EINVAL: the
    * memory is not shared; ENOSPC: every thread is taken.
    */
-  share({ reserve = false }: ShareOptions = {}): SystemShare {
+  share({ worker, reserve = worker !== undefined }: ShareOptions = {}): SystemShare {
     this.requireOpen("share the system");
-    return shareCore(this.core, this.physicalBase, this.regions, reserve);
+    const share = shareCore(this.core, this.physicalBase, this.regions, reserve);
+    const { thread } = share;
+    if (worker !== undefined && thread !== null) worker.once("exit", () => this.#exited(thread));
+    return share;
+  }
+
+  /**
+   * Cleans up after a thread that runs no more, however it ended, also inside the core: what it
+   * held is released, what its locks protected is rebuilt, and its pending fences end with
+   * EOWNERDEAD. What is guaranteed exactly: docs/threads.md. Call it only when the thread is gone:
+   * after the Worker's exit, or after `await worker.terminate()`. How many frames came back.
+   * EINVAL: there is no such thread, or it is this one; ESRCH: nobody has joined as that thread.
+   */
+  reap(thread: number): number {
+    const operation = `reap thread ${thread}`;
+    this.requireOpen(operation);
+    requireInteger(thread, "thread", 0, 63, operation);
+    return checked(this.core.exports.threadReap(thread), operation, (code) =>
+      code === "ESRCH" ? "nobody has joined as that thread" : "it must be another one's number",
+    );
+  }
+
+  /** After an orderly end the thread has left already. */
+  #exited(thread: number): void {
+    const { threadState } = this.core.exports;
+    if (threadState(this.thread) === FREE_SLOT) return; // this system was closed
+    if (threadState(thread) !== FREE_SLOT) this.reap(thread);
   }
 
   /**

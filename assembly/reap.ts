@@ -1,0 +1,373 @@
+// A thread that died: what it held is released, what its locks protected is rebuilt.
+//
+//   RUNNING ──threadReap──► DEAD ─► its locks ─► its records ─► its frames ─► FREE
+//
+// K5  Locks are repaired from right to left (lock.ts, K3): whoever a repair waits for then waits
+//     for nobody who is dead.
+// K6  A reap can be begun again: each step looks at what is there, and the slot stays DEAD until
+//     the last has been done.
+//
+// Whoever calls knows that the thread runs no more. All others may be anywhere in the core
+// meanwhile. What is guaranteed afterwards:
+//
+//   * nobody waits for a lock that the thread held; every list, bitmap and counter is right again;
+//   * its frames, tables, devices, domains, mappings, movables and pins are gone, but for the
+//     storage of buffers that others hold; its magazine is empty;
+//   * it holds no buffer, fence or pool: what nobody else holds is free;
+//   * its pending fences have ended with EOWNERDEAD, and its pools are abandoned.
+//
+// Not covered, and possible with numbers of the core only: pins that it put on frames or movables
+// of another thread, and device ranges or page tables of another thread's domain that it was
+// changing at that moment.
+
+import { objectNext, objectPayload } from "./check";
+import { Buffer, bufferDestroy, bufferLeave } from "./buffer";
+import { shadowDrop } from "./dma-cache";
+import { CACHED as CACHED_MAPPING, Device, Mapping } from "./dma-device";
+import { EINVAL, EOWNERDEAD, ESRCH } from "./errno";
+import { fenceAbandon, fenceLeave } from "./fence";
+import { frameInsert } from "./free-list";
+import { Domain } from "./iommu";
+import {
+  DOMAINS_LOCK_AT,
+  FRAMES_LOCK_AT,
+  MOVABLE_LOCK_AT,
+  REAP_LOCK_AT,
+  SHADOW_LOCK_AT,
+  SLAB_LOCK_AT,
+  header,
+} from "./layout";
+import { lockHard, lockTakeOver, lockWake, unlock } from "./lock";
+import { Movable, movableFrameDrop } from "./movable";
+import {
+  KIND_BUFFER,
+  KIND_DEVICE,
+  KIND_DOMAIN,
+  KIND_FENCE,
+  KIND_MAPPING,
+  KIND_MOVABLE,
+  KIND_PIN,
+  KIND_POOL,
+  KIND_REGION,
+  KIND_TABLE,
+  ObjectRecord,
+  handleOf,
+  objectFind,
+  objectFree,
+  recordOf,
+} from "./object";
+import { CACHED, Frame, MOVABLE, Page } from "./page";
+import { Pin, pinTakeOff, pinsSet } from "./pin-table";
+import { POOL_ABANDONED, POOL_CLOSED, poolDestroy, poolLeave } from "./pool";
+import { rebuildDevice, rebuildFrames, rebuildPool, rebuildRegion, rebuildSlabs } from "./rebuild";
+import { regionPayload } from "./region";
+import { entriesFree } from "./sg-entries";
+import { SgTable } from "./sg";
+import { isHeld, isHeldBy, isShareable } from "./share";
+import { sweep } from "./sweep";
+import { DEAD, FREE_SLOT, RESERVED_SLOT, RUNNING, Thread, threadIndex } from "./thread";
+
+/**
+ * Cleans up after thread `dead`, which runs no more. Frames that it left and nobody needs; or
+ * EINVAL (no such thread, or the caller itself), ESRCH (nobody has the slot).
+ */
+export function threadReap(dead: u32): i32 {
+  if (dead >= header().threadCount || dead == threadIndex()) return EINVAL;
+  const stateAt = changetype<usize>(Thread.at(dead));
+  if (atomic.cmpxchg<u32>(stateAt, RESERVED_SLOT, FREE_SLOT) == RESERVED_SLOT) return 0;
+  const was = atomic.cmpxchg<u32>(stateAt, RUNNING, DEAD);
+  if (was != RUNNING && was != DEAD) return ESRCH;
+  locksWake();
+  if (!lockTakeOver(REAP_LOCK_AT, dead)) lockHard(REAP_LOCK_AT); // it may have died reaping
+  let freed: u32 = 0;
+  if (atomic.load<u32>(stateAt) == DEAD) {
+    locksRepair(dead);
+    recordsDrop(dead);
+    freed = sweep(dead);
+    heldDrop(dead, POOL_ABANDONED);
+    ownersChange(dead);
+    atomic.store<u32>(stateAt, FREE_SLOT);
+  }
+  unlock(REAP_LOCK_AT);
+  return freed;
+}
+
+/** A thread that leaves lets go of what it shares and holds. */
+export function threadForgets(): void {
+  heldDrop(threadIndex(), POOL_CLOSED);
+}
+
+// ---- locks (K5)
+
+/** Lets everybody look at the locks again (lockWake). */
+function locksWake(): void {
+  lockWake(FRAMES_LOCK_AT);
+  lockWake(SLAB_LOCK_AT);
+  lockWake(MOVABLE_LOCK_AT);
+  lockWake(SHADOW_LOCK_AT);
+  if (header().bounceAt != 0) lockWake(header().bounceAt);
+  lockWake(DOMAINS_LOCK_AT);
+  lockWake(REAP_LOCK_AT);
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const kind = ObjectRecord.at(recordOf(objectPayload(index))).kind;
+    if (kind == KIND_REGION || kind == KIND_DOMAIN || kind == KIND_DEVICE)
+      lockWake(objectPayload(index));
+  }
+}
+
+function locksRepair(dead: u32): void {
+  if (lockTakeOver(FRAMES_LOCK_AT, dead)) rebuildFrames(dead);
+  else magazineReturn(dead);
+  unlock(FRAMES_LOCK_AT);
+  if (lockTakeOver(SLAB_LOCK_AT, dead)) {
+    rebuildSlabs(true);
+    unlock(SLAB_LOCK_AT);
+  }
+  for (let i: u32 = 0; i < header().regionCount; i++) {
+    const payload = regionPayload(i);
+    if (!lockTakeOver(payload, dead)) continue;
+    if (Thread.at(dead).busyRegion != payload) rebuildRegion(payload);
+    unlock(payload);
+  }
+  if (lockTakeOver(SHADOW_LOCK_AT, dead)) unlock(SHADOW_LOCK_AT);
+  movablesRepair(dead);
+  regionBusyRepair(dead);
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const payload = objectPayload(index);
+    const kind = ObjectRecord.at(recordOf(payload)).kind;
+    if (kind != KIND_DOMAIN && kind != KIND_DEVICE) continue;
+    if (!lockTakeOver(payload, dead)) continue;
+    if (kind == KIND_DEVICE) rebuildDevice(payload);
+    unlock(payload);
+  }
+  if (lockTakeOver(DOMAINS_LOCK_AT, dead)) unlock(DOMAINS_LOCK_AT);
+}
+
+/** Takes framesLock and puts the frames of a magazine into the lists. */
+function magazineReturn(dead: u32): void {
+  lockHard(FRAMES_LOCK_AT);
+  Thread.at(dead).cachedCount = 0;
+  const h = header();
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    const frame = Frame.at(pfn);
+    if (frame.state == CACHED && frame.thread == dead) frameInsert(pfn);
+  }
+}
+
+/** Drops the frames that no movable names, or one of the dead thread's. */
+function movablesRepair(dead: u32): void {
+  const wasHeld = lockTakeOver(MOVABLE_LOCK_AT, dead);
+  if (!wasHeld) lockHard(MOVABLE_LOCK_AT);
+  const h = header();
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    const frame = Frame.at(pfn);
+    if (frame.state != MOVABLE) continue;
+    const movable = movableOf(pfn, dead);
+    if (movable == 0) movableFrameDrop(pfn);
+    else if (wasHeld) frame.pins = Movable.at(movable).pinCount;
+  }
+  unlock(MOVABLE_LOCK_AT);
+}
+
+/** The movable that has frame `pfn` (movable.ts, Y1) and is not the dead thread's; 0. */
+function movableOf(pfn: u32, dead: u32): usize {
+  const page = Page.at(pfn);
+  const payload = objectFind(page.owner, KIND_MOVABLE);
+  if (payload == 0 || isOwnedBy(payload, dead)) return 0;
+  const movable = Movable.at(payload);
+  return page.index < movable.frameCount && movable.frame(page.index).pfn == pfn ? payload : 0;
+}
+
+/**
+ * Frees the bits that the thread had taken without their frames. Others that are between the two
+ * steps must be through: their bits look the same.
+ */
+function regionBusyRepair(dead: u32): void {
+  const payload = Thread.at(dead).busyRegion;
+  while (payload != 0) {
+    lockHard(MOVABLE_LOCK_AT);
+    lockHard(payload);
+    const isAlone = !isBusyElsewhere(payload, dead);
+    if (isAlone) rebuildRegion(payload);
+    unlock(payload);
+    unlock(MOVABLE_LOCK_AT);
+    if (!isAlone) continue;
+    Thread.at(dead).busyRegion = 0;
+    return;
+  }
+}
+
+function isBusyElsewhere(payload: usize, dead: u32): bool {
+  for (let index: u32 = 0; index < header().threadCount; index++) {
+    if (index == dead || Thread.at(index).state != RUNNING) continue;
+    if (Thread.at(index).busyRegion == payload) return true;
+  }
+  return false;
+}
+
+// ---- records
+
+function isOwnedBy(payload: usize, thread: u32): bool {
+  return ObjectRecord.at(recordOf(payload)).owner == thread;
+}
+
+/** Frees the records that the thread made for itself; what they named is swept afterwards. */
+function recordsDrop(dead: u32): void {
+  for (let index = objectNext(0, KIND_PIN); index != 0; index = objectNext(index, KIND_PIN)) {
+    const payload = objectPayload(index);
+    if (isOwnedBy(payload, dead)) pinDrop(payload);
+  }
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const payload = objectPayload(index);
+    const kind = ObjectRecord.at(recordOf(payload)).kind;
+    if (kind == KIND_MAPPING) mappingDrop(payload, dead);
+  }
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const payload = objectPayload(index);
+    if (!isOwnedBy(payload, dead)) continue;
+    const kind = ObjectRecord.at(recordOf(payload)).kind;
+    if (kind == KIND_DEVICE) deviceDrop(payload, dead);
+    else if (kind == KIND_MOVABLE) objectFree(recordOf(payload));
+    else if (kind == KIND_TABLE && !isKept(payload, dead)) objectFree(recordOf(payload));
+  }
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
+    const payload = objectPayload(index);
+    if (isOwnedBy(payload, dead) && !isUsedByOthers(payload, dead)) domainDrop(payload);
+  }
+  slotsRepair(dead);
+}
+
+/** Whether a device or domain of another thread goes through a domain. */
+function isUsedByOthers(payload: usize, dead: u32): bool {
+  if (Domain.at(payload).deviceCount != 0) return true;
+  const handle = <u32>handleOf(recordOf(payload));
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
+    const other = objectPayload(index);
+    if (Domain.at(other).through == handle && !isOwnedBy(other, dead)) return true;
+  }
+  return false;
+}
+
+function domainDrop(payload: usize): void {
+  const through = Domain.at(payload).through;
+  const throughAt: usize = through == 0 ? 0 : objectFind(through, KIND_DOMAIN);
+  objectFree(recordOf(payload));
+  if (throughAt != 0) Domain.at(throughAt).userCount -= 1;
+}
+
+/** Frees the bounce slots of mappings that are gone. */
+function slotsRepair(dead: u32): void {
+  const poolAt = header().bounceAt;
+  if (poolAt == 0) return;
+  if (!lockTakeOver(poolAt, dead)) lockHard(poolAt);
+  rebuildPool();
+  unlock(poolAt);
+}
+
+function pinDrop(payload: usize): void {
+  const pin = Pin.at(payload);
+  const tableAt = objectFind(pin.table, KIND_TABLE);
+  if (pin.isPinned) {
+    pinTakeOff(payload);
+  } else if (pin.isMoving && tableAt != 0) {
+    lockHard(FRAMES_LOCK_AT);
+    pinsSet(SgTable.at(tableAt), pinsOf(pin.table)); // it died while it counted
+    unlock(FRAMES_LOCK_AT);
+  }
+  objectFree(recordOf(payload));
+}
+
+/** How many pins a table has. */
+function pinsOf(table: u32): u32 {
+  let count: u32 = 0;
+  for (let index = objectNext(0, KIND_PIN); index != 0; index = objectNext(index, KIND_PIN)) {
+    const pin = Pin.at(objectPayload(index));
+    count += <u32>(pin.table == table && pin.isPinned);
+  }
+  return count;
+}
+
+/** Drops a mapping that the thread made, or that is on its device, which goes too. */
+function mappingDrop(payload: usize, dead: u32): void {
+  const mapping = Mapping.at(payload);
+  const deviceAt = objectFind(mapping.device, KIND_DEVICE);
+  const isOwn = isOwnedBy(payload, dead);
+  if (!isOwn && (deviceAt == 0 || !isOwnedBy(deviceAt, dead))) return;
+  const tableAt = objectFind(mapping.table, KIND_TABLE);
+  const segmentsAt = mapping.segmentsAt;
+  const nents = mapping.nents;
+  const isShadowed = (mapping.attrs & CACHED_MAPPING) != 0 && mapping.isCounted != 0;
+  if (mapping.isCounted != 0 && tableAt != 0)
+    atomic.sub<u32>(tableAt + offsetof<SgTable>("mapCount"), 1);
+  const isForeign = deviceAt != 0 && !isOwnedBy(deviceAt, dead);
+  if (isForeign) lockHard(deviceAt);
+  objectFree(recordOf(payload));
+  if (isForeign) {
+    rebuildDevice(deviceAt);
+    unlock(deviceAt);
+  }
+  if (!isOwn && nents > 0) entriesFree(segmentsAt, nents);
+  if (isShadowed && tableAt != 0) shadowDrop(SgTable.at(tableAt));
+}
+
+function deviceDrop(payload: usize, dead: u32): void {
+  const domain = Device.at(payload).domain;
+  const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
+  objectFree(recordOf(payload));
+  if (domainAt == 0) return;
+  if (isOwnedBy(domainAt, dead)) Domain.at(domainAt).deviceCount = devicesOf(domain);
+  else atomic.sub<u32>(domainAt + offsetof<Domain>("deviceCount"), 1);
+}
+
+function devicesOf(domain: u32): u32 {
+  let count: u32 = 0;
+  for (let index = objectNext(0, KIND_DEVICE); index != 0; index = objectNext(index, KIND_DEVICE))
+    count += <u32>(Device.at(objectPayload(index)).domain == domain);
+  return count;
+}
+
+/** Whether a table of the thread's outlives it: others hold its buffer, or use it. */
+function isKept(payload: usize, dead: u32): bool {
+  if (SgTable.at(payload).mapCount != 0) return true;
+  const handle = <u32>handleOf(recordOf(payload));
+  for (let index = objectNext(0, KIND_TABLE); index != 0; index = objectNext(index, KIND_TABLE))
+    if (SgTable.at(objectPayload(index)).shadow == handle) return true;
+  for (let index = objectNext(0, KIND_BUFFER); index != 0; index = objectNext(index, KIND_BUFFER)) {
+    const buffer = objectPayload(index);
+    if (objectFind(Buffer.at(buffer).table, KIND_TABLE) == payload) return true;
+  }
+  return false;
+}
+
+/** Lets go of the buffers, fences and pools that a thread holds; its own fences end. */
+function heldDrop(thread: u32, poolState: u32): void {
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const payload = objectPayload(index);
+    const kind = ObjectRecord.at(recordOf(payload)).kind;
+    if (isShareable(kind) && !isHeld(payload)) {
+      // It died while it freed the last hold (share.ts, H2).
+      if (isOwnedBy(payload, thread)) lastFree(kind, payload);
+    } else if (kind == KIND_FENCE) {
+      if (isOwnedBy(payload, thread)) fenceAbandon(payload, EOWNERDEAD);
+      if (isHeldBy(payload, thread)) fenceLeave(payload, thread);
+    } else if (kind == KIND_POOL) {
+      if (isHeldBy(payload, thread)) poolLeave(payload, thread, poolState);
+    } else if (kind == KIND_BUFFER) {
+      if (isHeldBy(payload, thread)) bufferLeave(payload, thread);
+    }
+  }
+}
+
+function lastFree(kind: u32, payload: usize): void {
+  if (kind == KIND_BUFFER) bufferDestroy(payload);
+  else if (kind == KIND_POOL) poolDestroy(payload);
+  else objectFree(recordOf(payload));
+}
+
+/** What outlives the thread belongs to the reaper: the next one with the index is another. */
+function ownersChange(dead: u32): void {
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    const record = ObjectRecord.at(recordOf(objectPayload(index)));
+    if (record.owner == dead) record.owner = threadIndex();
+  }
+}

@@ -1,0 +1,197 @@
+// What a dead thread took and no record names any more: found by its stamp, and freed.
+//
+//   records that live ─► what they name and the dead thread took: stamped anew, by the reaper
+//   what still has the dead thread's stamp: nobody's ─► free
+//
+// K4  While framesLock and slabLock are held, a frame with the dead thread's stamp is named by a
+//     live record or by nobody: who frees makes it its own first (page.ts, P5).
+//
+// The caller has dropped the dead thread's own records (reap.ts).
+
+import { bitmapFree } from "./bitmap";
+import { objectNext, objectPayload } from "./check";
+import { Mapping } from "./dma-device";
+import { Domain } from "./iommu";
+import { iovaCheck } from "./iova-check";
+import { iovaMark, iovaSweep } from "./iova-mark";
+import { IovaSpace } from "./iova-space";
+import {
+  DOMAINS_LOCK_AT,
+  FRAMES_LOCK_AT,
+  FRAME_SHIFT,
+  SLAB_LOCK_AT,
+  frameAt,
+  header,
+} from "./layout";
+import { lockHard, unlock } from "./lock";
+import { framesGive } from "./magazine";
+import { Movable } from "./movable";
+import {
+  KIND_DOMAIN,
+  KIND_MAPPING,
+  KIND_MOVABLE,
+  KIND_POOL,
+  KIND_REGION,
+  KIND_TABLE,
+  ObjectRecord,
+} from "./object";
+import { CMA, Frame, OBJECT, OWNED, SLAB, TABLE, wordsFree } from "./page";
+import { pgtCheck } from "./pgtable";
+import { treeStamp } from "./pgtable-tree";
+import { PageTable } from "./pgtable-format";
+import { Pool } from "./pool-table";
+import { poisonFill } from "./quarantine";
+import { Region, bitmapBase, bitmapFrames, regionFreed, regionPayload } from "./region";
+import { SgEntry, entriesFrames, entriesStamp } from "./sg-entries";
+import { SgTable } from "./sg";
+import { CACHE_NODES, Slab, SlabRecord, recordAt, recordFree } from "./slab";
+import { threadIndex } from "./thread";
+
+/** Frees what `dead` took and nobody names. Frames freed. */
+export function sweep(dead: u32): u32 {
+  const areSound = domainsSweep(dead);
+  lockHard(SLAB_LOCK_AT);
+  lockHard(FRAMES_LOCK_AT);
+  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+    recordStamp(ObjectRecord.at(recordAt(index)).kind, objectPayload(index), dead);
+  }
+  const freed = framesSweep(dead, areSound);
+  unlock(FRAMES_LOCK_AT);
+  nodesSweep(dead);
+  unlock(SLAB_LOCK_AT);
+  return freed + regionsSweep(dead);
+}
+
+/** Stamps the frames of [pfn, pfn + count) that `dead` took. */
+function framesStamp(pfn: u32, count: u32, dead: u32): void {
+  for (let i: u32 = 0; i < count; i++) frameStamp(pfn + i, dead);
+}
+
+export function frameStamp(pfn: u32, dead: u32): void {
+  const frame = Frame.at(pfn);
+  if (frame.thread == dead) frame.stamp(threadIndex());
+}
+
+/** Stamps what a live record names. */
+function recordStamp(kind: u32, payload: usize, dead: u32): void {
+  if (kind == KIND_TABLE) {
+    const table = SgTable.at(payload);
+    listStamp(table.entriesAt, table.origNents, dead, table.origNents == 1);
+    if (table.source == 0) return;
+    for (let i: u32 = 0; i < table.origNents; i++) {
+      const entry = SgEntry.at(table.entriesAt, i);
+      framesStamp(entry.pfn, entry.pageCount, dead);
+    }
+  } else if (kind == KIND_MAPPING) {
+    listStamp(Mapping.at(payload).segmentsAt, Mapping.at(payload).nents, dead, false);
+  } else if (kind == KIND_POOL) {
+    const pool = Pool.at(payload);
+    if (pool.controlAt != 0) framesStamp(pfnAt(pool.controlAt), pool.controlFrames, dead);
+  } else if (kind == KIND_MOVABLE) {
+    const movable = Movable.at(payload);
+    if (movable.listAt != 0) framesStamp(pfnAt(movable.listAt), movable.listFrames, dead);
+  } else if (kind == KIND_REGION) {
+    const region = Region.at(payload);
+    const base = bitmapBase(region.basePfn, region.orderPerBit);
+    framesStamp(pfnAt(region.bitmapAt), bitmapFrames(region.bitCount, base), dead);
+  } else if (kind == KIND_DOMAIN) {
+    const domain = Domain.at(payload);
+    if (domain.bodyPfn != 0) frameStamp(domain.bodyPfn, dead);
+    if (domain.tlbAt != 0) frameStamp(pfnAt(domain.tlbAt), dead);
+  }
+}
+
+function listStamp(at: usize, count: u32, dead: u32, isInline: bool): void {
+  if (at == 0 || count == 0 || isInline) return;
+  if (count == 1) entriesStamp(at, dead);
+  else framesStamp(pfnAt(at), entriesFrames(count), dead);
+}
+
+function pfnAt(at: usize): u32 {
+  return <u32>(at >> FRAME_SHIFT);
+}
+
+/** Frees the frames that still carry the stamp; slabs are everybody's. Frames freed. */
+function framesSweep(dead: u32, withTables: bool): u32 {
+  const h = header();
+  let freed: u32 = 0;
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    const frame = Frame.at(pfn);
+    const state = frame.state;
+    if (frame.thread != dead) continue;
+    if (state == SLAB) {
+      frame.stamp(threadIndex());
+    } else if (state == OWNED || state == OBJECT || (state == TABLE && withTables)) {
+      framesGive(pfn, 1);
+      freed += 1;
+    }
+  }
+  return freed;
+}
+
+/** Frees the single entries that still carry the stamp. The caller holds slabLock. */
+function nodesSweep(dead: u32): void {
+  const h = header();
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    if (Frame.at(pfn).state != SLAB || Slab.of(pfn).cache != CACHE_NODES) continue;
+    const shift = Slab.of(pfn).recordShift;
+    const bump = Slab.of(pfn).bump;
+    for (let i: u32 = 1; i < bump && Frame.at(pfn).state == SLAB; i++) {
+      const at = frameAt(pfn) + ((<usize>i) << shift);
+      if (SlabRecord.at(at).truth == dead + 1) recordFree(at);
+    }
+  }
+}
+
+/** Frees the frames of regions that still carry the stamp. */
+function regionsSweep(dead: u32): u32 {
+  let freed: u32 = 0;
+  for (let i: u32 = 0; i < header().regionCount; i++) {
+    const payload = regionPayload(i);
+    const region = Region.at(payload);
+    const bitFrames = (<u32>1) << region.orderPerBit;
+    lockHard(payload);
+    for (let bit: u32 = 0; bit < region.bitCount; bit++) {
+      const pfn = region.basePfn + (bit << region.orderPerBit);
+      if (Frame.at(pfn).state != CMA || Frame.at(pfn).thread != dead) continue;
+      if (header().freeFlags != 0) poisonFill(pfn, bitFrames);
+      wordsFree(pfn, bitFrames);
+      bitmapFree(region.bitmapAt, bit, 1);
+      region.usedBits -= 1;
+      regionFreed(region, pfn + bitFrames);
+      freed += bitFrames;
+    }
+    unlock(payload);
+  }
+  return freed;
+}
+
+// ---- domains
+
+/**
+ * Frees the device ranges and page tables that no domain has. All domains stand still meanwhile:
+ * none is made or freed without domainsLock. False: a domain is not sound, so nothing was freed.
+ */
+function domainsSweep(dead: u32): bool {
+  let areSound = true;
+  lockHard(DOMAINS_LOCK_AT);
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN))
+    lockHard(objectPayload(index));
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
+    const domain = Domain.at(objectPayload(index));
+    if (domain.bodyPfn == 0) continue;
+    if (iovaCheck(domain.spaceAt) != 0 || pgtCheck(domain.tableAt) != 0) {
+      areSound = false; // another thread's, in which the dead one was at work
+      continue;
+    }
+    iovaMark(domain.spaceAt);
+    treeStamp(PageTable.at(domain.tableAt), dead);
+    const tableAt = IovaSpace.at(domain.spaceAt).control.tableAt;
+    if (tableAt != 0) frameStamp(pfnAt(tableAt), dead);
+  }
+  iovaSweep(areSound);
+  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN))
+    unlock(objectPayload(index));
+  unlock(DOMAINS_LOCK_AT);
+  return areSound;
+}
