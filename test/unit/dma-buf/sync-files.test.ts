@@ -1,17 +1,22 @@
 import { describe, expect, test } from "vitest";
 import {
   type DmaBuf,
+  type Fence,
   POLLERR,
   POLLIN,
   POLLOUT,
   POLLPRI,
+  type ResvUsage,
+  resvUsages,
   type SyncAccess,
   SyncFile,
   type System,
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRejection } from "../../support/errors.ts";
+import { fuzzSeed, Prng } from "../../support/prng.ts";
 
+const SEED = fuzzSeed(20261123);
 const BOTH = POLLIN + POLLOUT;
 
 describe.each(eachCore)("a buffer on the $name core", (build) => {
@@ -132,6 +137,53 @@ describe.each(eachCore)("a buffer on the $name core", (build) => {
     expect(await woken).toBe(POLLIN);
     buf.put();
     system.close();
+  });
+
+  test(`agrees with a model of polls and sync files over random events, seed ${SEED}`, () => {
+    const [system, buf] = open();
+    const random = new Prng(SEED);
+    const uses = new Map<Fence, ResvUsage>();
+    const armed = new Map<number, Fence>();
+    const files = new Map<SyncFile, readonly Fence[]>();
+    const pending = (usages: readonly ResvUsage[]): Fence[] =>
+      [...uses].flatMap(([fence, usage]) => (usages.includes(usage) ? [fence] : []));
+    const waitsFor = new Map<number, readonly ResvUsage[]>([
+      [POLLIN, ["kernel", "write"]],
+      [POLLOUT, ["kernel", "write", "read"]],
+    ]);
+    for (let event = 0; event < 2000; event++) {
+      const label = `event ${event}`;
+      const what = random.below(5);
+      if (what === 0 && uses.size < 12) {
+        const [fence, usage] = [system.fence(`f${event}`), random.pick(resvUsages)];
+        buf.resv.addFence(fence, usage);
+        uses.set(fence, usage);
+      } else if (what === 1 && uses.size > 0) {
+        const fence = random.pick([...uses.keys()]);
+        uses.delete(fence);
+        fence.signal();
+        for (const [one, hooked] of armed) if (hooked === fence) armed.delete(one);
+      } else if (what === 2) {
+        const [one, usages] = random.pick([...waitsFor]);
+        const [first] = buf.resv.entries // in stored order
+          .filter(({ fence, usage }) => uses.has(fence) && usages.includes(usage))
+          .map(({ fence }) => fence);
+        expect(buf.poll(one), label).toBe(first === undefined ? one : 0);
+        if (first !== undefined && !armed.has(one)) armed.set(one, first);
+      } else if (what === 3 && files.size < 8) {
+        const access = random.pick(["read", "write"] as const);
+        const leaves = pending(waitsFor.get(access === "read" ? POLLIN : POLLOUT) ?? []);
+        files.set(buf.exportSyncFile(access), leaves);
+      }
+      expect(buf.refCount, label).toBe(1 + armed.size);
+      for (const [file, leaves] of files) {
+        const isDone = leaves.every((fence) => !uses.has(fence));
+        expect(file.status, label).toBe(Number(isDone));
+        if (isDone) files.delete(file);
+      }
+    }
+    for (const fence of uses.keys()) fence.signal();
+    expect([buf.refCount, system.check()]).toEqual([1, null]);
   });
 
   test("takes a name of at most 31 bytes", () => {
