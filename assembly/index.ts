@@ -59,7 +59,13 @@ export {
 } from "./sg";
 export { sgTableAppend } from "./sg-grow";
 export { sgSplit } from "./sg-split";
-export { storageAllocBlocks, storageAllocRegion, storageClear, storageFree } from "./storage";
+export {
+  storageAllocBlocks,
+  storageAllocRegion,
+  storageClear,
+  storageCopy,
+  storageFree,
+} from "./storage";
 export { iovaCheck } from "./iova-check";
 export { BLOCK_PAGES_MAX } from "./iova-space";
 export {

@@ -205,6 +205,49 @@ export function storageClear(handle: u32): i32 {
 }
 
 /**
+ * Copies the bytes of the table `from` to the table `to`, which owns its frames and is as long:
+ * nothing is left there of earlier owners (E2). 0, or ESTALE, EINVAL: another length, frames of
+ * somebody else, or frames without bytes.
+ */
+export function storageCopy(to: u32, from: u32): i32 {
+  const toPayload = objectFind(to, KIND_TABLE);
+  const fromPayload = objectFind(from, KIND_TABLE);
+  if (toPayload == 0 || fromPayload == 0) return ESTALE;
+  const target = SgTable.at(toPayload);
+  const source = SgTable.at(fromPayload);
+  if (target.source == 0 || target.lengthBytes != source.lengthBytes) return EINVAL;
+  if (!hasBytes(target) || !hasBytes(source)) return EINVAL;
+  let i: u32 = 0; // the source's entry
+  let at: usize = 0; // where its bytes not yet copied begin
+  let left: u32 = 0; // and how many they are
+  for (let j: u32 = 0; j < target.origNents; j++) {
+    const entry = SgEntry.at(target.entriesAt, j);
+    for (let done: u32 = 0; done < entry.length; ) {
+      if (left == 0) {
+        const next = SgEntry.at(source.entriesAt, i++);
+        at = frameAt(next.pfn) + next.offset;
+        left = next.length;
+      }
+      const count = min(left, entry.length - done);
+      memory.copy(frameAt(entry.pfn) + entry.offset + done, at, count);
+      at += count;
+      left -= count;
+      done += count;
+    }
+    wordsChange(entry.pfn, entry.pageCount, ~DIRTY, 0);
+  }
+  return 0;
+}
+
+function hasBytes(table: SgTable): bool {
+  for (let i: u32 = 0; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    if (entry.pfn + entry.pageCount > header().backedFrames) return false;
+  }
+  return true;
+}
+
+/**
  * Fills runs of dirty frames in [pfn, pfnEnd) with zeros, one memory.fill a run. Frames cleared.
  */
 export function rangeClear(pfn: u32, pfnEnd: u32): u32 {

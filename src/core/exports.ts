@@ -138,6 +138,7 @@ export interface CoreExports extends WebAssembly.Exports {
   storageAllocBlocks(frameCount: number, pfnEnd: number, alignOrder: number): number;
   storageAllocRegion(region: number, frameCount: number, alignOrder: number): number;
   storageClear(table: number): number;
+  storageCopy(to: number, from: number): number;
   storageFree(table: number): number;
 
   iommuDomainAlloc(): number;

@@ -102,7 +102,7 @@ export class EvictingHeap implements EvictingHost {
       const near = layout && this.#makeNear(buf, layout, ops);
       const storage = near ?? this.#newStorage("far", buf, layout as Layout);
       this.#all.set(buf, ops);
-      ops.begin(buf, near === null ? "far" : "near", storage);
+      ops.begin(buf, near === null ? "far" : "near", storage.clear());
       this.#count(ops, ops.place, 1);
     } catch (error) {
       buf.put();
@@ -235,7 +235,7 @@ export class EvictingHeap implements EvictingHost {
       area === null
         ? placeScattered(context, buf, layout)
         : placeInRegion(context, buf, area, layout);
-    return PlacedStorage.clear(context.core, context.physicalBase, handle);
+    return new PlacedStorage(context.core, context.physicalBase, handle);
   }
 
   /** Storage near, after evicting what it takes (EV2); null: no room can be made. */

@@ -82,7 +82,7 @@ export class HeapBuffer implements DmaBufOps {
 
   /** Chooses the storage now, if that did not happen yet (HB1), or again, if it must move. */
   decide(buf: DmaBuf): PlacedStorage {
-    if (this.#storage === null) this.#storage = this.#newStorage(buf, null);
+    if (this.#storage === null) this.#storage = this.#newStorage(buf, null).clear();
     else if (this.#mustMove) this.#move(buf, this.#storage);
     return this.#storage;
   }
@@ -98,7 +98,7 @@ export class HeapBuffer implements DmaBufOps {
     }
     const handle = this.#place(buf, layout);
     const pixels = picture ?? layout.pixels; // it stays as it is
-    return PlacedStorage.clear(this.#core, this.#physicalBase, handle, pixels);
+    return new PlacedStorage(this.#core, this.#physicalBase, handle, pixels);
   }
 
   storage(): SgTable | null {

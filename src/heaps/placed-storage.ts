@@ -23,8 +23,8 @@ import {
   type ExistingStorage,
   needsCut,
 } from "../dma-buf/storage-fit.ts";
+import { checked } from "../errors.ts";
 import { tableOverList } from "../mm/sg-build.ts";
-import { copyTable } from "../mm/sg-copy.ts";
 import { SgTable } from "../mm/sg-table.ts";
 
 /** Frames of one buffer. */
@@ -36,21 +36,16 @@ export class PlacedStorage {
   /** The entries as devices get them that need them cut (PS1), by how they are cut. */
   readonly #cuts: Map<string, SgTable> = new Map();
 
-  /** @internal Takes over the table of `handle`, which owns its frames. */
+  /** @internal Takes over the table of `handle`, which owns its frames, as they are. */
   constructor(core: Core, physicalBase: number, handle: number, pixels: PixelLayout | null = null) {
     this.#core = core;
     this.existing = describeStorage(new SgTable(core, handle, true), physicalBase, pixels);
   }
 
-  /** @internal The same for frames that somebody else had before: they show zeros. */
-  static clear(
-    core: Core,
-    physicalBase: number,
-    handle: number,
-    pixels: PixelLayout | null = null,
-  ): PlacedStorage {
-    core.exports.storageClear(handle);
-    return new PlacedStorage(core, physicalBase, handle, pixels);
+  /** Clears what earlier owners left. */
+  clear(): this {
+    this.#core.exports.storageClear(this.table.handle);
+    return this;
   }
 
   get table(): SgTable {
@@ -99,12 +94,14 @@ export class PlacedStorage {
    */
   moveTo(to: PlacedStorage): void {
     try {
-      copyTable(this.#core, to.table, this.table);
+      const result = this.#core.exports.storageCopy(to.table.handle, this.table.handle);
+      checked(result, "move a buffer", () => "a frame has no bytes");
       this.free();
     } catch (error) {
       to.free();
       throw error;
     }
+    this.#core.bytesCopied += to.existing.sizeBytes;
   }
 
   /** Frees the frames. EBUSY: mapped or pinned. */
