@@ -34,6 +34,7 @@ const families = [
   "iova",
   "iommu",
   "attach-map",
+  "heaps",
   "dma",
   "fence",
   "files",
