@@ -46,6 +46,15 @@ describe("README.md", () => {
     expect(process.system.check(true)).toBeNull();
   });
 
+  test("the program that asks who fits runs, and prints what it says", async () => {
+    const { exported, printed, said } = await run("Who fits, and who pays", "refusal, system, tab");
+    expect(printed).toBe(said);
+    const { refusal, system, tab } = exported;
+    expect(refusal.conflicts).toMatchObject([{ field: "maxSegments", devices: ["panel"] }]);
+    expect(() => system.heap("auto").alloc(2 ** 20 + 1, { owner: tab })).toThrow(/tab 3 may hold/);
+    expect(system.check(true)).toBeNull();
+  });
+
   test("the two commands are scripts, and every file it links to exists", () => {
     const { scripts } = JSON.parse(
       readFileSync(new URL("../package.json", import.meta.url), "utf8"),
