@@ -17,7 +17,7 @@ import { fail } from "../errors.ts";
 import { cutName } from "../files/name.ts";
 import { O_RDONLY, ReferencedFile } from "../files/open-file.ts";
 import { POLLIN, type PollableFile, WaitQueue } from "../files/poll.ts";
-import type { Fence } from "./fence.ts";
+import { Fence } from "./fence.ts";
 import { mergeFences, unwrapFence } from "./unwrap.ts";
 
 const NS_PER_MS = 1e6;
@@ -49,9 +49,10 @@ export class SyncFile extends ReferencedFile implements PollableFile {
   readonly #userName: string;
   #isHooked = false;
 
-  /** A file of a fence. `userName` is cut to 31 bytes. */
+  /** A file of a fence. `userName` is cut to 31 bytes. EINVAL: it is no fence. */
   constructor(fence: Fence, userName = "") {
     super(O_RDONLY);
+    if (!(fence instanceof Fence)) fail("EINVAL", "create a sync file", "it needs a fence");
     this.fence = fence;
     this.#userName = cutName(userName);
   }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { POLLIN, POLLOUT, SyncFile } from "../../../src/index.ts";
+import { type Fence, POLLIN, POLLOUT, SyncFile } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError } from "../../support/errors.ts";
 
@@ -43,6 +43,7 @@ describe.each(eachCore)("sync files on the $name core", (build) => {
       fences: [{ timelineName: "stub", driverName: "stub", status: 1 }],
     });
     expectError("ENOENT", () => both.merge(a as unknown as SyncFile));
+    expectError("EINVAL", () => new SyncFile(null as unknown as Fence));
     for (const timeline of [a, b]) timeline.put();
   });
 

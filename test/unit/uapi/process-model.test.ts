@@ -4,7 +4,7 @@ import * as uapi from "../../../src/uapi/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { fuzzSeed, Prng } from "../../support/prng.ts";
 
-const EVENTS = 1500;
+const EVENTS = 800;
 const SEED = fuzzSeed(20261122);
 
 /** A process, and what the model knows of it: the buffers behind its numbers and its mappings. */
