@@ -37,6 +37,7 @@ const families = [
   "heaps",
   "dma",
   "fence",
+  "workers",
   "files",
 ] as const;
 

@@ -28,8 +28,8 @@ const { waitAsync } = Atomics as typeof Atomics & { readonly waitAsync?: WaitAsy
 /** An abandoned wait is forgotten after this time. */
 const ROUND_MS = 1000;
 const POLL_MAX_MS = 16;
-/** Looks at the word before the thread goes to sleep: a hand-over is often that quick. */
-const SPINS = 200;
+/** Looks at the word before the thread goes to sleep; more of them keep the other one waiting. */
+const SPINS = 40;
 
 /** Word at byte `at`, as all threads see it. */
 export function loadWord(core: Core, at: number): number {

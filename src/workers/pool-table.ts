@@ -21,6 +21,7 @@ const FRAME_SINCE_AT = 8;
 const FRAME_BUFFER = 4;
 const FRAME_SEQNO = 5;
 const FRAME_FENCE = 6;
+const RELEASE_AT = 32;
 const HELD_SINCE_AT = 96;
 
 const CONSUMER_FLAGS = 1;
@@ -67,6 +68,7 @@ export class PoolTable {
   readonly core: Core;
   readonly #token: number;
   readonly #payloadAt: number;
+  readonly #framesAt: readonly number[];
 
   /** The table of a pool that this thread holds. ESTALE. */
   constructor(core: Core, token: number) {
@@ -75,6 +77,10 @@ export class PoolTable {
     this.#token = token;
     this.#payloadAt = at;
     this.count = core.word(at, FRAME_COUNT);
+    this.#framesAt = Array.from(
+      { length: this.count },
+      (_, i) => core.exports.poolFrameAt(token, i) >>> 0,
+    );
     this.name = readName(core, core.word(at, CONTROL_AT), POOL_NAME_BYTES);
     this.consumerMax = core.exports.POOL_CONSUMERS.value;
     this.freeEventAt = at + FREE_EVENT_AT;
@@ -88,7 +94,9 @@ export class PoolTable {
   }
 
   #frameAt(index: number): number {
-    return this.core.exports.poolFrameAt(this.#token, index) >>> 0;
+    return (
+      this.#framesAt[index] ?? fail("EINVAL", `use frame ${index}`, "the pool has no such one")
+    );
   }
 
   #consumerAt(index: number): number {
@@ -107,6 +115,15 @@ export class PoolTable {
   /** The token of the fence that came with a frame; 0: none. */
   fence(index: number): number {
     return this.core.word(this.#frameAt(index), FRAME_FENCE);
+  }
+
+  /** The consumers that left a fence on a frame. */
+  releasers(index: number): number[] {
+    const first = (this.#frameAt(index) + RELEASE_AT) / 4;
+    const found: number[] = [];
+    for (let consumer = 0; consumer < this.consumerMax; consumer++)
+      if (this.core.u32[first + consumer] !== 0) found.push(consumer);
+    return found;
   }
 
   /** When a frame was acquired or published last, in milliseconds since 1970. */

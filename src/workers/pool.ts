@@ -213,7 +213,7 @@ export class Pool implements ConsumedPool, WriterSide {
 
   #releaseFences(index: number): Fence[] {
     const fences: Fence[] = [];
-    for (let consumer = 0; consumer < this.table.consumerMax; consumer++) {
+    for (const consumer of this.table.releasers(index)) {
       const token = this.core.exports.poolReleaseFence(this.token, index, consumer);
       const fence = token > 0 ? fenceOf(this.core, token) : null;
       if (fence !== null) fences.push(fence);

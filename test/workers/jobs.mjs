@@ -163,6 +163,32 @@ function churnFrames(system, { pairs, ownersAt, seed }) {
   return done;
 }
 
+/** Maps, pins and lets go of one buffer that others use too, and checks its bytes' own place. */
+function useTogether(system, { token, rounds }) {
+  const devices = [true, false].map((iommu) =>
+    system.addDevice({ name: `${iommu ? "gpu" : "dma"}`, iommu, maxSegmentBytes: 1 << 20 }),
+  );
+  const mine = system.thread;
+  for (let round = 0; round < rounds; round++) {
+    const buf = system.import(token);
+    const attachments = devices.map((device) => buf.attach(device));
+    const mappings = attachments.map((attachment) => attachment.map("bidirectional"));
+    const seen = buf.mmap();
+    seen.views[0][mine] = round;
+    for (const { dma } of devices) if (dma.faultCount > 0) throw new Error("a device faulted");
+    const back = new Uint8Array(1);
+    devices[0].dma.read(mappings[0].dma(0).address + mine, back);
+    if (back[0] !== round % 256) throw new Error(`round ${round} reads ${back[0]}`);
+    for (const [i, attachment] of attachments.entries()) {
+      attachment.unmap(mappings[i]);
+      attachment.detach();
+    }
+    seen.unmap();
+    buf.put();
+  }
+  return rounds;
+}
+
 export const jobs = {
   awaitFence,
   churnFrames,
@@ -172,5 +198,6 @@ export const jobs = {
   produce,
   signalFences,
   useBuffer,
+  useTogether,
   writeByDevice,
 };
