@@ -26,7 +26,7 @@ const NO_LIMIT = 0xffffffff;
 /** Adds the rows. */
 export const family: Family = (suite: Suite) => {
   const system = openSync({ memoryBytes: 64 * MiB, cma: { video: 16 * MiB } });
-  const direct = system.addDevice({ name: "direct" });
+  const direct = system.addDevice({ name: "direct", maxSegmentBytes: GiB });
   const behindIommu = system.addDevice({ name: "behind", iommu: true, maxSegmentBytes: GiB });
   addMapTable(suite, system);
   const buffers = { contiguous: contiguousBuffer, scattered: scatteredBuffer };

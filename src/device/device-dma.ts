@@ -23,7 +23,7 @@ import { CoherentBuffer, type DeviceMemory } from "./coherent-buffer.ts";
 import { DeviceAccess } from "./device-access.ts";
 import { DeviceMapping, type MappingKind } from "./device-mapping.ts";
 import { DmaIova } from "./dma-iova.ts";
-import { attrsNumber, type MapAttrs } from "./map-attrs.ts";
+import { attrsNumber, type MapAttrs, noAttrs } from "./map-attrs.ts";
 import { NoncontiguousBuffer } from "./noncontiguous-buffer.ts";
 
 /** Which bytes of a mapping to sync, and for whom the CPU's access is. */
@@ -48,7 +48,7 @@ export class DeviceDma extends DeviceAccess {
     offset: number,
     lengthBytes: number,
     direction: Direction,
-    attrs: MapAttrs = {},
+    attrs: MapAttrs = noAttrs,
   ): DeviceMapping {
     const operation = `map ${lengthBytes} bytes of frame ${pfn} for ${this.name}`;
     for (const [name, value] of Object.entries({ pfn, offset, lengthBytes }))
@@ -62,7 +62,7 @@ export class DeviceDma extends DeviceAccess {
    * Maps the bytes under a view of this system's memory: what a pin or a CPU mapping shows. EINVAL:
    * the view is of other memory, as a vmalloc address is for dma_map_single(); ENOMEM (D9).
    */
-  mapSingle(view: Uint8Array, direction: Direction, attrs: MapAttrs = {}): DeviceMapping {
+  mapSingle(view: Uint8Array, direction: Direction, attrs: MapAttrs = noAttrs): DeviceMapping {
     const operation = `map ${view.length} bytes for ${this.name}`;
     const at = this.core.byteOffsetOf(view);
     if (at === null) return fail("EINVAL", operation, "they are not in the memory of this system");
@@ -75,7 +75,11 @@ export class DeviceDma extends DeviceAccess {
    * Maps listed segments, in order. EIO: there is none, or the device cannot address one; EINVAL,
    * ENOENT, ENOMEM. Compare dma_map_sg().
    */
-  mapSg(segments: readonly SgEntry[], direction: Direction, attrs: MapAttrs = {}): DeviceMapping {
+  mapSg(
+    segments: readonly SgEntry[],
+    direction: Direction,
+    attrs: MapAttrs = noAttrs,
+  ): DeviceMapping {
     const operation = `map a list of ${segments.length} segments for ${this.name}`;
     const numbers = segments.flatMap((one) => [one.pfn, one.offset, one.lengthBytes, 0]);
     const words = wordsOf(numbers, "a segment's number", operation);
@@ -91,7 +95,7 @@ export class DeviceDma extends DeviceAccess {
    * takes; EIO: it cannot address a frame, and nothing bounces it; ENOMEM: no device addresses or
    * page tables are left. Compare dma_map_sgtable().
    */
-  mapSgtable(table: SgTable, direction: Direction, attrs: MapAttrs = {}): DeviceMapping {
+  mapSgtable(table: SgTable, direction: Direction, attrs: MapAttrs = noAttrs): DeviceMapping {
     const operation = `map a table for ${this.name}`;
     directionNumber(direction, operation);
     if (!table.isOn(this.core)) fail("EINVAL", operation, "the table is of another system");
@@ -109,7 +113,7 @@ export class DeviceDma extends DeviceAccess {
     physicalAddress: number,
     lengthBytes: number,
     direction: Direction,
-    attrs: MapAttrs = {},
+    attrs: MapAttrs = noAttrs,
   ): DeviceMapping {
     const where = formatAddress(physicalAddress);
     const operation = `map ${lengthBytes} bytes of a resource at ${where} for ${this.name}`;
@@ -147,27 +151,27 @@ export class DeviceDma extends DeviceAccess {
   // ---- unmap
 
   /** Ends a mapPage(): the device faults there from now on. EINVAL: another kind; ESTALE: ended. */
-  unmapPage(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+  unmapPage(mapping: DeviceMapping, attrs: MapAttrs = noAttrs): void {
     this.#unmap("page", mapping, attrs);
   }
 
   /** Ends a mapSingle(). EINVAL, ESTALE. */
-  unmapSingle(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+  unmapSingle(mapping: DeviceMapping, attrs: MapAttrs = noAttrs): void {
     this.#unmap("single", mapping, attrs);
   }
 
   /** Ends a mapSg(). EINVAL, ESTALE. */
-  unmapSg(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+  unmapSg(mapping: DeviceMapping, attrs: MapAttrs = noAttrs): void {
     this.#unmap("sg", mapping, attrs);
   }
 
   /** Ends a mapSgtable(). EINVAL, ESTALE. */
-  unmapSgtable(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+  unmapSgtable(mapping: DeviceMapping, attrs: MapAttrs = noAttrs): void {
     this.#unmap("sgtable", mapping, attrs);
   }
 
   /** Ends a mapResource(). EINVAL, ESTALE. */
-  unmapResource(mapping: DeviceMapping, attrs: MapAttrs = {}): void {
+  unmapResource(mapping: DeviceMapping, attrs: MapAttrs = noAttrs): void {
     this.#unmap("resource", mapping, attrs);
   }
 
@@ -263,7 +267,7 @@ export class DeviceDma extends DeviceAccess {
    * Memory that CPU and device both see without syncs: zeros, whole frames in one run, below the
    * coherent mask. EINVAL; ENOMEM: no run is free there. Compare dma_alloc_coherent().
    */
-  allocCoherent(lengthBytes: number, attrs: MapAttrs = {}): CoherentBuffer {
+  allocCoherent(lengthBytes: number, attrs: MapAttrs = noAttrs): CoherentBuffer {
     const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;
     const bits = attrsNumber(attrs, operation);
     const memory = this.#requireMemory(operation);

@@ -40,8 +40,12 @@ const bits: Record<keyof MapAttrs, number> = {
 /** What the core adds to the attributes of a mapping. */
 export const coreAttrs = { oneSegment: 0x10000, coherent: 0x20000 } as const;
 
+/** None of them: what a call without attributes has. */
+export const noAttrs: MapAttrs = Object.freeze({});
+
 /** The attributes as bits. EINVAL: one is not known. */
 export function attrsNumber(attrs: MapAttrs, operation: string): number {
+  if (attrs === noAttrs) return 0;
   let number = 0;
   for (const [name, isSet] of Object.entries(attrs)) {
     const bit = Object.hasOwn(bits, name) ? bits[name as keyof MapAttrs] : undefined;

@@ -1,7 +1,8 @@
 /**
  * BufferRegistry: the live buffers of a system, and what they are made with.
  *
- * - BR1  A buffer is listed from its export until its release has returned.
+ * - BR1  A buffer is listed from its export until its last reference is gone: who looks through the
+ *        list inside the exporter's release does not find it. If release throws, it is back.
  * - BR2  Inode numbers count up from 1 and are never used again.
  *
  * Compare `db_list` in the kernel's drivers/dma-buf/dma-buf.c.
@@ -36,12 +37,12 @@ export class BufferRegistry implements BufferOwner {
 
   /** How many buffers live. */
   get size(): number {
-    return this.#buffers.size;
+    return this.all.length;
   }
 
   /** Oldest first. */
   get all(): readonly DmaBuf[] {
-    return [...this.#buffers.values()];
+    return [...this.#buffers.values()].filter(({ refCount }) => refCount > 0); // BR1
   }
 
   /** A new buffer (BR2). EINVAL, ENOENT: see `system.export()`. */

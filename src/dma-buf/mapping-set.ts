@@ -5,8 +5,6 @@
  *     kept         made once, given to every map() that it suits; ended with the attachment
  *
  * - MS1  A mapping is in the set from the exporter's answer until the exporter is told of its end.
- *        The first of the importer's has a place of its own: who maps and unmaps in turn pays for
- *        no hash of a new object.
  * - MS2  A kept mapping of both directions suits every map(), one of a single direction only its
  *        own.
  *
@@ -15,6 +13,7 @@
 
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
+import { FirstMap } from "./first-map.ts";
 
 /** A mapping of an attachment. */
 export interface MappingUse {
@@ -28,16 +27,14 @@ export interface MappingUse {
 /** @internal The mappings of one attachment. */
 export class MappingSet {
   /** The importer's mappings, and the direction it asked for (MS1). */
-  #first: DeviceMapping | null = null;
-  #firstDirection: Direction = "bidirectional";
-  readonly #more: Map<DeviceMapping, Direction> = new Map();
+  readonly #own: FirstMap<DeviceMapping, Direction> = new FirstMap();
   #kept: DeviceMapping | null = null;
   #keptDirection: Direction = "bidirectional";
   #keptUses = 0;
 
   /** The importer's mappings. */
   get ownCount(): number {
-    return this.#more.size + (this.#first === null ? 0 : 1);
+    return this.#own.size;
   }
 
   /** What map() gave out and unmap() did not get back. */
@@ -55,9 +52,7 @@ export class MappingSet {
 
   /** All mappings, in no order. */
   get all(): MappingUse[] {
-    const all = [...this.#more].map(([mapping, direction]) => ({ mapping, direction, uses: 1 }));
-    if (this.#first !== null)
-      all.push({ mapping: this.#first, direction: this.#firstDirection, uses: 1 });
+    const all = [...this.#own].map(([mapping, direction]) => ({ mapping, direction, uses: 1 }));
     if (this.#kept !== null)
       all.push({ mapping: this.#kept, direction: this.#keptDirection, uses: this.#keptUses });
     return all;
@@ -65,8 +60,7 @@ export class MappingSet {
 
   /** Whether `mapping` is in the set (MS1). */
   has(mapping: DeviceMapping): boolean {
-    if (mapping === this.#kept || mapping === this.#first) return true;
-    return this.#more.size > 0 && this.#more.has(mapping);
+    return mapping === this.#kept || this.#own.has(mapping);
   }
 
   /** Whether the kept mapping suits a map() (MS2). */
@@ -76,12 +70,7 @@ export class MappingSet {
 
   /** Gives the importer a mapping of its own. */
   add(mapping: DeviceMapping, direction: Direction): void {
-    if (this.#first !== null) {
-      this.#more.set(mapping, direction);
-      return;
-    }
-    this.#first = mapping;
-    this.#firstDirection = direction;
+    this.#own.set(mapping, direction);
   }
 
   /** Keeps a mapping that nobody uses. */
@@ -104,15 +93,14 @@ export class MappingSet {
 
   /** The direction that a mapping was asked for with; undefined if it was not given out. */
   directionOf(mapping: DeviceMapping): Direction | undefined {
-    if (mapping === null) return undefined; // what #first and #kept are without a mapping
-    if (mapping === this.#kept) return this.#keptUses > 0 ? this.#keptDirection : undefined;
-    return mapping === this.#first ? this.#firstDirection : this.#more.get(mapping);
+    if (mapping === this.#kept && mapping !== null)
+      return this.#keptUses > 0 ? this.#keptDirection : undefined;
+    return this.#own.get(mapping);
   }
 
   /** Takes back what was given out. */
   remove(mapping: DeviceMapping): void {
     if (mapping === this.#kept) this.#keptUses -= 1;
-    else if (mapping === this.#first) this.#first = null;
-    else this.#more.delete(mapping);
+    else this.#own.delete(mapping);
   }
 }

@@ -15,6 +15,7 @@ import type { Device, DeviceLimits } from "../device/device.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import type { Attachment } from "../dma-buf/attachment.ts";
+import { FirstMap } from "../dma-buf/first-map.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { pieceBytesOf } from "../dma-buf/negotiate.ts";
 import {
@@ -32,7 +33,7 @@ export class PlacedStorage {
   /** What devices look at. */
   readonly existing: ExistingStorage;
   readonly #core: Core;
-  readonly #mappings: Map<DeviceMapping, Device> = new Map();
+  readonly #mappings: FirstMap<DeviceMapping, Device> = new FirstMap();
   /** The entries as devices get them that need them cut (PS1), by how they are cut. */
   readonly #cuts: Map<string, SgTable> = new Map();
 

@@ -86,7 +86,17 @@ describe.each(eachCore)("CPU mappings on the $name core", (build) => {
     expect(system.stats()).toMatchObject({ bufferCount: 0, pinnedFrames: 0 });
   });
 
-  test("vmap is made for the first user and ended by the last one's vunmap, with pinned frames", () => {
+  test("put never takes the reference of a CPU mapping", () => {
+    const system = open();
+    const buf = watched(system, []);
+    const maps = [buf.mmap(), buf.mmap()];
+    buf.put();
+    expectRefusal(system, "EBUSY", () => buf.put());
+    for (const cpu of maps) cpu.unmap();
+    expect(buf.refCount).toBe(0);
+  });
+
+  test("vmap nesting: made for the first user, ended by the last one's vunmap, frames pinned between", () => {
     const system = open();
     const calls: string[] = [];
     const buf = watched(system, calls, { frames: 2 });

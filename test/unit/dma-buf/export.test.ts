@@ -76,18 +76,18 @@ describe.each(eachCore)("export on the $name core", (build) => {
     expect([own.resv === resv, own.priv === ops]).toEqual([false, true]);
   });
 
-  test("uses the owner until the release, and is ENOENT while it goes away", () => {
+  test("release order: off the list, the exporter's release, then the owner's put", () => {
     const system = open();
     const heard: string[] = [];
     const owner = {
       name: "gpu.ko",
-      tryGet: () => heard.push("get") < 3,
+      tryGet: () => heard.push("get") < 4,
       put: () => void heard.push("put"),
     };
-    const release = (): void => void heard.push("release");
+    const release = (): void => void heard.push(`listed ${system.buffers.length}`, "release");
     const buf = system.export({ ops: { ...ops, release }, sizeBytes: 1, owner });
     buf.put();
-    expect(heard).toEqual(["get", "release", "put"]);
+    expect(heard).toEqual(["get", "listed 0", "release", "put"]);
     const message = expectRefusal(system, "ENOENT", () =>
       system.export({ ops, sizeBytes: 1, owner }),
     );
