@@ -256,8 +256,8 @@ export function pgtMapPages(
   const root = PageTable.at(rootAt);
   const attributes = root.attributesOf(prot);
   if (!root.isLeafOrder(pageOrder) || !isAligned(iovaPfn | physPfn, pageOrder)) return EINVAL;
+  if (iovaPfn > root.lastPfn || physPfn > root.lastPhysPfn) return ERANGE;
   if (attributes == 0) return EINVAL;
-  if (iovaPfn > root.lastPfn) return ERANGE;
   if (count == 0) return 0;
   const fits = entriesLeft(root, iovaPfn, pageOrder, count);
   if (<u64>physPfn + ((<u64>fits) << pageOrder) > <u64>root.lastPhysPfn + 1) return ERANGE;

@@ -13,6 +13,8 @@ const ADDRESS_END = 2 ** 44;
 
 const ERANGE = -34;
 const READ_WRITE = 3;
+/** The page sizes of the table that `arm_map_pages` and `arm_unmap_pages` are recorded of. */
+const PAGE_SIZES: readonly number[] = [PAGE_BYTES, 2 ** 21, 2 ** 30];
 /** A backend's name: input width, stage, granule. */
 const BACKEND = /^ARM_(64|32)_LPAE_S([12]) (4|16|64)K$/;
 /** A table with the same pages and blocks as ours has with 4 KiB pages. */
@@ -42,7 +44,7 @@ function step(bed: Bed, domain: number, row: readonly number[]): number {
     case 0:
       return map(bed, domain, iova, cell(row, 2), cell(row, 3));
     case 1:
-      if (!isInRange(iova, cell(row, 2))) return 0;
+      if (!areWholePages(iova, cell(row, 2)) || !isInRange(iova, cell(row, 2))) return 0;
       return bed.exports.iommuUnmap(domain, pages(iova), pages(cell(row, 2))) * PAGE_BYTES;
     case 2:
       return isInRange(iova, 1)
@@ -54,6 +56,7 @@ function step(bed: Bed, domain: number, row: readonly number[]): number {
 }
 
 function map(bed: Bed, domain: number, iova: number, paddr: number, size: number): number {
+  if (!areWholePages(iova, paddr, size)) return EINVAL;
   if (!isInRange(iova, size) || !isInRange(paddr, size)) return ERANGE;
   return bed.exports.iommuMap(domain, pages(iova), pages(paddr), pages(size), READ_WRITE);
 }
@@ -64,10 +67,10 @@ export function armMapPages(fields: Fields, bed: Bed): Outcome {
   const paddr = fields.number("paddr");
   const root = sharedTable(bed);
   const mapped =
-    !isInRange(iova, 1) || !isInRange(paddr, 1)
-      ? ERANGE
-      : order === null
-        ? EINVAL
+    order === null
+      ? EINVAL
+      : !isInRange(iova, 1) || !isInRange(paddr, 1)
+        ? ERANGE
         : bed.raw.pgtMapPages(
             root,
             pages(iova),
@@ -107,12 +110,11 @@ export function armUnmapPages(fields: Fields, bed: Bed): Outcome {
 
 function pagesArguments(fields: Fields) {
   const pgsize = fields.number("pgsize");
-  const order = Math.log2(pgsize / PAGE_BYTES);
   return {
     iova: fields.number("iova"),
     pgsize,
     pgcount: fields.number("pgcount"),
-    order: Number.isInteger(order) ? order : null,
+    order: PAGE_SIZES.includes(pgsize) ? Math.log2(pgsize / PAGE_BYTES) : null,
   };
 }
 
@@ -123,6 +125,11 @@ function sharedTable(bed: Bed): number {
     bed.atEnd(() => bed.raw.pgtFini(root)); // its tables belong to no domain
     return root;
   });
+}
+
+/** Whether page numbers can say it: the smallest page of every format is at least as large. */
+function areWholePages(...values: readonly number[]): boolean {
+  return values.every((bytes) => bytes % PAGE_BYTES === 0);
 }
 
 function isInRange(start: number, size: number): boolean {
