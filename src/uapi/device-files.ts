@@ -73,7 +73,8 @@ export function heapOperations({ heap, path }: HeapDevice): FileOperations {
 
 /**
  * The ioctl is known by its number alone. The caller's struct may be shorter, and lacks zeros then,
- * or longer; what the direction of its own number does not say is not copied.
+ * or longer; what the direction of its own number does not say is not copied, and a call that
+ * fails writes nothing.
  */
 function heapIoctl(heap: Heap, { process, command, argument }: IoctlCall): number {
   const { number, direction, sizeBytes } = ioctlParts(command);
@@ -83,18 +84,15 @@ function heapIoctl(heap: Heap, { process, command, argument }: IoctlCall): numbe
   const outBytes = (direction & IOC_READ) === 0 ? 0 : sizeBytes;
   const data = new Uint8Array(Math.max(inBytes, outBytes, dmaHeapAllocationData.sizeBytes));
   argument.readInto(data, inBytes);
-  try {
-    if (dmaHeapAllocationData.get(data, "fd") !== 0)
-      fail("EINVAL", `allocate from heap ${heap.name}`, "the struct's fd must be 0");
-    const fdFlags = dmaHeapAllocationData.get(data, "fdFlags");
-    const heapFlags = Number(dmaHeapAllocationData.get(data, "heapFlags"));
-    const buf = heap.alloc(dmaHeapAllocationData.get(data, "len"), { fdFlags, heapFlags });
-    const fd = process.install(buf, { closeOnExec: (fdFlags & O_CLOEXEC) !== 0 });
-    dmaHeapAllocationData.set(data, "fd", fd);
-    return 0;
-  } finally {
-    argument.write(data, 0, outBytes);
-  }
+  if (dmaHeapAllocationData.get(data, "fd") !== 0)
+    fail("EINVAL", `allocate from heap ${heap.name}`, "the struct's fd must be 0");
+  const fdFlags = dmaHeapAllocationData.get(data, "fdFlags");
+  const heapFlags = Number(dmaHeapAllocationData.get(data, "heapFlags"));
+  const buf = heap.alloc(dmaHeapAllocationData.get(data, "len"), { fdFlags, heapFlags });
+  const fd = process.install(buf, { closeOnExec: (fdFlags & O_CLOEXEC) !== 0 });
+  dmaHeapAllocationData.set(data, "fd", fd);
+  argument.write(data, 0, outBytes); // what was read can be written
+  return 0;
 }
 
 /** The calls on /dev/udmabuf. */

@@ -151,8 +151,11 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     const inOnly = request();
     process.ioctl(heap, number(1, 24), inOnly);
     expect([fdIn(inOnly), process.files.openCount]).toEqual([0, 4]);
-    expectError("EINVAL", () => process.ioctl(heap, number(2, 24), request()));
-    expectError("EFAULT", () => process.ioctl(heap, number(2, 24), null));
+    const outOnly = request();
+    expectError("EINVAL", () => process.ioctl(heap, number(2, 24), outOnly));
+    expect(outOnly).toEqual(request());
+    expectError("EINVAL", () => process.ioctl(heap, number(2, 24), null));
+    expectError("EFAULT", () => process.ioctl(heap, number(3, 24), null));
     expectError("EINVAL", () => process.ioctl(heap, uapi.ioctlNumber(3, "H", 1, 24), request()));
   });
 
