@@ -6,7 +6,7 @@
 // W2  A slot's `mapping` is 0 (free) or the handle of the mapping that holds it: the truth word.
 //     usedSlots counts the slots that are held.
 // W3  A run of slots lies in one segment, and crosses no boundary of its device: 256 KiB at most.
-// W4  The first slot of a run carries its length and the run that its mapping took before it.
+// W4  The first slot of a run carries its length and the run that its mapping took next.
 //
 // Runs are found next-fit, in steps as wide as the alignment asked for: O(1) while there is room,
 // O(slots) when there is none. The pool's lock is the innermost of all.
@@ -115,14 +115,13 @@ export function bounceInit(bytes: u32): i32 {
 }
 
 /**
- * A run of `count` slots for `mapping`, which took the run at `next` - 1 before. Its address has
+ * A run of `count` slots for entry `entry` of `mapping`. Its address has
  * `alignBits` in the bits of `alignMask`; it begins on a page if `isPageAligned` and these bits let
  * it, and crosses no multiple of `boundarySlots` (a power of two; 0: none). The first slot, or
  * ENOMEM.
  */
 export function slotsAlloc(
   mapping: u32,
-  next: u32,
   entry: u32,
   count: u32,
   isPageAligned: bool,
@@ -136,7 +135,7 @@ export function slotsAlloc(
   const first = slotsFind(pool, count, isPageAligned, alignMask, alignBits, boundarySlots);
   if (first >= 0) {
     const slot = BounceSlot.at(first);
-    slot.next = next;
+    slot.next = 0;
     slot.entry = entry;
     slot.count = count;
     for (let i: u32 = 0; i < count; i++) BounceSlot.at(first + i).mapping = mapping;

@@ -3,7 +3,7 @@
 //   entry ──copied at map, and at sync for the device──► run of slots ◄── the device
 //         ◄──copied at unmap, and at sync for the CPU──┘
 //
-//   mapping.firstRun ─► run ─next─► run ─► 0        one run an entry, the last entry first
+//   mapping.firstRun ─► run ─next─► run ─► 0        one run an entry, in the order of the entries
 //
 // W5  Every run of slots that names a mapping is in its chain, and stands for one entry.
 // W6  The bits of a device's minAlignMask below 2 KiB are those of the original address.
@@ -66,7 +66,6 @@ export function entryBounce(
   const alignMask = isPaged ? 0 : device.minAlignMask & ~SLOT_MASK; // else of the new address
   const first = slotsAlloc(
     handle,
-    mapping.firstRun,
     i,
     count,
     isPaged || roomBytes > FRAME_MASK,
@@ -75,6 +74,7 @@ export function entryBounce(
     pageMask == NO_BOUNDARY ? 0 : (pageMask + 1) << SLOTS_PER_FRAME_SHIFT,
   );
   if (first < 0) return EIO;
+  BounceSlot.at(first).next = mapping.firstRun;
   mapping.firstRun = first + 1; // W5: from here on unmap and rollback find it
   const slotAt = slotByteAt(first);
   const lastPfn = <u32>((slotAt + roomBytes - 1) >> FRAME_SHIFT);
@@ -87,6 +87,19 @@ export function entryBounce(
   entry.pfn = <u32>(slotAt >> FRAME_SHIFT);
   entry.offset = (<u32>slotAt + kept) & FRAME_MASK;
   return 0;
+}
+
+/** Puts the runs, each taken in front of the one before, into the order of the entries. */
+export function bounceOrder(mapping: Mapping): void {
+  let done: u32 = 0;
+  for (let run = mapping.firstRun; run != 0; ) {
+    const slot = BounceSlot.at(run - 1);
+    const next = slot.next;
+    slot.next = done;
+    done = run;
+    run = next;
+  }
+  mapping.firstRun = done;
 }
 
 /**

@@ -9,7 +9,8 @@
 // W8  A table has a shadow exactly while a mapping with CACHED names it; all of them share it, so
 //     that one device finds what another wrote.
 // W9  Frames and shadow change towards each other only in map, unmap and sync. What the CPU wrote
-//     since they last agreed is what differs from `seen`: only that is cleaned, 8 bytes at a time.
+//     since they last agreed is what differs from `seen`: only that is cleaned. A line of 8 bytes,
+//     at a multiple of 8 in the table, is cleaned as a whole; bytes of a line that is cut, singly.
 //
 // A shadow begins as zeros: memory into which nothing was ever written back. It costs twice the
 // table's bytes, and clean() reads all of them; it is for finding a sync that is missing.
@@ -123,7 +124,7 @@ function reconcile(table: SgTable, from: u32, length: u32, isClean: bool): void 
     const memoryAt = <usize>(memoryRun >> 32);
     const seenAt = <usize>(seen >> 32);
     if (isClean) {
-      linesClean(cpuAt, memoryAt, seenAt, bytes);
+      linesClean(cpuAt, memoryAt, seenAt, at, bytes);
     } else {
       memory.copy(cpuAt, memoryAt, bytes);
       memory.copy(seenAt, memoryAt, bytes);
@@ -132,15 +133,22 @@ function reconcile(table: SgTable, from: u32, length: u32, isClean: bool): void 
   }
 }
 
-function linesClean(cpuAt: usize, memoryAt: usize, seenAt: usize, bytes: u32): void {
-  let i: usize = 0;
-  for (; i + 8 <= bytes; i += 8) {
+/** Cleans `bytes` bytes, the first of which is byte `at` of the table. */
+function linesClean(cpuAt: usize, memoryAt: usize, seenAt: usize, at: u32, bytes: u32): void {
+  const head = min(bytes, (0 - at) & 7);
+  const bodyEnd = head + ((bytes - head) & ~7);
+  bytesClean(cpuAt, memoryAt, seenAt, 0, head);
+  for (let i = head; i < bodyEnd; i += 8) {
     const line = Line.at(cpuAt + i).bytes;
     if (line == Line.at(seenAt + i).bytes) continue;
     Line.at(memoryAt + i).bytes = line;
     Line.at(seenAt + i).bytes = line;
   }
-  for (; i < bytes; i++) {
+  bytesClean(cpuAt, memoryAt, seenAt, bodyEnd, bytes);
+}
+
+function bytesClean(cpuAt: usize, memoryAt: usize, seenAt: usize, i: u32, end: u32): void {
+  for (; i < end; i++) {
     const byte = Cell.at(cpuAt + i).byte;
     if (byte == Cell.at(seenAt + i).byte) continue;
     Cell.at(memoryAt + i).byte = byte;

@@ -15,7 +15,7 @@
 
 import { NONE } from "./bits";
 import { NO_BOUNDARY, holePages, pagesOf } from "./boundary";
-import { bounceEnd, entryBounce } from "./dma-bounce";
+import { bounceEnd, bounceOrder, entryBounce } from "./dma-bounce";
 import { shadowClean, shadowDrop, shadowTake } from "./dma-cache";
 import {
   CACHED,
@@ -136,6 +136,7 @@ function mapDirect(device: Device, table: SgTable, mapping: Mapping, handle: u32
     entriesFree(at, count);
     return error;
   }
+  if (first < count) bounceOrder(mapping);
   const base = header().physPfnBase;
   for (let i: u32 = 0; i < count; i++) SgEntry.at(at, i).pfn += base;
   mapping.segmentsAt = at;
@@ -168,6 +169,7 @@ function mapUntrusted(device: Device, table: SgTable, mapping: Mapping, handle: 
   }
   if (error == 0) error = mapTranslated(device, at, count, mapping, false);
   if (error != 0) bounceEnd(mapping);
+  else bounceOrder(mapping);
   entriesFree(at, count);
   return error;
 }

@@ -1,7 +1,7 @@
 /**
  * What do single mappings, copies through the bounce pool and syncs cost?
  *
- *     map-page/…        mapPage + unmapPage of 4 KiB through the public API, frames pinned meanwhile
+ *     map-page/…        mapPage + unmapPage of 4 KiB through the public API
  *     bounce/…          map + unmap above the mask, through the core: copied in, and copied back
  *     bounce-sync/…     one sync for the CPU of a mapping that stays
  *     cache-sync/…      one sync for the device of a simulated cache: finds what the CPU wrote

@@ -40,3 +40,20 @@ describe("frames, regions, movable memory and pins agree with a naive model", ()
     expect(() => runFuzz({ operations: 10_000, seed: seed + 1, ...options })).not.toThrow();
   });
 });
+
+describe("mappings of direct, bounced, IOMMU and uncached devices agree with a naive model", () => {
+  test("over 4,000 events on the release core", () => {
+    const counts = runFuzz({ operations: 4_000, seed, subject: "dma" });
+    const kinds = ["map", "unmap", "read", "write", "fault", "refused", "CPU write", "sync"];
+    for (const kind of kinds) expect(counts[kind], kind).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ["the debug core", { wasm: debug }],
+    ["shared memory", { shared: true }],
+    ["strict memory, where nobody is found to write", { strict: true }],
+  ])("over 1,000 events on %s", (_, options) => {
+    const run = () => runFuzz({ operations: 1_000, seed: seed + 1, subject: "dma", ...options });
+    expect(run).not.toThrow();
+  });
+});

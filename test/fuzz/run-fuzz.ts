@@ -4,13 +4,27 @@
  * @module
  */
 
-import { openCoreSync } from "dmabuf/core";
+import { openSync } from "dmabuf";
+import { type Core, openCoreSync } from "dmabuf/core";
 import { Prng } from "../support/prng.ts";
+import { DMA_FUZZ_OPTIONS, DmaFuzz } from "./dma-fuzz.ts";
 import { IommuFuzz } from "./iommu-fuzz.ts";
 import { FUZZ_MEMORY_BYTES, MemoryFuzz } from "./memory-fuzz.ts";
 
-/** What the events are about: frames, regions and pins, or domains and their devices. */
-export type FuzzSubject = "memory" | "iommu";
+/** What the events are about: frames, regions and pins; domains; or what devices map. */
+export type FuzzSubject = "memory" | "iommu" | "dma";
+
+/** One run on a core. */
+interface Fuzz {
+  /** One random event. */
+  step(): void;
+  /** Compares core and model. */
+  verify(): void;
+  /** Gives everything back, and expects that nothing is held. */
+  finish?(): void;
+  /** How many events of each kind had an effect. */
+  readonly counts?: Readonly<Record<string, number>>;
+}
 
 /** What to run. */
 export interface FuzzOptions {
@@ -23,19 +37,19 @@ export interface FuzzOptions {
   readonly shared?: boolean;
   /** The core's bytes; without them, the release core inside the package. */
   readonly wasm?: Uint8Array;
-  /** Events between two comparisons of all of memory. Default 1000. */
+  /** Events between two comparisons of everything. Default 1000, for "dma" 1. */
   readonly every?: number;
   readonly onProgress?: (done: number) => void;
 }
 
-/** Runs the events; throws with the seed and the event at which core and model part. */
-export function runFuzz(options: FuzzOptions): void {
-  const { operations, seed, strict = false, shared = false, every = 1000 } = options;
-  const { wasm, subject = "memory" } = options;
-  const memory = { memoryBytes: FUZZ_MEMORY_BYTES, strict, shared };
-  const core = openCoreSync({ ...memory, ...(wasm === undefined ? {} : { wasm }) });
-  const random = new Prng(seed);
-  const fuzz = subject === "memory" ? new MemoryFuzz(core, random) : new IommuFuzz(core, random);
+/**
+ * Runs the events; throws with the seed and the event at which core and model part. How many events
+ * of each kind had an effect, if the subject counts them.
+ */
+export function runFuzz(options: FuzzOptions): Readonly<Record<string, number>> {
+  const { operations, seed, subject = "memory" } = options;
+  const { every = subject === "dma" ? 1 : 1000 } = options;
+  const { core, fuzz } = start(subject, new Prng(seed), options);
   let event = 0;
   try {
     for (; event < operations; event++) {
@@ -44,10 +58,26 @@ export function runFuzz(options: FuzzOptions): void {
       fuzz.verify();
       options.onProgress?.(event + 1);
     }
+    fuzz.finish?.();
     if (core.exports.misuseCount() !== 0) throw new Error("the core found a misuse");
   } catch (cause) {
     const again = `npm run fuzz -- --subject ${subject} --seed ${seed} --operations ${event + 1}`;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Error(`event ${event} of seed ${seed}: ${reason} (again: ${again})`, { cause });
   }
+  return fuzz.counts ?? {};
+}
+
+function start(
+  subject: FuzzSubject,
+  random: Prng,
+  { strict = false, shared = false, wasm }: FuzzOptions,
+): { readonly core: Core; readonly fuzz: Fuzz } {
+  const choice = { strict, shared, ...(wasm === undefined ? {} : { wasm }) };
+  if (subject === "dma") {
+    const system = openSync({ ...DMA_FUZZ_OPTIONS, ...choice });
+    return { core: system.core, fuzz: new DmaFuzz(system, random) };
+  }
+  const core = openCoreSync({ memoryBytes: FUZZ_MEMORY_BYTES, ...choice });
+  return { core, fuzz: new (subject === "memory" ? MemoryFuzz : IommuFuzz)(core, random) };
 }
