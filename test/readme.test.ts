@@ -46,6 +46,14 @@ describe("README.md", () => {
     expect(process.system.check(true)).toBeNull();
   });
 
+  test("the program that asks who holds a frame runs, and prints what it says", async () => {
+    const { exported, printed, said } = await run("Who holds frame 7", "frame, holders, system");
+    expect(printed).toBe(said);
+    const { frame, holders, system } = exported;
+    const kinds = ["fd descriptor 0", "attachment gpu", "mapping gpu bidirectional"];
+    expect([holders, frame.isRevoked, system.check(true)]).toEqual([kinds, true, null]);
+  });
+
   test("the program that asks who fits runs, and prints what it says", async () => {
     const { exported, printed, said } = await run("Who fits, and who pays", "refusal, system, tab");
     expect(printed).toBe(said);
