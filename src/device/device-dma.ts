@@ -51,8 +51,9 @@ export class DeviceDma extends DeviceAccess {
     attrs: MapAttrs = noAttrs,
   ): DeviceMapping {
     const operation = `map ${lengthBytes} bytes of frame ${pfn} for ${this.name}`;
-    for (const [name, value] of Object.entries({ pfn, offset, lengthBytes }))
-      requireInteger(value, name, 0, NO_PFN, operation);
+    requireInteger(pfn, "pfn", 0, NO_PFN, operation);
+    requireInteger(offset, "offset", 0, NO_PFN, operation);
+    requireInteger(lengthBytes, "lengthBytes", 0, NO_PFN, operation);
     return this.#map("page", direction, attrs, operation, (number, bits) =>
       this.core.exports.dmaMapRun(this.handle, pfn, offset, lengthBytes, number, bits),
     );

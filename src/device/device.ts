@@ -60,7 +60,7 @@ export interface DeviceLimits {
   readonly simulatedCache: boolean;
   /**
    * Behind an IOMMU it is shown no page that holds bytes of others: entries that are no whole pages
-   * are bounced, and none are joined.
+   * are bounced, and none are joined. Its group must invalidate strictly.
    */
   readonly untrusted: boolean;
   /** The pictures it can use; null: bytes are bytes to it, and any picture will do. */
@@ -143,6 +143,8 @@ export class Device {
     const noMemory = (): string => "no memory is left for its records";
     this.#hasOwnGroup = options.iommu === true;
     this.group = groupOf(core, options);
+    if (this.#limits.untrusted && this.group?.invalidation === "lazy")
+      fail("EINVAL", operation, "an untrusted device needs a group with strict invalidation");
     const domain = this.group?.defaultDomain.handle ?? 0;
     const result = core.exports.dmaDeviceAdd(
       domain,

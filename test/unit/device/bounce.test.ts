@@ -226,6 +226,14 @@ describe.each(eachCore)("the bounce pool on the $name core", (build) => {
     expect(system.stats().bounceUsedBytes).toBe(0);
   });
 
+  test("an untrusted device joins no group with lazy invalidation", () => {
+    const system = openSystem(0);
+    const group = system.iommu.group({ name: "lazy", invalidation: "lazy" });
+    const add = (untrusted: boolean) => system.addDevice({ name: "usb", iommu: group, untrusted });
+    expectRefusal(system, "EINVAL", () => add(true));
+    add(false).remove();
+  });
+
   test("without a pool, an untrusted device takes whole pages only", () => {
     const system = openSystem(0);
     const device = system.addDevice({ name: "usb", iommu: true, untrusted: true });

@@ -4,6 +4,7 @@ import {
   type DeviceMapping,
   DMA_MAPPING_ERROR,
   DmaBufError,
+  describeLimits,
   FRAME_BYTES,
   GiB,
   isDmaMappingError,
@@ -207,6 +208,16 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
     using buffer = behind.dma.allocCoherent(PS);
     expect(buffer.address).toBeLessThan(2 ** 20);
     expectRefusal(system, "EBUSY", () => behind.setCoherentDmaMask(32));
+  });
+
+  test("limits are described, and refused when they make no sense", () => {
+    const { system } = open(false);
+    const { limits } = system.addDevice({ name: "usb", coherent: false, untrusted: true });
+    expect(describeLimits(limits)).toBe(
+      "no IOMMU, 32 bits, any number of segments of 64 KiB, not coherent, untrusted",
+    );
+    for (const bad of [{ minAlignMask: 100 }, { coherentDmaMaskBits: 65 }, { minAlignMask: -1 }])
+      expectRefusal(system, "EINVAL", () => system.addDevice({ name: "bad", ...bad }));
   });
 
   test("attributes are known by name, and privileged mappings work", () => {
