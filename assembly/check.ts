@@ -266,8 +266,8 @@ function checkDomain(payload: usize): u32 {
   }
   if (users != domain.userCount || (users != 0 && (devices | domain.through) != 0)) return I + 4;
   if (domain.through != 0 && objectFind(domain.through, KIND_DOMAIN) == 0) return I + 4;
-  if ((domain.bodyPfn != 0) != (domain.type == PAGING)) return I + 5;
-  if (domain.bodyPfn == 0) return 0;
+  if ((domain.bodyAt != 0) != (domain.type == PAGING)) return I + 5;
+  if (domain.bodyAt == 0) return 0;
   if (domain.tlbAt != 0 && !iotlbIsSound(domain.tlb)) return I + 6;
   if (!queueIsSound(domain)) return I + 10;
   const broken = iovaCheck(domain.spaceAt);
@@ -336,7 +336,7 @@ function checkUse(): u32 {
     if (kind == KIND_POOL) objectFrames += Pool.at(payload).controlFrames;
     if (kind == KIND_TABLE) objectFrames += entriesFrames(SgTable.at(payload).origNents);
     if (kind == KIND_MAPPING) objectFrames += entriesFrames(Mapping.at(payload).nents);
-    if (kind == KIND_DOMAIN && Domain.at(payload).bodyPfn != 0) {
+    if (kind == KIND_DOMAIN && Domain.at(payload).bodyAt != 0) {
       objectFrames += 1 + <u32>(Domain.at(payload).tlbAt != 0);
       tableFrames += domainTables(Domain.at(payload));
     }

@@ -47,7 +47,7 @@ export function iommuClearDirty(handle: u32, iovaPfn: u32, pageCount: u32): i32 
 function dirtyError(payload: usize, iovaPfn: u32, pageCount: u32): i32 {
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
-  if (domain.bodyPfn == 0) return EOPNOTSUPP;
+  if (domain.bodyAt == 0) return EOPNOTSUPP;
   const root = PageTable.at(domain.tableAt);
   if ((root.flags & DIRTY_BITS) == 0) return EOPNOTSUPP;
   if (pageCount == 0 || !root.isGranular(iovaPfn | pageCount)) return EINVAL;

@@ -3,7 +3,7 @@
 //   device page ──iova.ts: which ranges are taken──┐
 //        └──────pgtable.ts: what they translate to─┴──► frame
 //
-//   domain (object payload)  ├ lockWord ┼ bodyPfn ┼ deviceCount ┼ type ┼ through ┼ … ┤
+//   domain (object payload)  ├ lockWord ┼ bodyAt ┼ deviceCount ┼ type ┼ through ┼ … ┤
 //   body (one frame)         ├ IovaSpace: 64 ┼ PageTable: 576 ┼ … ┼ FlushQueue, from 1024 ┤
 //
 // I1  A failed call leaves the table as it found it; what it mapped is unmapped again.
@@ -25,7 +25,7 @@ import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
 import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake } from "./iotlb";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve } from "./iova";
-import { DOMAINS_LOCK_AT, FRAME_BYTES, frameAt, header } from "./layout";
+import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_SHIFT, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { frameDrop, frameTake, framesAdopt } from "./magazine";
 import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
@@ -46,7 +46,7 @@ const QUEUE_OFFSET: usize = 1024;
 @unmanaged
 export class Domain {
   lockWord: u32;
-  bodyPfn: u32; // I5; 0 = none
+  bodyAt: usize; // a frame; I5; 0 = none
   deviceCount: u32; // I3
   type: u32; // PAGING, IDENTITY, BLOCKED
   through: u32; // handle of the domain that its devices' accesses take; 0 = this one
@@ -61,15 +61,15 @@ export class Domain {
   }
 
   get spaceAt(): usize {
-    return frameAt(this.bodyPfn);
+    return this.bodyAt;
   }
 
   get tableAt(): usize {
-    return frameAt(this.bodyPfn) + PAGE_TABLE_OFFSET;
+    return this.bodyAt + PAGE_TABLE_OFFSET;
   }
 
   get queue(): FlushQueue {
-    return FlushQueue.at(frameAt(this.bodyPfn) + QUEUE_OFFSET);
+    return FlushQueue.at(this.bodyAt + QUEUE_OFFSET);
   }
 
   get tlb(): Iotlb {
@@ -117,8 +117,8 @@ function domainMake(
   const bodyPfn = frameTake(OBJECT);
   let error = bodyPfn < 0 ? bodyPfn : 0;
   if (error == 0) {
-    domain.bodyPfn = bodyPfn;
-    memory.fill(frameAt(bodyPfn), 0, FRAME_BYTES);
+    domain.bodyAt = frameAt(bodyPfn);
+    memory.fill(domain.bodyAt, 0, FRAME_BYTES);
     domain.isLazy = <u32>((flags & LAZY) != 0);
     error = iovaInit(domain.spaceAt, 1);
     if (error == 0) {
@@ -148,7 +148,7 @@ export function iommuDomainFree(handle: u32): i32 {
   if ((domain.deviceCount | domain.userCount | domain.through) != 0) return EBUSY;
   lockHard(DOMAINS_LOCK_AT);
   if (domain.tlbAt != 0) iotlbDrop(domain.tlb);
-  const bodyPfn = domain.bodyPfn;
+  const bodyPfn = <u32>(domain.bodyAt >> FRAME_SHIFT);
   if (bodyPfn != 0) {
     pgtFini(domain.tableAt);
     iovaFini(domain.spaceAt);
@@ -192,7 +192,7 @@ export function iommuAttach(handle: u32, from: u32, throughHandle: u32): i32 {
 /** Whether devices can be added to a domain: it has a table, and is nobody's way through. */
 export function domainTakesDevices(payload: usize): bool {
   const domain = Domain.at(payload);
-  return domain.bodyPfn != 0 && domain.userCount == 0; // I4
+  return domain.bodyAt != 0 && domain.userCount == 0; // I4
 }
 
 function userCountAt(payload: usize): usize {
@@ -209,7 +209,7 @@ export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
-  if (domain.bodyPfn == 0) return EINVAL; // I5
+  if (domain.bodyAt == 0) return EINVAL; // I5
   if (!lock(payload)) return EAGAIN;
   const result = pgtMap(domain.tableAt, iovaPfn, physPfn, pageCount, prot);
   if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount); // of tables it replaced
@@ -225,7 +225,7 @@ export function iommuUnmap(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
-  if (domain.bodyPfn == 0) return 0; // I5
+  if (domain.bodyAt == 0) return 0; // I5
   if (!lock(payload)) return EAGAIN;
   const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
   if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, unmapped);
@@ -238,7 +238,7 @@ export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
-  if (domain.bodyPfn == 0) return 0; // I5
+  if (domain.bodyAt == 0) return 0; // I5
   if (!lock(payload)) return EAGAIN;
   const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
   unlock(payload);
@@ -264,7 +264,7 @@ export function iommuIotlbMake(handle: u32, sets: u32, ways: u32, isLru: u32): i
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
-  if (domain.bodyPfn == 0) return EINVAL; // I5
+  if (domain.bodyAt == 0) return EINVAL; // I5
   if (domain.tlbAt != 0) return EBUSY;
   const at = iotlbMake(sets, ways, isLru);
   if (at > 0) domain.tlbAt = at;
@@ -276,7 +276,7 @@ export function iommuIovaToPhys(handle: u32, iovaPfn: u32): u32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return NONE;
   const domain = Domain.at(payload);
-  if (domain.bodyPfn == 0) return domain.type == IDENTITY ? iovaPfn : NONE;
+  if (domain.bodyAt == 0) return domain.type == IDENTITY ? iovaPfn : NONE;
   if (header().isShared == 0) return pgtLookup(domain.tableAt, iovaPfn);
   lockHard(payload); // another thread may be dropping the table that the walk goes through
   const phys = pgtLookup(domain.tableAt, iovaPfn);
@@ -296,7 +296,7 @@ export function iommuIovaAlloc(
 ): u32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0 || pageCount == 0) return 0;
-  if (Domain.at(payload).bodyPfn == 0 || !lock(payload)) return 0;
+  if (Domain.at(payload).bodyAt == 0 || !lock(payload)) return 0;
   const pfn = iovaAlloc(Domain.at(payload).spaceAt, pageCount, limitPfn, isSizeAligned != 0);
   unlock(payload);
   return pfn;
@@ -309,7 +309,7 @@ export function iommuIovaAlloc(
 export function iommuIovaFree(handle: u32, pfn: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
-  if (Domain.at(payload).bodyPfn == 0) return 0;
+  if (Domain.at(payload).bodyAt == 0) return 0;
   if (!lock(payload)) return EAGAIN;
   const pages = iovaFree(Domain.at(payload).spaceAt, pfn);
   unlock(payload);
@@ -323,7 +323,7 @@ export function iommuIovaFree(handle: u32, pfn: u32): i32 {
 export function iommuIovaReserve(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
-  if (Domain.at(payload).bodyPfn == 0 || pageCount == 0) return EINVAL;
+  if (Domain.at(payload).bodyAt == 0 || pageCount == 0) return EINVAL;
   if (pageCount - 1 > NONE - iovaPfn) return EINVAL;
   if (!lock(payload)) return EAGAIN;
   const result = iovaReserve(Domain.at(payload).spaceAt, iovaPfn, iovaPfn + pageCount);

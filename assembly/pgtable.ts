@@ -56,7 +56,9 @@ import {
 
 export const INDEX_BITS: u32 = 9; // of the 4 KiB granule, which the short way knows
 const ENTRIES: u32 = 1 << INDEX_BITS;
-const BLOCK_ORDER: u32 = 18;
+const ORDER_2M: u32 = INDEX_BITS;
+const PAGES_2M: u32 = 1 << INDEX_BITS;
+const PAGES_1G: u32 = 1 << (2 * INDEX_BITS);
 
 // ---- the table as a whole
 
@@ -125,14 +127,31 @@ export function pgtCheck(rootAt: usize): u32 {
   pageCount: u32,
   attributes: u64,
 ): i32 {
-  const order = planOrder(iovaPfn | physPfn, pageCount, 0, INDEX_BITS, BLOCK_ORDER);
-  const end = <u64>physPfn + pageCount;
-  if (isInLastTable(root, iovaPfn, pageCount, order) && end <= <u64>root.lastPhysPfn + 1) {
-    const at = changetype<usize>(Entry.at(root.lastAt, lastIndex(iovaPfn, order)));
-    const first = pteLeaf(physPfn, order == 0, attributes);
-    if (entriesMap(at, pageCount >> order, first, pteStep(order))) return 0;
-  }
-  return batchesMap(root, iovaPfn, physPfn, pageCount, attributes);
+  const isMapped =
+    pageCount < PAGES_2M || (iovaPfn | physPfn) % PAGES_2M != 0
+      ? lastMap(root, iovaPfn, physPfn, pageCount, attributes, 0)
+      : (pageCount < PAGES_1G || (iovaPfn | physPfn) % PAGES_1G != 0) &&
+        lastMap(root, iovaPfn, physPfn, pageCount, attributes, ORDER_2M);
+  return isMapped ? 0 : batchesMap(root, iovaPfn, physPfn, pageCount, attributes);
+}
+
+/**
+ * Maps whole entries of a known order in the table reached last; false, with nothing written, if
+ * they do not all lie there, or one is taken.
+ */
+@inline function lastMap(
+  root: PageTable,
+  iovaPfn: u32,
+  physPfn: u32,
+  pageCount: u32,
+  attributes: u64,
+  order: u32,
+): bool {
+  if (!isInLastTable(root, iovaPfn, pageCount, order)) return false;
+  if (physPfn > root.lastPhysPfn + 1 - pageCount) return false;
+  const at = changetype<usize>(Entry.at(root.lastAt, lastIndex(iovaPfn, order)));
+  const first = pteLeaf(physPfn, order == 0, attributes);
+  return entriesMap(at, pageCount >> order, first, pteStep(order));
 }
 
 function batchesMap(
@@ -164,16 +183,26 @@ function batchesMap(
 /** Unmaps `pageCount` pages from `iovaPfn` up to the first that is not mapped; returns how many. */
 @inline export function pgtUnmap(rootAt: usize, iovaPfn: u32, pageCount: u32): u32 {
   const root = PageTable.at(rootAt);
-  const order = planOrder(iovaPfn, pageCount, 0, INDEX_BITS, BLOCK_ORDER);
-  if (isInLastTable(root, iovaPfn, pageCount, order)) {
-    const at = changetype<usize>(Entry.at(root.lastAt, lastIndex(iovaPfn, order)));
-    const end = at + (<usize>(pageCount >> order)) * PTE_BYTES;
-    const stop = leavesClear(at, end, leafKind(order == 0));
-    if (stop == end) return pageCount;
-    const done = (<u32>((stop - at) / PTE_BYTES)) << order;
-    return done + batchesUnmap(root, iovaPfn + done, pageCount - done);
-  }
-  return batchesUnmap(root, iovaPfn, pageCount);
+  const done =
+    pageCount < PAGES_2M || iovaPfn % PAGES_2M != 0
+      ? lastUnmap(root, iovaPfn, pageCount, 0)
+      : pageCount < PAGES_1G || iovaPfn % PAGES_1G != 0
+        ? lastUnmap(root, iovaPfn, pageCount, ORDER_2M)
+        : 0;
+  if (done == pageCount) return done;
+  return done + batchesUnmap(root, iovaPfn + done, pageCount - done);
+}
+
+/**
+ * Unmaps leaves of a known order in the table reached last, up to the first entry that is none; 0
+ * if they do not all lie there. How many pages.
+ */
+@inline function lastUnmap(root: PageTable, iovaPfn: u32, pageCount: u32, order: u32): u32 {
+  if (!isInLastTable(root, iovaPfn, pageCount, order)) return 0;
+  const at = changetype<usize>(Entry.at(root.lastAt, lastIndex(iovaPfn, order)));
+  const end = at + (<usize>(pageCount >> order)) * PTE_BYTES;
+  const stop = leavesClear(at, end, leafKind(order == 0));
+  return stop == end ? pageCount : (<u32>((stop - at) / PTE_BYTES)) << order;
 }
 
 export function batchesUnmap(root: PageTable, iovaPfn: u32, pageCount: u32): u32 {
@@ -199,24 +228,14 @@ export function isWithin(pfn: u32, pageCount: u32, lastPfn: u32): bool {
  * The order of the largest entry that `pageCount` pages hold and `addresses`, both sides ORed, are
  * a multiple of.
  */
-@inline function planOrder(
-  addresses: u32,
-  pageCount: u32,
-  order: u32,
-  indexBits: u32,
-  blockOrder: u32,
-): u32 {
-  while (order < blockOrder) {
-    const next = order + indexBits;
+function orderOf(root: PageTable, addresses: u32, pageCount: u32): u32 {
+  let order = root.granuleOrder;
+  while (order < root.blockOrder) {
+    const next = order + root.indexBits;
     if (pageCount >> next == 0 || !isAligned(addresses, next)) break;
     order = next;
   }
   return order;
-}
-
-/** planOrder() for the table's format. */
-function orderOf(root: PageTable, addresses: u32, pageCount: u32): u32 {
-  return planOrder(addresses, pageCount, root.granuleOrder, root.indexBits, root.blockOrder);
 }
 
 /**

@@ -254,20 +254,27 @@ export function isSoundLeaf(pte: u64, order: u32, isPage: bool, isStage2: bool):
 }
 
 /** Empties [at, end) up to the first entry that is no leaf of that kind; returns where it is. */
-export function leavesClear(at: usize, end: usize, kind: u64): usize {
+@inline export function leavesClear(at: usize, end: usize, kind: u64): usize {
   const zeros = i64x2.splat(0);
-  const kinds = i64x2.splat(kind);
-  const mask = i64x2.splat(KIND_MASK);
-  for (; at + 32 <= end; at += 32) {
-    const front = v128.xor(v128.load(at), kinds);
-    const back = v128.xor(v128.load(at, 16), kinds);
-    if (v128.any_true(v128.and(v128.or(front, back), mask))) break;
+  for (; at + 64 <= end; at += 64) {
+    const front = kindsDiffer(v128.load(at), v128.load(at, 16), kind);
+    const back = kindsDiffer(v128.load(at, 32), v128.load(at, 48), kind);
+    if (v128.any_true(v128.and(v128.or(front, back), i64x2.splat(KIND_MASK)))) break;
     v128.store(at, zeros);
     v128.store(at, zeros, 16);
+    v128.store(at, zeros, 32);
+    v128.store(at, zeros, 48);
   }
-  for (; at < end; at += 8) {
+  for (; at < end; at += PTE_BYTES) {
     if ((changetype<Entry>(at).pte & KIND_MASK) != kind) break;
     changetype<Entry>(at).pte = 0;
   }
   return at;
+}
+
+/** Has ones among the low bits of a lane where an entry of two pairs is not of a kind. */
+@inline function kindsDiffer(one: v128, other: v128, kind: u64): v128 {
+  return kind == PAGE_OR_TABLE // which are all the bits there are
+    ? v128.not(v128.and(one, other))
+    : v128.or(v128.xor(one, i64x2.splat(kind)), v128.xor(other, i64x2.splat(kind)));
 }

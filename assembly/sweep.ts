@@ -96,7 +96,7 @@ function recordStamp(kind: u32, payload: usize, dead: u32): void {
     framesStamp(pfnAt(region.bitmapAt), bitmapFrames(region.bitCount, base), dead);
   } else if (kind == KIND_DOMAIN) {
     const domain = Domain.at(payload);
-    if (domain.bodyPfn != 0) frameStamp(domain.bodyPfn, dead);
+    if (domain.bodyAt != 0) frameStamp(pfnAt(domain.bodyAt), dead);
     if (domain.tlbAt != 0) frameStamp(pfnAt(domain.tlbAt), dead);
   }
 }
@@ -179,7 +179,7 @@ function domainsSweep(dead: u32): bool {
     lockHard(objectPayload(index));
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
     const domain = Domain.at(objectPayload(index));
-    if (domain.bodyPfn == 0) continue;
+    if (domain.bodyAt == 0) continue;
     if (iovaCheck(domain.spaceAt) != 0 || pgtCheck(domain.tableAt) != 0) {
       areSound = false; // another thread's, in which the dead one was at work
       continue;
