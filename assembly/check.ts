@@ -266,8 +266,8 @@ function checkDomain(payload: usize): u32 {
   }
   if (users != domain.userCount || (users != 0 && (devices | domain.through) != 0)) return I + 4;
   if (domain.through != 0 && objectFind(domain.through, KIND_DOMAIN) == 0) return I + 4;
-  if ((domain.bodyAt != 0) != (domain.type == PAGING)) return I + 5;
-  if (domain.bodyAt == 0) return 0;
+  if (domain.type != PAGING) return 0;
+  if (domain.bodyAt == 0) return I + 5;
   if (domain.tlbAt != 0 && !iotlbIsSound(domain.tlb)) return I + 6;
   if (!queueIsSound(domain)) return I + 10;
   const broken = iovaCheck(domain.spaceAt);

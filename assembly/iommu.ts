@@ -12,7 +12,7 @@
 // I3  deviceCount devices use the domain; it is not freed before they leave.
 // I4  userCount domains send their devices through this one (`through`); it is not freed before
 //     they stop. It has no devices of its own and goes through no other.
-// I5  Only a paging domain has a body.
+// I5  A paging domain has a body.
 //
 // Device page 0 is never given out, so that 0 can mean "none". A device belongs to the domain that
 // its mappings are made in, the default one of its group; attaching the group to another domain
@@ -34,9 +34,9 @@ import { pgtFini, pgtInitAs, pgtMap, pgtUnmap } from "./pgtable";
 import { ADDRESS_BITS, PAGE_TABLE_BYTES, STAGE_1 } from "./pgtable-format";
 import { pgtLookup } from "./pgtable-walk";
 
-export const PAGING: u32 = 0;
-export const IDENTITY: u32 = 1;
-export const BLOCKED: u32 = 2;
+export const BLOCKED: u32 = 0; // so is a domain that is being made
+export const PAGING: u32 = 1;
+export const IDENTITY: u32 = 2;
 
 export const LAZY: u32 = 4; // beside the flags of pgtable-format.ts
 
@@ -48,7 +48,7 @@ export class Domain {
   lockWord: u32;
   bodyAt: usize; // a frame; I5; 0 = none
   deviceCount: u32; // I3
-  type: u32; // PAGING, IDENTITY, BLOCKED
+  type: u32; // BLOCKED, PAGING, IDENTITY
   through: u32; // handle of the domain that its devices' accesses take; 0 = this one
   userCount: u32; // I4
   isLazy: u32; // unmapped ranges wait in the flush queue
@@ -127,7 +127,10 @@ function domainMake(
     }
     if (error != 0) frameDrop(bodyPfn);
   }
-  if (error == 0) return handle;
+  if (error == 0) {
+    domain.type = PAGING; // the table is there
+    return handle;
+  }
   objectFree(recordOf(payload));
   return error;
 }

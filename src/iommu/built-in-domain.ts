@@ -42,7 +42,7 @@ const TLB_AT = 7;
 const STALE_COUNT = 8;
 const STALE_PFN = 9;
 const TLB_HITS = 4;
-const CORE_TYPES = { identity: 1, blocked: 2 } as const;
+const CORE_TYPES = { blocked: 0, identity: 2 } as const;
 const PROT_MAX = 63;
 
 /** An address space of devices in the core. Made by `system.iommu.domain()`, or with a group. */
