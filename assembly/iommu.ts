@@ -152,11 +152,11 @@ export function iommuDomainFree(handle: u32): i32 {
   lockHard(DOMAINS_LOCK_AT);
   if (domain.tlbAt != 0) iotlbDrop(domain.tlb);
   const bodyPfn = <u32>(domain.bodyAt >> FRAME_SHIFT);
-  if (bodyPfn != 0) {
+  if (domain.type == PAGING) {
     pgtFini(domain.tableAt);
     iovaFini(domain.spaceAt);
-    framesAdopt(bodyPfn, 1);
   }
+  if (bodyPfn != 0) framesAdopt(bodyPfn, 1);
   objectFree(recordOf(payload));
   if (bodyPfn != 0) frameDrop(bodyPfn);
   unlock(DOMAINS_LOCK_AT);

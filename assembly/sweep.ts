@@ -11,7 +11,7 @@
 import { bitmapFree } from "./bitmap";
 import { objectNext, objectPayload } from "./check";
 import { Mapping } from "./dma-device";
-import { Domain } from "./iommu";
+import { Domain, PAGING } from "./iommu";
 import { iovaCheck } from "./iova-check";
 import { iovaMark, iovaSweep } from "./iova-mark";
 import { IovaSpace } from "./iova-space";
@@ -179,7 +179,7 @@ function domainsSweep(dead: u32): bool {
     lockHard(objectPayload(index));
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
     const domain = Domain.at(objectPayload(index));
-    if (domain.bodyAt == 0) continue;
+    if (domain.type != PAGING) continue;
     if (iovaCheck(domain.spaceAt) != 0 || pgtCheck(domain.tableAt) != 0) {
       areSound = false; // another thread's, in which the dead one was at work
       continue;
