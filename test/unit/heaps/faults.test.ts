@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { type DmaBuf, DmaBufError, KiB, MiB } from "../../../src/index.ts";
+import {
+  type DmaBuf,
+  DmaBufError,
+  FRAME_BYTES,
+  KiB,
+  MiB,
+  type System,
+} from "../../../src/index.ts";
 import { FOR_EVER, faultyCores, sweepFaults } from "../../support/faults.ts";
 
 /** Runs `call`; whether it succeeded, and did not run out of memory. */
@@ -18,9 +25,12 @@ function fill(buf: DmaBuf, byte: number): void {
   for (const view of cpu.views) view.fill(byte);
 }
 
-function holds(buf: DmaBuf, byte: number): boolean {
-  using cpu = buf.mmap();
-  return cpu.views.every((view) => Buffer.compare(view, Buffer.alloc(view.length, byte)) === 0);
+/** Looks at the bytes without a mapping, which could fail too. */
+function holds({ core }: System, buf: DmaBuf, byte: number): boolean {
+  return [...(buf.storage?.entries() ?? [])].every(({ pfn, lengthBytes }) => {
+    const bytes = core.view(pfn * FRAME_BYTES, lengthBytes);
+    return Buffer.compare(bytes, Buffer.alloc(lengthBytes, byte)) === 0;
+  });
 }
 
 describe.each(faultyCores)("faults in heaps on the $name core", (build) => {
@@ -41,7 +51,7 @@ describe.each(faultyCores)("faults in heaps on the $name core", (build) => {
           using toCamera = buf.attach(camera);
           toCamera.unmap(toCamera.map("to-device"));
         });
-        expect(holds(buf, 5)).toBe(true);
+        expect(holds(system, buf, 5)).toBe(true);
         return isMoved;
       });
       expect(failed).toBeGreaterThan(1);
@@ -61,16 +71,16 @@ describe.each(faultyCores)("faults in heaps on the $name core", (build) => {
           for (const buf of bufs) heap.validate(buf);
         });
         for (const [i, buf] of bufs.entries()) {
-          const isFilled = isDone || holds(buf, i + 1) || holds(buf, 0);
+          const isFilled = isDone || holds(system, buf, i + 1) || holds(system, buf, 0);
           expect(isFilled).toBe(true);
-          if (isDone) expect(holds(buf, i + 1)).toBe(true);
+          if (isDone) expect(holds(system, buf, i + 1)).toBe(true);
           buf.put();
         }
         const { nearCount, farCount } = heap.stats();
         expect([nearCount, farCount]).toEqual([0, 0]);
         return isDone;
       });
-      expect(failed > 0).toBe(times === FOR_EVER); // one place alone may fail
+      expect(failed).toBeGreaterThan(0);
     });
   });
 });
