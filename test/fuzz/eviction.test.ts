@@ -215,7 +215,7 @@ describe.each(eachCore)("eviction fuzz on the $name core", (build) => {
     const seed = fuzzSeed(20261121);
     const system = build.system({ memoryBytes: 16 * MiB, carveout: { vram: 4 * MiB } });
     const fuzz = new EvictionFuzz(seed, system);
-    for (let event = 0; event < 600; event++) {
+    for (let event = 0; event < 400; event++) {
       try {
         fuzz.step();
         fuzz.verify();
