@@ -8,7 +8,7 @@
  * Buffers of 8 MiB: contiguous (one entry) and scattered (2048 entries of one frame); the devices
  * are one without and one behind an IOMMU. Nanoseconds per cycle, or per page of the table. The
  * peers copy the same bytes, or hand over an ArrayBuffer without copying: then the sender has lost
- * it.
+ * it; or they take an object from a list, and nobody learns who has it.
  *
  * @module
  */
@@ -40,6 +40,7 @@ export const family: Family = (suite: Suite) => {
   const row = "attach-map/scattered/8MiB/iommu";
   suite.peer(row, "structuredClone: copies", "cycle", cloneJob);
   suite.peer(row, "structuredClone: transfers", "cycle", transferJob);
+  suite.peer(row, "plain object pool: no limits, no holders", "cycle", poolJob);
   assert.equal(system.check(), null);
 };
 
@@ -142,6 +143,26 @@ function transferJob(): Job {
     run(count) {
       for (let i = 0; i < count; i++) buffer = structuredClone(buffer, { transfer: [buffer] });
       assert.equal(buffer.byteLength, BUFFER_BYTES);
+    },
+  };
+}
+
+/** Takes an object that names a buffer from a list, looks at it, and puts it back. */
+function poolJob(): Job {
+  const bytes = new Uint8Array(BUFFER_BYTES);
+  const free = Array.from({ length: 8 }, (_, i) => ({ bytes, index: i, users: 0 }));
+  return {
+    run(count) {
+      let seen = 0;
+      for (let i = 0; i < count; i++) {
+        const one = free.pop();
+        assert(one !== undefined);
+        one.users += 1;
+        seen += one.bytes.length;
+        one.users -= 1;
+        free.push(one);
+      }
+      assert.equal(seen, count * BUFFER_BYTES);
     },
   };
 }

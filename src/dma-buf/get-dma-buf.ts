@@ -7,13 +7,12 @@
  */
 
 import { fail } from "../errors.ts";
-import type { FdTable } from "../files/fd-table.ts";
 import { DmaBuf } from "./dma-buf.ts";
+import type { FileTable } from "./holders.ts";
 
 /** The buffer of `fd` with a reference of the caller's own. EBADF; EINVAL: it is no dma-buf. */
-export function getDmaBuf(files: FdTable, fd: number): DmaBuf {
-  const file = files.get(fd);
-  if (file instanceof DmaBuf) return file;
-  file.put();
-  return fail("EINVAL", `use descriptor ${fd} as a dma-buf`, `it is ${file.description}`);
+export function getDmaBuf(files: FileTable, fd: number): DmaBuf {
+  const file = files.peek(fd);
+  if (file instanceof DmaBuf) return file.get();
+  return fail("EINVAL", `get the buffer of descriptor ${fd}`, `it is ${file.description}`);
 }

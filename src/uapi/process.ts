@@ -14,7 +14,8 @@
  */
 
 import type { WaitOptions } from "../clock.ts";
-import { DmaBuf } from "../dma-buf/dma-buf.ts";
+import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import { getDmaBuf } from "../dma-buf/get-dma-buf.ts";
 import { fail } from "../errors.ts";
 import { type FdOptions, FdTable } from "../files/fd-table.ts";
 import { isReadable, isWritable, O_CLOEXEC, O_RDWR, type OpenFile } from "../files/open-file.ts";
@@ -108,10 +109,7 @@ export class Process {
 
   /** The buffer of `fd`, with a reference: dma_buf_get(). EBADF; EINVAL: it is none. */
   dmaBuf(fd: number): DmaBuf {
-    const file = this.files.peek(fd);
-    if (!(file instanceof DmaBuf))
-      return fail("EINVAL", `get the buffer of descriptor ${fd}`, `it is ${file.description}`);
-    return file.get();
+    return getDmaBuf(this.files, fd);
   }
 
   /**
