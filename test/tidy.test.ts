@@ -83,6 +83,7 @@ const sourceOrder = [
   ["workers"],
   ["system-options.ts", "system-stats.ts"],
   ["system.ts"],
+  ["adapters"],
   ["uapi"],
   ["index.ts", "inspect"],
 ];
@@ -249,7 +250,13 @@ describe("tidy", () => {
       return seen;
     };
     expect(assembly.filter((file) => !reachable(["index.ts"], "assembly").has(file))).toEqual([]);
-    const entries = ["index.ts", "core/index.ts", "inspect/index.ts", "uapi/index.ts"];
+    const entries = [
+      "index.ts",
+      "core/index.ts",
+      "inspect/index.ts",
+      "uapi/index.ts",
+      "adapters/index.ts",
+    ];
     expect(sources.filter((file) => !reachable(entries, "src").has(file))).toEqual([]);
   });
 

@@ -11,10 +11,11 @@
  * @module
  */
 
+import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, DmaBufError, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { importFence, importReason } from "../fence/imported-fence.ts";
 import type { Heap } from "../heaps/heap.ts";
@@ -80,6 +81,27 @@ export abstract class SharedSystem {
     );
   }
 
+  /**
+   * Makes a call that may be refused with EAGAIN, and makes it again until it is not: for threads
+   * that may not sleep, as a page's main thread, while another holds the allocator. ETIME, EINTR,
+   * and what else the call throws.
+   */
+  async retry<T>(call: () => T, options: Omit<WaitOptions, "clock"> = {}): Promise<T> {
+    const operation = "make a call again";
+    this.requireOpen(operation);
+    const end = performance.now() + requireTimeout(options, operation);
+    for (;;) {
+      try {
+        return call();
+      } catch (error) {
+        if (!(error instanceof DmaBufError && error.code === "EAGAIN")) throw error;
+      }
+      const timeout = Math.max(0, end - performance.now());
+      const left = await new Promise<number>((done) => armWait(options, timeout, soon, done));
+      if (left <= 0) throw waitError(left, operation, options);
+    }
+  }
+
   /** After an orderly end the thread has left already. */
   #exited(thread: number): void {
     const { threadState } = this.core.exports;
@@ -132,6 +154,12 @@ export abstract class SharedSystem {
     checked(exports.shareImport(token, exports.KIND_POOL.value), operation, importReason);
     return Pool.adopt(this, token);
   }
+}
+
+/** Calls `wake` a moment later; locks are held for less. */
+function soon(wake: () => void): () => void {
+  const timer = setTimeout(wake, 1);
+  return () => clearTimeout(timer);
 }
 
 function requireToken(token: number, operation: string): void {

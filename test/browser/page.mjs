@@ -8,7 +8,14 @@
  * @module
  */
 
-import { DmaBufError, FRAME_BYTES, KiB, MiB, open } from "dmabuf";
+import { DmaBufError, FRAME_BYTES, join, KiB, MiB, open } from "dmabuf";
+import {
+  copyFromVideoFrame,
+  drawPicture,
+  readCanvas,
+  videoFrameOf,
+  writeGpuTexture,
+} from "dmabuf/adapters";
 
 const FRAME_COUNT = 32;
 const ANYWHERE = 0xffffffff;
@@ -160,6 +167,75 @@ async function joinFromWorker(system) {
   }
 }
 
+/** A picture of one colour goes from a buffer to a VideoFrame and to a canvas, and back. */
+async function showPicture(system) {
+  const [width, height] = [64, 32];
+  const buf = system.heap("default").alloc(width * height * 4);
+  const mapping = buf.mmap();
+  const pixels = mapping.bytes.subarray(0, width * height * 4);
+  const colour = [10, 200, 60, 255];
+  for (let i = 0; i < pixels.length; i++) pixels[i] = colour[i % 4];
+  const picture = { format: "RGBA", codedWidth: width, codedHeight: height };
+  const frame = videoFrameOf(pixels, { ...picture, timestamp: 7 });
+  pixels.fill(0); // the frame is a copy
+  const [plane] = await copyFromVideoFrame(frame, pixels);
+  const tooShort = copyFromVideoFrame(frame, new Uint8Array(9));
+  equal(await tooShort.catch((error) => error.code), "EINVAL", "the code of too little room");
+  frame.close();
+  equal(plane.stride, width * 4, "the stride");
+  equalBytes(pixels.slice(0, 4), Uint8Array.from(colour), "the copied pixel");
+  const canvas = new OffscreenCanvas(width, height);
+  drawPicture(canvas.getContext("2d"), pixels, picture);
+  pixels.fill(0);
+  await readCanvas(canvas, pixels);
+  const isNear = colour.every((value, i) => Math.abs(value - pixels.at(i - 4)) <= 2);
+  equal(isNear, true, `that the canvas shows ${colour}, not ${pixels.slice(-4)},`);
+  mapping.unmap();
+  buf.put();
+}
+
+/** A texture takes a buffer's bytes; skipped where the browser has no adapter. */
+async function uploadTexture(system) {
+  const adapter = await navigator.gpu?.requestAdapter();
+  if (!adapter) {
+    console.log("skipped: WebGPU has no adapter here");
+    return;
+  }
+  const gpuDevice = await adapter.requestDevice();
+  const texture = gpuDevice.createTexture({ size: [64, 16], format: "rgba8unorm", usage: 2 });
+  const buf = system.heap("default").alloc(4096);
+  const mapping = buf.mmap();
+  const picture = { width: 64, height: 16, bytesPerRow: 256 };
+  writeGpuTexture(gpuDevice.queue, { texture }, mapping.bytes, picture);
+  await gpuDevice.queue.onSubmittedWorkDone();
+  gpuDevice.destroy();
+  mapping.unmap();
+  buf.put();
+}
+
+/** The page may not sleep: it waits for what another thread's system does without blocking. */
+async function shareWithPage(system) {
+  const other = await join(system.share());
+  const fence = system.fence("job");
+  const imported = other.importFence(fence.token);
+  const code = await Promise.resolve()
+    .then(() => imported.waitSync())
+    .catch((error) => error.code);
+  equal(code, "EWOULDBLOCK", "the code of a page that would sleep");
+  setTimeout(() => fence.signal(), 5);
+  await imported.wait({ timeoutMs: 5000 });
+  imported.release();
+  fence.release();
+  const pool = system.pool({ name: "video", count: 1, bytes: 4096 });
+  const consumer = other.importPool(pool.token).consumer({ name: "page" });
+  setTimeout(() => pool.tryAcquire().publish(), 5);
+  (await consumer.take({ timeoutMs: 5000 })).release();
+  (await pool.acquire({ timeoutMs: 5000 })).abandon();
+  other.importPool(pool.token).release();
+  pool.release();
+  other.close();
+}
+
 function checksOf(kind) {
   const shared = kind === "shared";
   const using = (work) => () => withSystem({ shared }, work);
@@ -172,6 +248,8 @@ function checksOf(kind) {
     ),
     "what the camera wrote the GPU reads, after the fence": using(passOn),
     "a fence wait ends with the signal or the time limit": using(waitForFence),
+    "a picture goes to a VideoFrame and a canvas, and back": using(showPicture),
+    "WebGPU takes a buffer's bytes, where it has an adapter": using(uploadTexture),
     [`${wasmNames[kind]} opens by fetch`]: () =>
       withSystem({ shared, wasm: fetchCore(kind) }, passOn),
     [`${wasmNames[kind]} opens as a compiled module`]: async () => {
@@ -187,6 +265,8 @@ async function runAll() {
   if (crossOriginIsolated) {
     checks.push(...Object.entries(checksOf("shared")).map(([name, work]) => [name, work, true]));
     const join = () => withSystem({ shared: true }, joinFromWorker);
+    const share = () => withSystem({ shared: true }, shareWithPage);
+    checks.push(["the page waits for fences and frames without blocking", share, true]);
     checks.push(["a Worker joins as thread 1 and gets frames of its own", join, true]);
   }
   const results = [];

@@ -236,6 +236,7 @@ describe.each(builds)("system.reap() on the $name core", ({ wasm }) => {
     system.close();
   });
 
+  // KILLS=1000 npx vitest run test/workers/reap.test.ts -t "killed at random"    takes a while
   test("Workers that are killed at random moments: nothing leaks, nobody hangs", async () => {
     const kills = Number(process.env.KILLS ?? 10);
     const system = open({ memoryBytes: 32 * MiB, threads: 6 });
@@ -270,5 +271,5 @@ describe.each(builds)("system.reap() on the $name core", ({ wasm }) => {
     system.core.exports.magazineDrain();
     expect(system.stats()).toMatchObject({ freeFrames: before, pinnedFrames: 0, bufferCount: 0 });
     system.close();
-  });
+  }, 7_200_000);
 });

@@ -114,6 +114,25 @@ describe.each(builds)("one system, several threads, on the $name core", ({ wasm 
     expect(joinSync(system.share()).thread).toBe(1);
   });
 
+  test("a thread that may not sleep is refused with EAGAIN, and retry() waits for its turn", async () => {
+    const system = open();
+    const page = joinSync(system.share(), { canBlock: false });
+    const { i32, exports } = system.core;
+    const framesLock = (exports.HEADER_AT.value + 128) / 4;
+    i32[framesLock] = 1; // thread 0 holds the allocator
+    expect(expectError("EAGAIN", () => page.heap("system").alloc(100_000))).toContain("try again");
+    const late = page.retry(() => page.heap("system").alloc(100_000), { timeoutMs: 5 });
+    await expect(late).rejects.toMatchObject({ code: "ETIME" });
+    setTimeout(() => {
+      i32[framesLock] = 0;
+    }, 10);
+    const buf = await page.retry(() => page.heap("system").alloc(100_000), { timeoutMs: 5000 });
+    await expect(page.retry(() => page.heap("none"))).rejects.toMatchObject({ code: "ENOENT" });
+    buf.put();
+    page.close();
+    closeClean(system);
+  });
+
   test("a joined system has the regions, and buffers of both are numbers of one memory", () => {
     const system = open();
     const other = joinSync(system.share());
