@@ -225,25 +225,22 @@ export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32
  * EAGAIN.
  */
 export function iommuUnmap(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
-  const domain = Domain.at(payload);
-  if (domain.bodyAt == 0) return 0; // I5
-  if (!lock(payload)) return EAGAIN;
-  const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
-  if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, unmapped);
-  unlock(payload);
-  return unmapped;
+  return unmap(handle, iovaPfn, pageCount, true);
 }
 
 /** As iommuUnmap(), but the IOTLB may still know the pages until iommuIotlbSync(). */
 export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
+  return unmap(handle, iovaPfn, pageCount, false);
+}
+
+@inline function unmap(handle: u32, iovaPfn: u32, pageCount: u32, isSynced: bool): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   if (payload == 0) return ESTALE;
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return 0; // I5
   if (!lock(payload)) return EAGAIN;
   const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
+  if (isSynced && domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, unmapped);
   unlock(payload);
   return unmapped;
 }

@@ -54,6 +54,14 @@ describe("README.md", () => {
     expect([holders, frame.isRevoked, system.check(true)]).toEqual([kinds, true, null]);
   });
 
+  test("the program that watches a device runs, and prints what it says", async () => {
+    const { exported, printed, said } = await run("What a device did", "domain, nic, system");
+    expect(printed).toBe(said);
+    const { domain, nic, system } = exported;
+    expect([nic.group.domain === domain, domain.unhandledFaultCount]).toEqual([true, 0]);
+    expect(system.check(true)).toBeNull();
+  });
+
   test("the program that asks who fits runs, and prints what it says", async () => {
     const { exported, printed, said } = await run("Who fits, and who pays", "refusal, system, tab");
     expect(printed).toBe(said);

@@ -18,7 +18,12 @@ import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { ADDRESS_END, addressOf, FRAME_BYTES, formatAddress, NO_PFN, pfnOf } from "../units.ts";
 import { DirtyBitmap } from "./dirty-bitmap.ts";
-import { checkFormat, type DomainFormat, type DomainOptions } from "./domain-options.ts";
+import {
+  checkFormat,
+  type DomainFormat,
+  type DomainOptions,
+  type IotlbOptions,
+} from "./domain-options.ts";
 import type { DomainType } from "./iommu-domain.ts";
 import type { IommuFault, IommuFaultHandler, IommuFaultResult } from "./iommu-fault.ts";
 import type { IommuGroup, IommuMember } from "./iommu-group.ts";
@@ -63,7 +68,7 @@ export class BuiltInDomain {
   /** @internal EINVAL: an option; ENOMEM. */
   constructor(core: Core, options: DomainOptions, use: DomainUse = {}) {
     const { type = "paging" } = options;
-    const operation = `make a domain`;
+    const operation = "make a domain";
     const { exports } = core;
     if (!["paging", "identity", "blocked"].includes(type)) {
       fail("EINVAL", operation, "its type must be paging, identity or blocked");
@@ -78,7 +83,7 @@ export class BuiltInDomain {
         : exports.iommuDomainAllocFixed(CORE_TYPES[type]);
     this.#handle = checked(result, operation, () => "no memory is left for its tables");
     this.#at = exports.iommuDomainAt(this.#handle);
-    if (this.format?.iotlb) this.#makeIotlb(operation);
+    if (this.format?.iotlb) this.#makeIotlb(this.format.iotlb, operation);
   }
 
   #alloc(isLazy: boolean): number {
@@ -90,13 +95,11 @@ export class BuiltInDomain {
     return exports.iommuDomainAllocAs(stage, granuleOrder, addressBits, outputBits, flags);
   }
 
-  #makeIotlb(operation: string): void {
-    const { entries, ways, eviction } = (this.format as DomainFormat).iotlb as Required<
-      NonNullable<DomainFormat["iotlb"]>
-    >;
+  #makeIotlb({ entries, ways, eviction }: Required<IotlbOptions>, operation: string): void {
+    const { exports } = this.#core;
     const isLru = eviction === "lru" ? 1 : 0;
-    const result = this.#core.exports.iommuIotlbMake(this.#handle, entries / ways, ways, isLru);
-    if (result < 0) this.#core.exports.iommuDomainFree(this.#handle);
+    const result = exports.iommuIotlbMake(this.#handle, entries / ways, ways, isLru);
+    if (result < 0) exports.iommuDomainFree(this.#handle);
     checked(result, operation, () => "no memory is left for its IOTLB");
   }
 

@@ -210,9 +210,10 @@ export class IommuGroup {
     this.#devices.add(device);
   }
 
-  /** @internal */
+  /** @internal With the last device no timer is left. */
   leave(device: IommuMember): void {
     this.#devices.delete(device);
+    if (this.#devices.size === 0) this.flush();
   }
 
   /** @internal Whether it belongs to the memory of `core`. */

@@ -180,9 +180,10 @@ export class PgtableModel {
   // ---- batches
 
   mapPages(iovaPfn: number, physPfn: number, order: number, count: number, prot: number): number {
-    if (!this.leafOrders.includes(order) || (prot & (READ | WRITE)) === 0) return EINVAL;
+    if (!this.leafOrders.includes(order)) return EINVAL;
     if (iovaPfn % 2 ** order !== 0 || physPfn % 2 ** order !== 0) return EINVAL;
-    if (iovaPfn >= this.#pagesEnd) return ERANGE;
+    if (iovaPfn >= this.#pagesEnd || physPfn >= this.#physEnd) return ERANGE;
+    if ((prot & (READ | WRITE)) === 0) return EINVAL;
     if (count === 0) return 0;
     count = this.#entriesLeft(iovaPfn, order, count);
     if (physPfn + count * 2 ** order > this.#physEnd) return ERANGE;

@@ -342,6 +342,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
       device.dma.allocCoherent(PS).free();
       expect([clock.timers.size, group.queuedCount]).toEqual([1, 1]);
       device.remove();
+      expect([clock.timers.size, group.queuedCount]).toEqual([0, 0]);
       group.free();
       expect([clock.timers.size, group.queuedCount, group.flush()]).toEqual([0, 0, 0]);
     });
