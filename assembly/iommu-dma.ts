@@ -15,7 +15,11 @@ import { Domain } from "./iommu";
 import { iotlbInvalidate, iotlbInvalidateAll } from "./iotlb";
 import { iovaAlloc, iovaFree } from "./iova";
 import { lockHard, unlock } from "./lock";
-import { KIND_DOMAIN, objectFind } from "./object";
+import {
+  KIND_DOMAIN,
+  objectAt,
+  objectIs,
+} from "./object";
 import { pgtUnmap } from "./pgtable";
 import { pgtMapFrames } from "./pgtable-frames";
 import { SgEntry } from "./sg-entries";
@@ -118,8 +122,8 @@ function domainFlush(domain: Domain): u32 {
 
 /** Empties the flush queue of a domain. How many ranges were given back, or ESTALE. */
 export function iommuFlushQueue(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   lockHard(payload);
   const count = domainFlush(Domain.at(payload));
   unlock(payload);
@@ -128,8 +132,8 @@ export function iommuFlushQueue(handle: u32): i32 {
 
 /** How many ranges wait in the flush queue of a domain, or ESTALE. */
 export function iommuQueuedCount(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   return domain.isLazy == 0 ? 0 : domain.queue.count;
 }

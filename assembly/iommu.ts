@@ -28,7 +28,15 @@ import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve } from "./iova";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_SHIFT, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { frameDrop, frameTake, framesAdopt } from "./magazine";
-import { KIND_DOMAIN, objectAlloc, objectFind, objectFree, recordOf } from "./object";
+import {
+  KIND_DOMAIN,
+  objectAlloc,
+  objectAt,
+  objectFind,
+  objectFree,
+  objectIs,
+  recordOf,
+} from "./object";
 import { OBJECT } from "./page";
 import { pgtFini, pgtInitAs, pgtMap, pgtUnmap } from "./pgtable";
 import { ADDRESS_BITS, PAGE_TABLE_BYTES, STAGE_1 } from "./pgtable-format";
@@ -145,8 +153,8 @@ export function iommuDomainAllocFixed(type: u32): i32 {
 
 /** Frees a domain with its tables. 0, or ESTALE, EBUSY (a device uses it). */
 export function iommuDomainFree(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   if ((domain.deviceCount | domain.userCount | domain.through) != 0) return EBUSY;
   lockHard(DOMAINS_LOCK_AT);
@@ -209,8 +217,8 @@ function userCountAt(payload: usize): usize {
  * EINVAL (no paging domain), EAGAIN, pgtMap's errors.
  */
 export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32, prot: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return EINVAL; // I5
   if (!lock(payload)) return EAGAIN;
@@ -234,8 +242,8 @@ export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
 }
 
 @inline function unmap(handle: u32, iovaPfn: u32, pageCount: u32, isSynced: bool): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return 0; // I5
   if (!lock(payload)) return EAGAIN;
@@ -247,8 +255,8 @@ export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
 
 /** Has the IOTLB forget a range of device pages. 0, or ESTALE. */
 export function iommuIotlbSync(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   lockHard(payload);
   if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
@@ -261,8 +269,8 @@ export function iommuIotlbSync(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
  * IOTLB_ENTRIES_MAX. 0, or ESTALE, EINVAL, EBUSY (it has one), ENOMEM.
  */
 export function iommuIotlbMake(handle: u32, sets: u32, ways: u32, isLru: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return EINVAL; // I5
   if (domain.tlbAt != 0) return EBUSY;
@@ -273,8 +281,8 @@ export function iommuIotlbMake(handle: u32, sets: u32, ways: u32, isLru: u32): i
 
 /** The physical page behind a device page; NONE when nothing maps it or the domain is gone. */
 export function iommuIovaToPhys(handle: u32, iovaPfn: u32): u32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return NONE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return NONE;
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return domain.type == IDENTITY ? iovaPfn : NONE;
   if (header().isShared == 0) return pgtLookup(domain.tableAt, iovaPfn);
@@ -294,8 +302,8 @@ export function iommuIovaAlloc(
   limitPfn: u32,
   isSizeAligned: u32,
 ): u32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0 || pageCount == 0) return 0;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN) || pageCount == 0) return 0;
   if (Domain.at(payload).bodyAt == 0 || !lock(payload)) return 0;
   const pfn = iovaAlloc(Domain.at(payload).spaceAt, pageCount, limitPfn, isSizeAligned != 0);
   unlock(payload);
@@ -307,8 +315,8 @@ export function iommuIovaAlloc(
  * EAGAIN.
  */
 export function iommuIovaFree(handle: u32, pfn: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   if (Domain.at(payload).bodyAt == 0) return 0;
   if (!lock(payload)) return EAGAIN;
   const pages = iovaFree(Domain.at(payload).spaceAt, pfn);
@@ -321,8 +329,8 @@ export function iommuIovaFree(handle: u32, pfn: u32): i32 {
  * ENOMEM, EAGAIN.
  */
 export function iommuIovaReserve(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
-  const payload = objectFind(handle, KIND_DOMAIN);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   if (Domain.at(payload).bodyAt == 0 || pageCount == 0) return EINVAL;
   if (pageCount - 1 > NONE - iovaPfn) return EINVAL;
   if (!lock(payload)) return EAGAIN;
