@@ -21,7 +21,7 @@
 
 import { type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
-import { checked, codeOf, DmaBufError, type ErrnoCode, errno, fail } from "../errors.ts";
+import { codeOf, DmaBufError, type ErrnoCode, errno, fail } from "../errors.ts";
 import { startWait } from "./wait.ts";
 
 /** Called once when a fence signals. */
@@ -48,6 +48,8 @@ export interface FenceOps {
   readonly timelineName?: string;
 }
 
+/** What makes times of this thread comparable with those of others; reading it is slow. */
+const TIME_ORIGIN_MS = performance.timeOrigin;
 /** No record in shared memory (F4). */
 const NO_RECORD = -1;
 
@@ -308,13 +310,13 @@ export class Fence {
   }
 
   #signalRecord({ exports }: Core): void {
-    const atMs = this.#timestampMs + performance.timeOrigin;
+    const atMs = this.#timestampMs + TIME_ORIGIN_MS;
     exports.fenceSignal(this.#handle, Math.min(this.#outcome, 0), atMs);
   }
 
   #dropRecord(): void {
     if (this.#handle === NO_RECORD || this.core === null) return;
-    this.core.tokens.delete(this.#handle);
+    if (this.#isShared) this.core.tokens.delete(this.#handle);
     this.core.exports.fenceFree(this.#handle);
     this.#handle = NO_RECORD;
     this.#isShared = false;
@@ -322,11 +324,9 @@ export class Fence {
 }
 
 function makeRecord({ exports }: Core, context: number, seqno: number, name: string): number {
-  return checked(
-    exports.fenceAlloc(context, seqno),
-    `create fence ${name}`,
-    () => "no memory is left for its record",
-  );
+  const handle = exports.fenceAlloc(context, seqno);
+  if (handle >= 0) return handle;
+  return fail(codeOf(handle), `create fence ${name}`, "no memory is left for its record");
 }
 
 /**
