@@ -73,7 +73,7 @@ export function fenceSignal(handle: u32, error: i32, nowMs: f64): i32 {
   if (ObjectRecord.at(recordOf(payload)).owner != threadIndex()) return EPERM;
   fence.timestampMs = nowMs;
   if (atomic.cmpxchg<i32>(payload, PENDING, error == 0 ? SIGNALED : error) != PENDING) return 0;
-  atomic.notify(payload, -1); // F2
+  if (header().isShared != 0) atomic.notify(payload, -1); // F2; a lone thread does not sleep
   return 1;
 }
 

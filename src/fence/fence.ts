@@ -64,6 +64,8 @@ export class Fence {
   readonly core: Core | null;
   #handle: number;
   #isShared = false;
+  /** Whether `core.tokens` leads to it: it was shared, or imported. */
+  #isListed: boolean;
   readonly #ops: FenceOps | null;
   /** Null once signaled: the state and the list cannot disagree (F1, F3). */
   #callbacks: FenceCallback[] | null = [];
@@ -92,6 +94,7 @@ export class Fence {
     this.seqno = seqno;
     this.name = name;
     this.#ops = ops;
+    this.#isListed = typeof record === "number";
     if (typeof record === "number") this.#handle = record;
     else
       this.#handle = record && core !== null ? makeRecord(core, context, seqno, name) : NO_RECORD;
@@ -109,6 +112,7 @@ export class Fence {
     if (this.#handle === NO_RECORD)
       this.#handle = makeRecord(core, this.context, this.seqno, this.name);
     this.#isShared = true;
+    this.#isListed = true;
     core.tokens.set(this.#handle, this);
     if (this.isSignaled) this.#signalRecord(core);
     else this.enableSignaling(); // a composite hooks its parts
@@ -316,10 +320,11 @@ export class Fence {
 
   #dropRecord(): void {
     if (this.#handle === NO_RECORD || this.core === null) return;
-    if (this.#isShared) this.core.tokens.delete(this.#handle);
+    if (this.#isListed) this.core.tokens.delete(this.#handle);
     this.core.exports.fenceFree(this.#handle);
     this.#handle = NO_RECORD;
     this.#isShared = false;
+    this.#isListed = false;
   }
 }
 
