@@ -132,3 +132,13 @@ export function requireInteger(
     `${name} must be an integer from ${min} to ${max}, and is ${String(value)}`,
   );
 }
+
+/**
+ * Throws `error` as a task of its own: a callback's error is its owner's, and reaches the host's
+ * handler instead of whoever happened to call back.
+ */
+export function throwLater(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { DmaBufError } from "../errors.ts";
+import { DmaBufError, throwLater } from "../errors.ts";
 import type { CoreExports } from "./exports.ts";
 
 /** A rule that a user of the memory broke. */
@@ -54,8 +54,6 @@ function deliver(onMisuse: OnMisuse, pfn: number): void {
   try {
     onMisuse({ rule: "Q2", pfn, error });
   } catch (cause) {
-    queueMicrotask(() => {
-      throw cause;
-    });
+    throwLater(cause);
   }
 }

@@ -4,14 +4,14 @@
  * @module
  */
 
+import { throwLater } from "../errors.ts";
+
 /** Runs `callback`; what it throws is thrown again as a task of its own. */
 export function reportError(callback: () => void): void {
   try {
     callback();
   } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
+    throwLater(error);
   }
 }
 

@@ -21,7 +21,7 @@
 
 import { type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
-import { codeOf, DmaBufError, type ErrnoCode, errno, fail } from "../errors.ts";
+import { codeOf, DmaBufError, type ErrnoCode, errno, fail, throwLater } from "../errors.ts";
 import { startWait } from "./wait.ts";
 
 /** Called once when a fence signals. */
@@ -334,17 +334,12 @@ function makeRecord({ exports }: Core, context: number, seqno: number, name: str
   return fail(codeOf(handle), `create fence ${name}`, "no memory is left for its record");
 }
 
-/**
- * F3: an error thrown by a callback is its owner's, and must reach the host's handler, not the
- * signaller.
- */
+/** F3: what a callback throws must not reach the signaller. */
 function runReported(callback: FenceCallback, fence: Fence): void {
   try {
     callback(fence);
   } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
+    throwLater(error);
   }
 }
 
