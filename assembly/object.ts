@@ -14,8 +14,8 @@
 // O4  `owner` is the index of the thread that made the object.
 
 import { ENOMEM } from "./errno";
-import { FRAME_BYTES, frameAt } from "./layout";
-import { CACHE_OBJECTS, DirectoryEntry, recordIndex, slabAlloc, slabFree } from "./slab";
+import { FRAME_BYTES } from "./layout";
+import { CACHE_OBJECTS, recordIndex, recordPlace, slabAlloc, slabFree } from "./slab";
 
 export const KIND_REGION: u32 = 1;
 export const KIND_TABLE: u32 = 2;
@@ -66,8 +66,7 @@ export function objectFree(at: usize): void {
  * check, so that what follows need not wait for it.
  */
 @inline export function objectAt(handle: u32): usize {
-  const pfn = DirectoryEntry.at((handle & INDEX_MASK) >> 6).pfn;
-  return frameAt(pfn) + ((<usize>(handle & 63)) << 6) + PAYLOAD_OFFSET;
+  return recordPlace(handle & INDEX_MASK) + PAYLOAD_OFFSET;
 }
 
 /** Whether the live object of `kind` that `handle` names has its payload at `payload` (O2). */

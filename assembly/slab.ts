@@ -202,8 +202,12 @@ export function recordIndex(at: usize): u32 {
 /** The object record of `index` < 2^18, or 0 when no slab has it (R4). */
 export function recordAt(index: u32): usize {
   if ((index & 63) == 0) return 0; // a slab's header is no record
-  const pfn = DirectoryEntry.at(index >> 6).pfn;
-  return pfn == 0 ? 0 : frameAt(pfn) + ((<usize>(index & 63)) << 6);
+  return DirectoryEntry.at(index >> 6).pfn == 0 ? 0 : recordPlace(index);
+}
+
+/** Where the object record of `index` < 2^18 lies, if a slab has it: else below FRAME_BYTES. */
+@inline export function recordPlace(index: u32): usize {
+  return frameAt(DirectoryEntry.at(index >> 6).pfn) + ((<usize>(index & 63)) << 6);
 }
 
 /** Whether the record at `at` was ever handed out: one behind its slab's bump was never written. */
