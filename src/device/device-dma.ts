@@ -18,7 +18,7 @@ import { type Direction, directionNumber } from "../direction.ts";
 import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "../errors.ts";
 import type { SgEntry, SgTable } from "../mm/sg-table.ts";
 import { withWords, wordsOf } from "../mm/word-list.ts";
-import { ADDRESS_END, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
+import { ADDRESS_END, FRAME_BYTES, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
 import { CoherentBuffer, type DeviceMemory } from "./coherent-buffer.ts";
 import { DeviceAccess } from "./device-access.ts";
 import { DeviceMapping, type MappingKind } from "./device-mapping.ts";
@@ -186,8 +186,8 @@ export class DeviceDma extends DeviceAccess {
   }
 
   #requireOwn(mapping: DeviceMapping, operation: string): void {
-    if (!mapping.isOf(this.core, this.handle))
-      fail("EINVAL", operation, "the mapping is another device's");
+    if (!(mapping instanceof DeviceMapping) || !mapping.isOf(this.core, this.handle))
+      fail("EINVAL", operation, "it is no mapping of this device");
     if (mapping.isEnded) fail("ESTALE", operation, "it was unmapped before");
   }
 
@@ -294,7 +294,7 @@ export class DeviceDma extends DeviceAccess {
    */
   iovaTryAlloc(lengthBytes: number, offset = 0): DmaIova | null {
     const operation = `reserve device addresses for ${this.name}`;
-    requireInteger(offset, "offset", 0, 4095, operation);
+    requireInteger(offset, "offset", 0, FRAME_BYTES - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
     const memory = this.#requireMemory(operation);
     if (this.#domain === 0 || !memory.canLink()) return null;

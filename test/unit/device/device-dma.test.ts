@@ -114,6 +114,8 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
         expectRefusal(system, "EINVAL", () => device.dma[unmap](mapping));
       const other = system.addDevice({ name: "other" });
       expectRefusal(system, "EINVAL", () => other.dma.unmapPage(mapping));
+      for (const none of [null, undefined, {}])
+        expectRefusal(system, "EINVAL", () => device.dma.unmapPage(none as typeof mapping));
       expectRefusal(system, "EINVAL", () => other.dma.syncForCpu(mapping));
       expectRefusal(system, "EBUSY", () => device.remove());
       device.dma.unmapPage(mapping);
