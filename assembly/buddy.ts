@@ -120,8 +120,9 @@ function bulkMark(listAt: usize, count: u32, from: u32, to: u32): u32 {
     const pfn = PfnCell.at(listAt, i).pfn;
     if (pfn >= frameCount) return i;
     const frame = Frame.at(pfn);
-    if ((frame.word & (STATE_MASK | PINS_MASK)) != from) return i;
-    frame.word = (frame.word & ~STATE_MASK) | to;
+    const word = atomic.load<u32>(changetype<usize>(frame)); // magazine.ts, A3
+    if ((word & (STATE_MASK | PINS_MASK)) != from) return i;
+    frame.word = (word & ~STATE_MASK) | to;
   }
   return count;
 }

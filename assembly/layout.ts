@@ -16,6 +16,8 @@
 //     them.
 // L5  The header is written by one thread, once, before any other joins; bases never change
 //     afterwards.
+// L6  What every call reads and no call writes lies in the header's first cache line, apart from
+//     the counters: a thread that counts does not slow down the others.
 //
 // A frame number (pfn) is an offset: frame pfn holds bytes [pfn * 4096, pfn * 4096 + 4096). A
 // device sees `physPfnBase` added to it. Sizes are chosen when the system is opened, and the header
@@ -64,22 +66,22 @@ export class Header {
   directoryAt: usize;
   physPfnBase: u32; // what a device sees as the number of frame 0
   isShared: u32; // 1: several threads may run; 0: locks need no atomics
-  freeFrames: u32; // frames in the buddy's lists; under framesLock
-  objectCount: u32; // live objects; under slabLock
-  generation: u32; // of the youngest object; under slabLock
-  regionCount: u32;
-  movedFrames: u32; // frames ever moved by migration; under movableLock
-  reserveFrames: u32; // listed frames that movable requests leave to all others
-  fenceContexts: u32; // fence contexts given out; context 0 belongs to nobody
-  reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes
   freeFlags: u32; // POISON, STRICT: what happens to freed frames
+  bounceAt: usize; // the bounce pool's records (bounce.ts); 0 = no pool
+  reserveFrames: u32; // listed frames that movable requests leave to all others
+  freeFrames: u32; // frames in the buddy's lists; under framesLock
   quarantineFirst: u32; // quarantine.ts, Q1; under framesLock, as the next three
   quarantineLast: u32;
   quarantineCount: u32;
   misuseCount: u32; // writes into frames that nobody held
+  objectCount: u32; // live objects; under slabLock
+  generation: u32; // of the youngest object; under slabLock
+  regionCount: u32;
+  movedFrames: u32; // frames ever moved by migration; under movableLock
+  fenceContexts: u32; // fence contexts given out; context 0 belongs to nobody
+  reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes
   faultNth: u32; // fault.ts: allocations until one fails, 1 for the next
   faultTimes: u32; // how many fail then; 0 = none
-  bounceAt: usize; // the bounce pool's records (bounce.ts); 0 = no pool
 }
 
 /** Offsets inside the header for what is an array or needs a cache line of its own. */
@@ -97,6 +99,7 @@ export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: f
 
 const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
 
+if (offsetof<Header>("freeFrames") != 64) ERROR("a counter lies in the line of the bases"); // L6
 if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");
 if (FREE_HEADS_END > MOVABLE_LOCK_AT) ERROR("the free lists reach into movableLock");
 if (MISUSES_AT + <usize>MISUSES_KEPT * 4 > REAP_LOCK_AT) ERROR("the misuses reach into reapLock");

@@ -5,6 +5,10 @@
 //
 // A1  No lock to pop or push: the stack belongs to one thread (thread.ts, T1, T2).
 // A2  Every frame that is given back is dirty: its owner may have written there.
+// A3  On shared memory a single frame is freed by one exchange of its word, without framesLock.
+//     Whoever else changes the word of a held frame does so under that lock: if nobody has it after
+//     the exchange, nobody acts on what the word was before. Who adds pins looks again afterwards
+//     (pin.ts), and a pinned frame's word is not exchanged.
 
 import { NONE } from "./bits";
 import { blockTake, runTake, smallOrder } from "./buddy";
@@ -21,6 +25,7 @@ import {
   PINS_MASK,
   STATE_MASK,
   isFrameRange,
+  wordOf,
   wordsFree,
   wordsMatch,
   wordsStamp,
@@ -96,13 +101,51 @@ export function frameTake(state: u32): i32 {
 /** Gives one frame, whatever it was, to the magazine. The caller has checked it. */
 export function frameDrop(pfn: u32): void {
   if (header().freeFlags != 0 && frameRetire(pfn)) return;
+  Frame.at(pfn).word = cachedWord();
+  magazinePush(pfn);
+}
+
+/** The word of a frame in the calling thread's magazine. */
+@inline function cachedWord(): u32 {
+  return wordOf(CACHED, threadIndex()) | DIRTY; // A2
+}
+
+/** Puts a frame that carries cachedWord() on the stack. */
+@inline function magazinePush(pfn: u32): void {
   const me = self();
   if (me.cachedCount == MAGAZINE_FRAMES) magazineSpill(REFILL_FRAMES);
-  const frame = Frame.at(pfn);
-  frame.word |= DIRTY;
-  frame.take(CACHED, threadIndex());
   me.setCached(me.cachedCount, pfn);
   me.cachedCount += 1;
+}
+
+/** runFree() for one frame: past the lists, and nearly always without their lock (A3). */
+function frameFree(pfn: u32, state: u32): i32 {
+  const at = changetype<usize>(Frame.at(pfn));
+  const was = atomic.load<u32>(at);
+  if ((was & (STATE_MASK | PINS_MASK)) != state) {
+    return (was & STATE_MASK) == state ? EBUSY : ENOENT;
+  }
+  if (header().isShared == 0) {
+    store<u32>(at, cachedWord());
+  } else if (
+    atomic.cmpxchg<u32>(at, was, cachedWord()) != was ||
+    atomic.load<u32>(FRAMES_LOCK_AT) != 0
+  ) {
+    const error = frameFreeLocked(pfn, state);
+    if (error != 0) return error;
+  }
+  magazinePush(pfn);
+  return 0;
+}
+
+/** The exchange of A3 again, with the lock: what was done is done, unless somebody undid it. */
+function frameFreeLocked(pfn: u32, state: u32): i32 {
+  lockHard(FRAMES_LOCK_AT);
+  const frame = Frame.at(pfn);
+  const error = frame.word == cachedWord() ? 0 : runError(pfn, 1, state);
+  if (error == 0) frame.word = cachedWord();
+  unlock(FRAMES_LOCK_AT);
+  return error;
 }
 
 /** Poisons a freed frame; whether it waits in the quarantine. */
@@ -163,11 +206,7 @@ export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, 
  */
 export function runFree(pfn: u32, count: u32, state: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
-  if (count == 1 && header().isShared == 0) {
-    const error = runError(pfn, 1, state);
-    if (error == 0) frameDrop(pfn);
-    return error;
-  }
+  if (count == 1 && header().freeFlags == 0) return frameFree(pfn, state);
   lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
   const error = runError(pfn, count, state);
   if (error == 0) framesGive(pfn, count);

@@ -55,6 +55,11 @@ export const MIGRATE_RECLAIMABLE: u32 = 2;
 export const MIGRATE_CMA: u32 = 3;
 export const MIGRATE_ISOLATE: u32 = 4;
 
+/** The word of a clean frame that `thread` took for `state`. */
+@inline export function wordOf(state: u32, thread: u32): u32 {
+  return state | (thread << THREAD_SHIFT);
+}
+
 @unmanaged
 export class Frame {
   word: u32;
@@ -114,7 +119,7 @@ export class Frame {
 
   /** Hands the frame to `state`; keeps the dirty bit. */
   take(state: u32, thread: u32): void {
-    this.word = (this.word & DIRTY) | state | (thread << THREAD_SHIFT);
+    this.word = (this.word & DIRTY) | wordOf(state, thread);
   }
 }
 
@@ -204,7 +209,7 @@ export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
     Frame.at(pfn).take(state, thread);
     return;
   }
-  wordsChange(pfn, count, DIRTY, state | (thread << THREAD_SHIFT));
+  wordsChange(pfn, count, DIRTY, wordOf(state, thread));
 }
 
 /** Marks [pfn, pfn + count) free and dirty: somebody may have written there. */

@@ -14,7 +14,7 @@ import { KIND_PIN, KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } f
 import { PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsAdd, wordsChange } from "./page";
 import { SgEntry } from "./sg-entries";
 import { SgTable } from "./sg";
-import { pinError } from "./pin";
+import { lostError, pinError } from "./pin";
 
 const MOVING: u32 = 1;
 const PINNED: u32 = 2;
@@ -57,7 +57,9 @@ export function pinAdd(tableHandle: u32): i32 {
     if (error == 0) {
       pin.state = MOVING;
       pinsAdd(table, PIN);
-      pin.state = PINNED;
+      error = lostPinsError(table);
+      if (error != 0) pinsAdd(table, 0 - PIN);
+      pin.state = error == 0 ? PINNED : 0;
     }
     unlock(FRAMES_LOCK_AT);
   }
@@ -105,6 +107,15 @@ function pinsError(table: SgTable): i32 {
   for (let i: u32 = 0; i < table.origNents; i++) {
     const entry = SgEntry.at(table.entriesAt, i);
     const error = pinError(entry.pfn, entry.pageCount, PINS_MAX, EOVERFLOW);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
+function lostPinsError(table: SgTable): i32 {
+  for (let i: u32 = 0; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    const error = lostError(entry.pfn, entry.pageCount);
     if (error != 0) return error;
   }
   return 0;

@@ -10,7 +10,7 @@
 // Compare pin_user_pages() and unpin_user_pages() in the kernel's mm/gup.c.
 
 import { EAGAIN, EINVAL, ENOENT, EOVERFLOW } from "./errno";
-import { FRAMES_LOCK_AT } from "./layout";
+import { FRAMES_LOCK_AT, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import {
   CACHED,
@@ -19,8 +19,10 @@ import {
   MOVABLE,
   PIN,
   PINS_MAX,
+  PIN_SHIFT,
   QUARANTINE,
   RESERVED,
+  STATE_MASK,
   isFrameRange,
   wordsAdd,
 } from "./page";
@@ -32,8 +34,12 @@ import {
 export function pinRange(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
-  const error = pinError(pfn, count, PINS_MAX, EOVERFLOW);
-  if (error == 0) wordsAdd(pfn, count, PIN);
+  let error = pinError(pfn, count, PINS_MAX, EOVERFLOW);
+  if (error == 0) {
+    wordsAdd(pfn, count, PIN);
+    error = lostError(pfn, count);
+    if (error != 0) wordsAdd(pfn, count, 0 - PIN);
+  }
   unlock(FRAMES_LOCK_AT);
   return error;
 }
@@ -51,14 +57,22 @@ export function unpinRange(pfn: u32, count: u32): i32 {
   return error;
 }
 
+/**
+ * ENOENT when one of the frames that were just pinned was freed before its pin was there, which
+ * needs no lock (magazine.ts, A3); with the pins there none can be.
+ */
+export function lostError(pfn: u32, count: u32): i32 {
+  return header().isShared == 0 ? 0 : pinError(pfn, count, 0, EINVAL);
+}
+
 /** ENOENT when a frame is not handed out, `error` when one has exactly `forbidden` pins, else 0. */
 export function pinError(pfn: u32, count: u32, forbidden: u32, error: i32): i32 {
   for (let i: u32 = 0; i < count; i++) {
-    const frame = Frame.at(pfn + i);
-    const state = frame.state;
+    const word = atomic.load<u32>(changetype<usize>(Frame.at(pfn + i))); // magazine.ts, A3
+    const state = word & STATE_MASK;
     if (state == FREE || state == CACHED || state == RESERVED || state == QUARANTINE) return ENOENT;
     if (state == MOVABLE) return EINVAL; // pinned through its handle (movable.ts, Y3)
-    if (frame.pins == forbidden) return error;
+    if (word >> PIN_SHIFT == forbidden) return error;
   }
   return 0;
 }

@@ -39,7 +39,7 @@ describe.each(eachCore)("check() and rebuild() on the $name core", (build) => {
     words.fill(0xdead, header + 64, header + 80); // slab caches
     words.fill(0, header + 96, header + 112); // which orders have blocks
     words.fill(0, header + 112, header + 112 + 55); // the lists' heads
-    words[header + 13] = 12_345; // freeFrames
+    words[header + 16] = 12_345; // freeFrames
     expect(core.exports.check(0)).not.toBe(0);
     core.exports.rebuild();
     expectSound(core);

@@ -5,6 +5,7 @@
  */
 
 const ANYWHERE = 0xffffffff;
+const EBUSY = -16;
 
 /** Imports a buffer, reads its first byte and name, writes the second, and lets go of it. */
 async function useBuffer(system, { token }, { receive }) {
@@ -163,6 +164,42 @@ function churnFrames(system, { pairs, ownersAt, seed }) {
   return done;
 }
 
+/**
+ * Gives runs of five frames back one by one, while pinRuns() pins whole runs: an unpinned frame is
+ * free after the call, a pinned one is not. How many calls met a pin.
+ */
+function freeAgainstPins(system, { rounds, runAt }) {
+  const { frameAlloc, frameFree } = system.core.exports;
+  const published = new Int32Array(system.core.memory.buffer, runAt, 2);
+  let refused = 0;
+  for (let round = 0; round < rounds; round++) {
+    const pfn = frameAlloc(5, 0, ANYWHERE);
+    Atomics.store(published, 0, pfn);
+    for (let i = 0; i < 5; i++) {
+      for (let result = frameFree(pfn + i, 1); result !== 0; result = frameFree(pfn + i, 1)) {
+        if (result !== EBUSY) throw new Error(`frame ${pfn + i} was not ours: ${result}`);
+        refused += 1;
+      }
+    }
+  }
+  Atomics.store(published, 1, 1);
+  return refused;
+}
+
+/** Pins and unpins the run that freeAgainstPins() has, as often as it can. How often it could. */
+function pinRuns(system, { runAt }) {
+  const { pinRange, unpinRange } = system.core.exports;
+  const published = new Int32Array(system.core.memory.buffer, runAt, 2);
+  let pinned = 0;
+  while (Atomics.load(published, 1) === 0) {
+    const pfn = Atomics.load(published, 0);
+    if (pfn === 0 || pinRange(pfn, 5) !== 0) continue;
+    pinned += 1;
+    if (unpinRange(pfn, 5) !== 0) throw new Error(`a pinned frame of run ${pfn} was freed`);
+  }
+  return pinned;
+}
+
 /** Maps, pins and lets go of one buffer that others use too, and checks its bytes' own place. */
 function useTogether(system, { token, rounds }) {
   const devices = [true, false].map((iommu) =>
@@ -193,8 +230,10 @@ export const jobs = {
   awaitFence,
   churnFrames,
   consume,
+  freeAgainstPins,
   importNonsense,
   makeBuffer,
+  pinRuns,
   produce,
   signalFences,
   useBuffer,
