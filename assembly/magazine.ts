@@ -126,7 +126,7 @@ function frameFree(pfn: u32, state: u32): i32 {
     return (was & STATE_MASK) == state ? EBUSY : ENOENT;
   }
   if (header().isShared == 0) {
-    store<u32>(at, cachedWord());
+    Frame.at(pfn).word = cachedWord();
   } else if (
     atomic.cmpxchg<u32>(at, was, cachedWord()) != was ||
     atomic.load<u32>(FRAMES_LOCK_AT) != 0
