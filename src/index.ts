@@ -45,7 +45,7 @@ export {
   pixelFormats,
 } from "./dma-buf/formats.ts";
 export { getDmaBuf } from "./dma-buf/get-dma-buf.ts";
-export type { FileTable, Holder, HolderKind } from "./dma-buf/holders.ts";
+export type { FileTable, Holder } from "./dma-buf/holders.ts";
 export type { MappingUse } from "./dma-buf/mapping-set.ts";
 export {
   type Layout,
@@ -183,6 +183,7 @@ export type { FrameworkSymbols } from "./module/framework-symbols.ts";
 export { isGplCompatible, Module, type ModuleInfo, type SymbolName } from "./module/module.ts";
 export { markOf, type SymbolMark, symbolNames } from "./module/symbol-marks.ts";
 export { type SymbolPolicy, SymbolTable } from "./module/symbol-table.ts";
+export type { HolderKind } from "./stacks.ts";
 export { join, joinSync, open, openSync, System } from "./system.ts";
 export type { FenceOptions, OpenOptions } from "./system-options.ts";
 export type { Compaction, SystemStats } from "./system-stats.ts";

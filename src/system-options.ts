@@ -23,7 +23,10 @@ export interface OpenOptions extends CoreOptions {
   readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
   /** Who sees symbols that Linux exports to GPL-compatible modules only. Default "gpl-only". */
   readonly symbolPolicy?: SymbolPolicy;
-  /** Keep the stack of whoever attaches, maps or exports, for `buf.holders()`. Default false. */
+  /**
+   * Keep the stack of whoever exports, gets, installs, attaches, maps, pins or makes a fence, for
+   * `buf.holders()`. Costs a stack trace each time. Default false.
+   */
   readonly trackHolders?: boolean;
 }
 

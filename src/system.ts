@@ -43,6 +43,7 @@ import { tableFromFrames, tableFromList, tableFromRange } from "./mm/sg-build.ts
 import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
 import type { Module, ModuleInfo, SymbolName } from "./module/module.ts";
 import { SymbolTable } from "./module/symbol-table.ts";
+import { Stacks } from "./stacks.ts";
 import type { FenceOptions, OpenOptions } from "./system-options.ts";
 import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
@@ -77,7 +78,8 @@ export class System extends SharedSystem {
     { symbolPolicy = "gpl-only", trackHolders = false }: OpenOptions = {},
   ) {
     super(core, physicalBase);
-    this.#buffers = new BufferRegistry(core, trackHolders, (buf) => this.#accounts.released(buf));
+    core.stacks = trackHolders ? new Stacks() : null;
+    this.#buffers = new BufferRegistry(core, (buf) => this.#accounts.released(buf));
     this.fileTables.add(this.files);
     this.frames = new FramePool(core, this.physicalBase);
     this.iommu = new Iommu(core, (operation) => this.#requireOpen(operation));
@@ -393,5 +395,5 @@ export async function join(share: SystemShare, options: JoinOptions = {}): Promi
 /** The same without waiting. */
 export function joinSync(share: SystemShare, options: JoinOptions = {}): System {
   const core = joinShare(share, options);
-  return new System(core, share.physicalBase, joinedAreas(core, share));
+  return new System(core, share.physicalBase, joinedAreas(core, share), options);
 }

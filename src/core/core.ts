@@ -14,6 +14,7 @@
 
 import { instantiateSync } from "@assemblyscript/loader";
 import { checked, DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import type { Stacks } from "../stacks.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
 import type { CoreExports } from "./exports.ts";
 import { type OnMisuse, watchMisuse } from "./misuse.ts";
@@ -103,6 +104,8 @@ export class Core implements CoreShare {
   readonly scratch: Uint32Array<ArrayBufferLike>;
   /** @internal What this thread shares with others or has imported, by its number. */
   readonly tokens: Map<number, object> = new Map();
+  /** @internal Where holders were made; null: nobody asked for that. */
+  stacks: Stacks | null = null;
   /** Bytes that the library has moved for this instance, a device's own accesses aside. */
   bytesCopied = 0;
 

@@ -20,7 +20,6 @@ import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
 import { Attachment, type AttachmentHost } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
-import type { HolderNotes } from "./holders.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
 import { reportError, undo } from "./report.ts";
@@ -28,7 +27,6 @@ import { reportError, undo } from "./report.ts";
 /** @internal The attachments of one buffer. */
 export class AttachmentList implements AttachmentHost {
   readonly ops: DmaBufOps;
-  readonly notes: HolderNotes | null;
   mapCount = 0;
   pinCount = 0;
   isRevoked = false;
@@ -40,11 +38,10 @@ export class AttachmentList implements AttachmentHost {
   /** Asynchronous calls that have not ended. */
   #attaching = 0;
 
-  constructor(core: Core, buf: DmaBuf, ops: DmaBufOps, notes: HolderNotes | null) {
+  constructor(core: Core, buf: DmaBuf, ops: DmaBufOps) {
     this.#core = core;
     this.#buf = buf;
     this.ops = ops;
-    this.notes = notes;
   }
 
   get size(): number {
@@ -162,7 +159,7 @@ export class AttachmentList implements AttachmentHost {
     if (importerOps !== null && typeof importerOps?.moveNotify !== "function")
       this.#refuse(device, "EINVAL", "the importer's ops lack moveNotify()");
     const attachment = new Attachment(this.#buf, device, this, importerOps, priv);
-    this.notes?.note(attachment);
+    this.#buf.stacks?.add("attachment", attachment);
     return attachment;
   }
 

@@ -37,7 +37,6 @@ import {
 } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import { ExporterCalls } from "./exporter-calls.ts";
-import type { HolderNotes } from "./holders.ts";
 import { MappingSet, type MappingUse } from "./mapping-set.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
 import { undo } from "./report.ts";
@@ -45,7 +44,6 @@ import { undo } from "./report.ts";
 /** @internal What a buffer does for its attachments. */
 export interface AttachmentHost {
   readonly ops: DmaBufOps;
-  readonly notes: HolderNotes | null;
   /** Live mappings and pins of all attachments. */
   mapCount: number;
   pinCount: number;
@@ -150,10 +148,11 @@ export class Attachment {
    */
   async mapAsync(direction: Direction, options: AsyncOptions = {}): Promise<DeviceMapping> {
     this.#checkMap(direction);
+    const stack = this.buf.stacks?.here();
     return this.#unended(() => {
       const call = async (): Promise<DeviceMapping> =>
-        this.#useKept(direction) ??
-        this.#use(await this.#exporter.mapLater(direction, options), direction);
+        this.#useKept(direction, stack) ??
+        this.#use(await this.#exporter.mapLater(direction, options), direction, stack);
       const needsLock = this.importerOps !== null || this.buf.isDynamic;
       return needsLock ? withLockAsync(this.buf.resv, this.device, options, call) : call();
     });
@@ -185,17 +184,20 @@ export class Attachment {
     this.#requireHeld("pin");
     this.#exporter.pin("pin");
     this.#countPin(1);
+    this.buf.stacks?.add("pin", this);
   }
 
   /** The same for exporters of both kinds, with `buf.resv` held by the call. EINTR. */
   async pinAsync(options: AsyncOptions = {}): Promise<void> {
     this.#checkPin();
+    const stack = this.buf.stacks?.here();
     await this.#unended(() =>
       withLockAsync(this.buf.resv, this.device, options, async () => {
         await this.#exporter.pinLater();
         if (this.#host.isRevoked) this.#exporter.unpin();
         this.#requireNotRevoked("pin");
         this.#countPin(1);
+        this.buf.stacks?.add("pin", this, stack);
       }),
     );
   }
@@ -206,6 +208,7 @@ export class Attachment {
     this.#requireHeld("unpin");
     this.#exporter.unpin();
     this.#countPin(-1);
+    this.buf.stacks?.remove("pin", this);
     this.#host.onUnused();
   }
 
@@ -316,32 +319,36 @@ export class Attachment {
   }
 
   /** The kept mapping, if there is one (A3). */
-  #useKept(direction: Direction): DeviceMapping | null {
-    const mappings = this.#mappings;
-    if (mappings.kept === null) return null;
-    if (!mappings.suits(direction))
-      fail("EBUSY", this.#operation("map"), `it is mapped ${mappings.keptDirection} already`);
-    mappings.useKept();
+  #useKept(direction: Direction, stack?: string): DeviceMapping | null {
+    const { kept, keptDirection } = this.#mappings;
+    if (kept === null) return null;
+    if (!this.#mappings.suits(direction))
+      fail("EBUSY", this.#operation("map"), `it is mapped ${keptDirection} already`);
+    this.#mappings.useKept();
+    return this.#count(kept, stack);
+  }
+
+  /** One user more of a mapping. */
+  #count(mapping: DeviceMapping, stack?: string): DeviceMapping {
     this.#host.mapCount += 1;
-    return mappings.kept;
+    this.buf.stacks?.add("mapping", mapping, stack);
+    return mapping;
   }
 
   /** Notes a mapping that the exporter has just made, unless the buffer was revoked meanwhile. */
-  #use(mapping: DeviceMapping, direction: Direction): DeviceMapping {
+  #use(mapping: DeviceMapping, direction: Direction, stack?: string): DeviceMapping {
     const mappings = this.#mappings;
     const keeps = this.#host.ops.cacheSgtMapping === true;
     if (this.#host.isRevoked || (keeps && mappings.kept !== null)) {
       this.#exporter.unmap(mapping, direction); // an asynchronous call was faster
       this.#requireNotRevoked("map");
-      return this.#useKept(direction) as DeviceMapping;
+      return this.#useKept(direction, stack) as DeviceMapping;
     }
     if (keeps) {
       mappings.keep(mapping, direction);
       mappings.useKept();
     } else mappings.add(mapping, direction);
-    this.#host.mapCount += 1;
-    this.#host.notes?.note(mapping);
-    return mapping;
+    return this.#count(mapping, stack);
   }
 
   /** Ends the mapping that the attachment keeps, as attach or map made it. */
@@ -351,6 +358,7 @@ export class Attachment {
     const end = (): void => {
       this.#exporter.unmap(kept, keptDirection);
       this.#host.mapCount -= this.mapCount;
+      this.buf.stacks?.clear("mapping", kept);
       this.#mappings.dropKept();
       attempt(() => this.#exporter.unpin(), failures);
     };
@@ -372,6 +380,7 @@ export class Attachment {
     if (mapping !== this.#mappings.kept) this.#exporter.unmap(mapping, direction);
     this.#mappings.remove(mapping);
     this.#host.mapCount -= 1;
+    this.buf.stacks?.remove("mapping", mapping);
     this.#host.onUnused();
   }
 }

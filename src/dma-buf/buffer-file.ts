@@ -16,6 +16,7 @@ import type { SyncFile } from "../fence/sync-file.ts";
 import { requireName } from "../files/name.ts";
 import { O_ACCMODE, O_NONBLOCK, O_RDWR, type OpenFile } from "../files/open-file.ts";
 import { type PollableFile, pollFile, type WaitQueue } from "../files/poll.ts";
+import type { Stacks } from "../stacks.ts";
 import type { ExportInfo } from "./ops.ts";
 import { BufferPoll } from "./poll.ts";
 import type { Resv } from "./resv.ts";
@@ -32,15 +33,18 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   readonly resv: Resv;
   /** Access mode and status flags of the buffer's file (`O_…`). */
   fileFlags: number;
+  /** @internal Where its holders were made; null: its system does not track them. */
+  readonly stacks: Stacks | null;
   #label: string | null;
   #name: string;
   #poll: BufferPoll | null = null;
   #refCount = 1;
 
   /** @internal */
-  constructor(ino: number, resv: Resv, info: ExportInfo) {
+  constructor(ino: number, resv: Resv, info: ExportInfo, stacks: Stacks | null) {
     this.ino = ino;
     this.resv = resv;
+    this.stacks = stacks;
     this.sizeBytes = info.sizeBytes;
     this.exporterName = info.exporterName ?? "unnamed";
     this.fileFlags = (info.flags ?? O_RDWR) & (O_ACCMODE + O_NONBLOCK);
@@ -79,6 +83,7 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   get(): this {
     this.requireLive(`get ${this.#name}`);
     this.#refCount += 1;
+    this.stacks?.add("reference", this);
     return this;
   }
 
@@ -91,7 +96,11 @@ export abstract class BufferFile implements OpenFile, PollableFile {
       fail("EBUSY", operation, "the references that are left are its CPU mappings'; unmap those");
     if (this.#refCount === 1) this.requireUnused(operation);
     this.#refCount -= 1;
-    if (this.#refCount > 0) return;
+    if (this.#refCount === 0) this.#end();
+    this.stacks?.remove("reference", this);
+  }
+
+  #end(): void {
     try {
       this.release();
     } catch (error) {

@@ -13,7 +13,7 @@
 import type { Core } from "../core/core.ts";
 import { type BufferInfo, bufferInfo } from "./bufinfo.ts";
 import { type BufferOwner, DmaBuf } from "./dma-buf.ts";
-import { type FileTable, HolderNotes } from "./holders.ts";
+import type { FileTable } from "./holders.ts";
 import type { ExportInfo } from "./ops.ts";
 
 /** Whom a registry tells of a buffer's end. */
@@ -23,15 +23,13 @@ export type OnReleased = (buf: DmaBuf) => void;
 export class BufferRegistry implements BufferOwner {
   readonly core: Core;
   readonly tables: Set<FileTable> = new Set();
-  readonly notes: HolderNotes | null;
   readonly #buffers: Map<number, DmaBuf> = new Map();
   readonly #onReleased: OnReleased;
   #lastIno = 0;
 
   /** @internal */
-  constructor(core: Core, tracksHolders: boolean, onReleased: OnReleased) {
+  constructor(core: Core, onReleased: OnReleased) {
     this.core = core;
-    this.notes = tracksHolders ? new HolderNotes() : null;
     this.#onReleased = onReleased;
   }
 
@@ -50,7 +48,7 @@ export class BufferRegistry implements BufferOwner {
     const buf = new DmaBuf(this, this.#lastIno + 1, info);
     this.#lastIno = buf.ino;
     this.#buffers.set(buf.ino, buf);
-    this.notes?.note(buf);
+    buf.stacks?.add("reference", buf);
     return buf;
   }
 

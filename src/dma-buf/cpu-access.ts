@@ -14,6 +14,7 @@
 import type { WaitOptions } from "../clock.ts";
 import { cpuWrites, type Direction, directionNumber } from "../direction.ts";
 import { requireSignaled } from "../fence/fence.ts";
+import { getForWait } from "../stacks.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import { valueNow } from "./maybe-promise.ts";
 import type { DmaBufOps } from "./ops.ts";
@@ -55,7 +56,7 @@ export async function beginAsync(
   operation: string,
 ): Promise<number> {
   directionNumber(direction, operation);
-  buf.get(); // for the wait
+  const put = getForWait(buf);
   try {
     const number = (await ops.beginCpuAccess?.(buf, direction)) ?? 0;
     if (number > 0) return number;
@@ -67,7 +68,7 @@ export async function beginAsync(
     }
     return 0;
   } finally {
-    buf.put();
+    put();
   }
 }
 

@@ -13,6 +13,7 @@
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import type { SgTable } from "../mm/sg-table.ts";
+import { putFor } from "../stacks.ts";
 import { addressOf, FRAME_BYTES } from "../units.ts";
 import { BufferViews } from "./buffer-views.ts";
 import type { DmaBuf } from "./dma-buf.ts";
@@ -53,6 +54,7 @@ export class CpuMapping extends BufferViews {
     this.pageOffset = pageOffset;
     this.pageCount = pageCount;
     buf.get(); // X2
+    buf.stacks?.own(buf, "cpu-mapping", this);
     live.add(this);
   }
 
@@ -62,7 +64,7 @@ export class CpuMapping extends BufferViews {
     this.end();
     this.#live.delete(this);
     try {
-      this.buf.put();
+      putFor(this.buf, "cpu-mapping", this);
     } catch (error) {
       this.#live.add(this);
       this.resume(this.#table.pin()); // the reference is still ours, and so is the mapping

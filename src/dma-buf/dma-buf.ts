@@ -35,7 +35,7 @@ import * as cpuAccess from "./cpu-access.ts";
 import { CpuMapping, type MmapOptions, mmapArea } from "./cpu-mapping.ts";
 import { checkExport } from "./export-info.ts";
 import type { PixelLayout } from "./formats.ts";
-import { type FileTable, type Holder, type HolderNotes, holdersOf } from "./holders.ts";
+import { type FileTable, type Holder, holdersOf } from "./holders.ts";
 import type { AttachOps, DmaBufOps, ExportInfo, ExportOwner } from "./ops.ts";
 import { Resv } from "./resv.ts";
 import { type Revocation, revoke } from "./revoke.ts";
@@ -46,8 +46,6 @@ export interface BufferOwner {
   readonly core: Core;
   /** Where its descriptors may be. */
   readonly tables: Iterable<FileTable>;
-  /** Where holders were made; null: nobody asked for that. */
-  readonly notes: HolderNotes | null;
   /** Called when the last reference is gone. */
   onReleased(buf: DmaBuf): void;
 }
@@ -78,10 +76,10 @@ export class DmaBuf extends BufferFile {
   /** @internal */
   constructor(owner: BufferOwner, ino: number, info: ExportInfo) {
     checkExport(info);
-    super(ino, info.resv ?? new Resv(owner.core), info);
+    super(ino, info.resv ?? new Resv(owner.core), info, owner.core.stacks);
     this.#owner = owner;
     this.#ops = info.ops;
-    this.#attachments = new AttachmentList(owner.core, this, info.ops, owner.notes);
+    this.#attachments = new AttachmentList(owner.core, this, info.ops);
     this.#vmap = new Vmap(owner.core, this, info.ops);
     this.priv = info.priv ?? info.ops;
     this.#module = info.owner ?? null;
@@ -234,7 +232,7 @@ export class DmaBuf extends BufferFile {
       cpuMappings: this.#cpuMappings,
       resv: this.resv,
       tables: this.#owner.tables,
-      notes: this.#owner.notes,
+      stacks: this.stacks,
     });
   }
 
@@ -294,9 +292,7 @@ export class DmaBuf extends BufferFile {
       );
     const area = mmapArea(options, this.sizeBytes, operation);
     const table = this.#ops.mmap(this, area);
-    const mapping = new CpuMapping(this.#owner.core, this, table, area, this.#cpuMappings);
-    this.#owner.notes?.note(mapping);
-    return mapping;
+    return new CpuMapping(this.#owner.core, this, table, area, this.#cpuMappings);
   }
 
   /**
@@ -305,24 +301,24 @@ export class DmaBuf extends BufferFile {
    */
   vmap(): Vmapping {
     this.requireLive(`vmap ${this.name}`);
-    return this.#noteVmap(this.#vmap.get());
+    const mapping = this.#vmap.get();
+    this.stacks?.add("vmap", mapping);
+    return mapping;
   }
 
   /** The same for exporters of both kinds. */
   async vmapAsync(): Promise<Vmapping> {
     this.requireLive(`vmap ${this.name}`);
-    return this.#noteVmap(await this.#vmap.getAsync());
-  }
-
-  /** Notes the first user's mapping. */
-  #noteVmap(mapping: Vmapping): Vmapping {
-    if (this.#vmap.count === 1) this.#owner.notes?.note(mapping);
+    const stack = this.stacks?.here();
+    const mapping = await this.#vmap.getAsync();
+    this.stacks?.add("vmap", mapping, stack);
     return mapping;
   }
 
   /** Gives a kernel mapping back; the last user ends it. EINVAL: it is not the buffer's. */
   vunmap(mapping: Vmapping): void {
     this.#vmap.put(mapping);
+    this.stacks?.remove("vmap", mapping);
   }
 
   /**

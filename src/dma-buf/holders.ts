@@ -10,7 +10,8 @@
  * - HO1  The counts of reference, fd and cpu-mapping add up to refCount, as far as the system knows
  *        the tables.
  * - HO2  Where a holder was made is known in systems that track holders, and only there: it costs a
- *        stack trace for each attachment and mapping.
+ *        stack trace for each. Holders of one kind and name are told apart by their stacks.
+ * - HO3  The stack of a fence is where that was made: who made it knows who must signal it.
  *
  * Compare the kernel's /sys/kernel/debug/dma_buf/bufinfo.
  *
@@ -18,21 +19,11 @@
  */
 
 import type { CountedFile } from "../files/open-file.ts";
+import type { HolderKind, Stacks } from "../stacks.ts";
 import type { Attachment } from "./attachment.ts";
 import type { CpuMapping } from "./cpu-mapping.ts";
 import type { Resv } from "./resv.ts";
 import type { Vmapping } from "./vmap.ts";
-
-/** What a holder does with the buffer. */
-export type HolderKind =
-  | "reference"
-  | "fd"
-  | "attachment"
-  | "mapping"
-  | "pin"
-  | "vmap"
-  | "cpu-mapping"
-  | "fence";
 
 /** One who holds a buffer. */
 export interface Holder {
@@ -51,22 +42,8 @@ export interface FileTable {
   readonly name: string;
   readonly fds: readonly number[];
   peek(fd: number): CountedFile;
-}
-
-/** @internal Where things were made, for systems that track holders. */
-export class HolderNotes {
-  readonly #stacks: WeakMap<object, string> = new WeakMap();
-
-  /** Notes that the caller's caller makes `token`. */
-  note(token: object): void {
-    const [, , ...frames] = (new Error().stack ?? "").split("\n");
-    this.#stacks.set(token, frames.map((frame) => frame.trim()).join("\n"));
-  }
-
-  /** Where `token` was made. */
-  stackOf(token: object): string | null {
-    return this.#stacks.get(token) ?? null;
-  }
+  /** Where a descriptor was made; null if that is not known. */
+  stackOf(fd: number): string | null;
 }
 
 /** @internal What a buffer knows of those who hold it. */
@@ -78,36 +55,43 @@ export interface Held {
   readonly cpuMappings: Iterable<CpuMapping>;
   readonly resv: Resv;
   readonly tables: Iterable<FileTable>;
-  readonly notes: HolderNotes | null;
+  readonly stacks: Stacks | null;
 }
 
 /** @internal All who hold a buffer. */
 export function holdersOf(held: Held): Holder[] {
-  const stackOf = (token: object): string | null => held.notes?.stackOf(token) ?? null;
+  const { file, stacks, vmapping } = held;
   const fds = [...fdsOf(held)];
-  const cpu = [...held.cpuMappings].map((mapping) => ({
-    kind: "cpu-mapping" as const,
-    name: `${mapping.pageCount} pages from page ${mapping.pageOffset} on`,
-    count: 1,
-    stack: stackOf(mapping),
-  }));
-  const references = held.file.refCount - fds.length - cpu.length; // HO1
+  const cpu = [...held.cpuMappings];
+  const references = file.refCount - fds.length - cpu.length; // HO1
   return [
-    ...(references > 0 ? [one("reference", "get()", references, stackOf(held.file))] : []),
+    ...alike("reference", "get()", references, file, stacks),
     ...fds,
-    ...held.attachments.flatMap((attachment) => [...importersOf(attachment, stackOf)]),
-    ...(held.vmapping === null
-      ? []
-      : [one("vmap", "kernel", held.vmapCount, stackOf(held.vmapping))]),
-    ...cpu,
+    ...held.attachments.flatMap((attachment) => [...importersOf(attachment, stacks)]),
+    ...(vmapping === null ? [] : alike("vmap", "kernel", held.vmapCount, vmapping, stacks)),
+    ...cpu.flatMap((mapping) => {
+      const name = `${mapping.pageCount} pages from page ${mapping.pageOffset} on`;
+      return alike("cpu-mapping", name, 1, mapping, stacks);
+    }),
     ...held.resv.entries
       .filter(({ fence }) => !fence.isSignaled)
-      .map(({ fence, usage }) => one("fence", `${fence.name} (${usage})`, 1, null)),
+      .flatMap(({ fence, usage }) => alike("fence", `${fence.name} (${usage})`, 1, fence, stacks)),
   ];
 }
 
-function one(kind: HolderKind, name: string, count: number, stack: string | null): Holder {
-  return { kind, name, count, stack };
+/** `count` holders that only their stacks tell apart: those of one stack are one row (HO2). */
+function alike(
+  kind: HolderKind,
+  name: string,
+  count: number,
+  token: object,
+  stacks: Stacks | null,
+): Holder[] {
+  const counts = new Map<string | null, number>();
+  const noted = stacks?.of(kind, token).slice(0, count) ?? [];
+  for (const stack of noted) counts.set(stack, (counts.get(stack) ?? 0) + 1);
+  if (noted.length < count) counts.set(null, count - noted.length);
+  return [...counts].map(([stack, times]) => ({ kind, name, count: times, stack }));
 }
 
 function* fdsOf({ file, tables }: Held): Generator<Holder> {
@@ -115,18 +99,16 @@ function* fdsOf({ file, tables }: Held): Generator<Holder> {
     for (const fd of table.fds) {
       if (table.peek(fd) !== file) continue;
       const whose = table.name === "" ? "" : ` of ${table.name}`;
-      yield one("fd", `descriptor ${fd}${whose}`, 1, null);
+      const name = `descriptor ${fd}${whose}`;
+      yield { kind: "fd", name, count: 1, stack: table.stackOf(fd) };
     }
   }
 }
 
-function* importersOf(
-  attachment: Attachment,
-  stackOf: (token: object) => string | null,
-): Generator<Holder> {
+function* importersOf(attachment: Attachment, stacks: Stacks | null): Generator<Holder> {
   const { name } = attachment.device;
-  yield one("attachment", name, 1, stackOf(attachment));
+  yield* alike("attachment", name, 1, attachment, stacks);
   for (const { mapping, direction, uses } of attachment.mappings)
-    if (uses > 0) yield one("mapping", `${name} ${direction}`, uses, stackOf(mapping));
-  if (attachment.pinCount > 0) yield one("pin", name, attachment.pinCount, null);
+    yield* alike("mapping", `${name} ${direction}`, uses, mapping, stacks);
+  yield* alike("pin", name, attachment.pinCount, attachment, stacks);
 }

@@ -16,16 +16,15 @@
  */
 
 import { POLLIN, POLLOUT, WaitQueue } from "../files/poll.ts";
+import { getForWait, type TrackedFile } from "../stacks.ts";
 import { type Resv, usageFor } from "./resv.ts";
 
 /** The buffer that is polled: it lives while a callback is armed (BP1). */
-export interface PolledBuffer {
+export interface PolledBuffer extends TrackedFile {
   readonly resv: Resv;
   readonly refCount: number;
   /** Whether a device or a kernel mapping needs the last reference. */
   readonly isUsed: boolean;
-  get(): void;
-  put(): void;
 }
 
 /** The polling state of one buffer. */
@@ -51,15 +50,16 @@ export class BufferPoll {
 
   #isReady(event: number): boolean {
     if ((this.#armed & event) !== 0) return false; // BP1
+    let put = (): void => {};
     const onSignaled = (): void => {
       this.#armed &= ~event;
       this.queue.wakeAll();
-      if (this.#buf.refCount > 1 || !this.#buf.isUsed) this.#buf.put(); // BP2
+      if (this.#buf.refCount > 1 || !this.#buf.isUsed) put(); // BP2
     };
     const usage = usageFor(event === POLLOUT);
     if (!this.#buf.resv.fences(usage).some((fence) => fence.addCallback(onSignaled))) return true;
     this.#armed |= event;
-    this.#buf.get();
+    put = getForWait(this.#buf);
     return false;
   }
 }

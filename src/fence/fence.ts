@@ -95,6 +95,7 @@ export class Fence {
     this.name = name;
     this.#ops = ops;
     this.#isListed = typeof record === "number";
+    core?.stacks?.add("fence", this);
     if (typeof record === "number") this.#handle = record;
     else
       this.#handle = record && core !== null ? makeRecord(core, context, seqno, name) : NO_RECORD;

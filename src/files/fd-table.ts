@@ -16,6 +16,7 @@
  */
 
 import { fail, requireInteger } from "../errors.ts";
+import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
 
 const WORD_BITS = 32;
@@ -93,6 +94,12 @@ export class FdTable<File extends CountedFile = CountedFile> {
       fail("EMFILE", operation, `all ${this.limit} descriptors are open`);
   }
 
+  /** Where `fd` was made, if the system of its file tracks holders; else null. EBADF. */
+  stackOf(fd: number): string | null {
+    const slot = this.#slot(fd);
+    return slot.file.stacks?.of("fd", slot)[0] ?? null;
+  }
+
   /** The file of `fd` with a reference of the caller's own; EBADF. */
   get(fd: number): File {
     const file = this.peek(fd);
@@ -147,8 +154,8 @@ export class FdTable<File extends CountedFile = CountedFile> {
 
   /** Closes `fd` and puts its reference; EBADF. */
   close(fd: number): void {
-    const { file } = this.#slot(fd);
-    file.put(); // may refuse, and then the descriptor stays
+    const slot = this.#slot(fd);
+    putFor(slot.file, "fd", slot); // may refuse, and then the descriptor stays
     this.#slots[fd] = null;
     this.#openCount -= 1;
     const word = Math.floor(fd / WORD_BITS);
@@ -195,6 +202,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
   #put(fd: number, slot: Slot<File>): void {
     while (this.#slots.length < fd) this.#slots.push(null);
     this.#slots[fd] = slot;
+    slot.file.stacks?.own(slot.file, "fd", slot);
     this.#openCount += 1;
     const word = Math.floor(fd / WORD_BITS);
     while (this.#taken.length <= word) this.#taken.push(0);

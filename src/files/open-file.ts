@@ -12,6 +12,7 @@
  */
 
 import { fail } from "../errors.ts";
+import type { TrackedFile } from "../stacks.ts";
 
 /** Open for reading only. */
 export const O_RDONLY = 0;
@@ -33,11 +34,9 @@ export const O_NOATIME = 0o1000000;
 export const O_CLOEXEC = 0o2000000;
 
 /** Something counted that a descriptor can hold. */
-export interface CountedFile {
+export interface CountedFile extends TrackedFile {
   /** For messages: "dma-buf frame 0". */
   readonly description: string;
-  get(): void;
-  put(): void;
 }
 
 /** An open file. */

@@ -28,6 +28,7 @@ import type { Layout } from "../dma-buf/negotiate.ts";
 import { negotiate } from "../dma-buf/negotiate.ts";
 import { DmaBufError, fail } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
+import { getForWait } from "../stacks.ts";
 import { addressOf } from "../units.ts";
 import type { HeapContext } from "./builtin.ts";
 import { EvictingBuffer, type EvictingHost, type EvictingPlace } from "./evicting-buffer.ts";
@@ -181,14 +182,14 @@ export class EvictingHeap implements EvictingHost {
 
   /** Runs `call` with the reservation locked and all fences signaled; the buffer lives so long. */
   async #locked(buf: DmaBuf, options: AsyncOptions, call: () => void): Promise<void> {
-    buf.get();
+    const put = getForWait(buf);
     try {
       await withLockAsync(buf.resv, this, options, async () => {
         await buf.resv.wait("bookkeep", options);
         call();
       });
     } finally {
-      buf.put();
+      put();
     }
   }
 

@@ -47,6 +47,8 @@ export interface ShareOptions {
 export interface JoinOptions {
   /** Whether this thread may sleep. Default: found out. */
   readonly canBlock?: boolean;
+  /** Keep the stacks of this thread's holders, as `open({ trackHolders })` does. Default false. */
+  readonly trackHolders?: boolean;
 }
 
 /** The share of a system. EINVAL: its memory is not shared; ENOSPC: every thread is taken. */
