@@ -7,7 +7,7 @@
 //           byte 0 of the table                          byte 0 + half
 //
 // W8  A table has a shadow exactly while a mapping with CACHED names it; all of them share it, so
-//     that one device finds what another wrote.
+//     that one device finds what another wrote. A mapping gets and loses CACHED under shadowLock.
 // W9  Frames and shadow change towards each other only in map, unmap and sync. What the CPU wrote
 //     since they last agreed is what differs from `seen`: only that is cleaned. A line of 8 bytes,
 //     at a multiple of 8 in the table, is cleaned as a whole; bytes of a line that is cut, singly.
@@ -20,13 +20,15 @@
 // only read.
 
 import { NONE } from "./bits";
+import { CACHED, Mapping } from "./dma-device";
 import { EINVAL, ENOMEM } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT, SHADOW_LOCK_AT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
-import { KIND_TABLE, objectFind } from "./object";
+import { KIND_TABLE, ObjectRecord, objectFind, recordOf } from "./object";
 import { SgEntry, entriesBisect } from "./sg-entries";
 import { SgTable } from "./sg";
 import { storageAllocBlocks, storageClear, storageFree } from "./storage";
+import { threadIndex } from "./thread";
 
 const SHADOW_PAGES_MAX: u32 = 0x7ffff; // two halves stay below 4 GiB
 
@@ -52,8 +54,8 @@ function halfPages(table: SgTable): u32 {
   return <u32>((<u64>table.lengthBytes + FRAME_MASK) >> FRAME_SHIFT);
 }
 
-/** One more mapping with CACHED names the table (W8). 0, or EINVAL (no bytes there), ENOMEM. */
-export function shadowTake(table: SgTable): i32 {
+/** Makes a mapping of the table one with CACHED (W8). 0, or EINVAL (no bytes there), ENOMEM. */
+export function shadowTake(table: SgTable, mapping: Mapping): i32 {
   const pages = halfPages(table);
   if (pages > SHADOW_PAGES_MAX) return ENOMEM;
   for (let i: u32 = 0; i < table.origNents; i++) {
@@ -69,21 +71,27 @@ export function shadowTake(table: SgTable): i32 {
   if (shadow > 0) {
     table.shadow = shadow;
     table.shadowUsers += 1;
+    mapping.attrs |= CACHED;
   }
   unlock(SHADOW_LOCK_AT);
   return shadow > 0 ? 0 : shadow;
 }
 
 /** The opposite of shadowTake(). */
-export function shadowDrop(table: SgTable): void {
+export function shadowDrop(table: SgTable, mapping: Mapping): void {
   lockHard(SHADOW_LOCK_AT);
+  mapping.attrs &= ~CACHED;
   table.shadowUsers -= 1;
-  if (table.shadowUsers == 0) {
-    const shadow = table.shadow;
-    table.shadow = 0;
-    storageFree(shadow);
-  }
+  if (table.shadowUsers == 0) shadowFree(table);
   unlock(SHADOW_LOCK_AT);
+}
+
+/** Frees the shadow of a table, whoever made it. The caller holds the lock. */
+export function shadowFree(table: SgTable): void {
+  const shadow = table.shadow;
+  ObjectRecord.at(recordOf(objectFind(shadow, KIND_TABLE))).owner = threadIndex(); // who frees it
+  table.shadow = 0;
+  storageFree(shadow);
 }
 
 /** Byte address << 32 | bytes in a run of byte `position` of a list. */

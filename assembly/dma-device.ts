@@ -4,13 +4,16 @@
 //
 // D2  A table's mapCount is the number of mappings that name it; a device's mappingCount is the
 //     length of its list.
+// D9  A mapping goes from UNCOUNTED to COUNTED and back under its device's lock. One that is
+//     COUNTING may be in its table's mapCount or not: its thread is there, or died there (reap.ts).
 
 import { NONE } from "./bits";
 import { NO_BOUNDARY } from "./boundary";
 import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
 import { Domain, domainTakesDevices } from "./iommu";
 import { ACCESS_READ, ACCESS_WRITE } from "./iommu-access";
-import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
+import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
+import { lockHard, unlock } from "./lock";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -45,6 +48,11 @@ export const COHERENT: u32 = 1 << 17; // below the coherent mask; needs no sync,
 export const OWNS_TABLE: u32 = 1 << 18; // the table goes with the mapping
 export const PINS_FRAMES: u32 = 1 << 19; // and its frames are pinned until then
 export const CACHED: u32 = 1 << 20; // the device reaches the table's shadow
+
+// Mapping.counted (D9)
+export const UNCOUNTED: u32 = 0;
+export const COUNTED: u32 = 1;
+export const COUNTING: u32 = 2;
 
 const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
 
@@ -90,7 +98,7 @@ export class Mapping {
   prev: u32;
   attrs: u32;
   firstRun: u32; // dma-bounce.ts: 1 + the first slot of a bounced entry; 0 = none
-  isCounted: u32; // 1: in its table's mapCount
+  counted: u32; // whether its table's mapCount has it: UNCOUNTED, COUNTING or COUNTED
 
   static at(payload: usize): Mapping {
     return changetype<Mapping>(payload);
@@ -124,13 +132,11 @@ export function dmaDeviceAdd(
   if (minAlignMask > 0xffff || (minAlignMask & (minAlignMask + 1)) != 0) return EINVAL;
   if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
   if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
-  const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
-  if (domain != 0 && domainAt == 0) return ESTALE;
-  if (domainAt != 0 && !domainTakesDevices(domainAt)) return EINVAL;
-  const handle = objectAlloc(KIND_DEVICE);
+  lockHard(DOMAINS_LOCK_AT);
+  const handle = deviceMake(domain);
+  unlock(DOMAINS_LOCK_AT);
   if (handle < 0) return handle;
   const device = Device.at(objectFind(handle, KIND_DEVICE));
-  device.domain = domain;
   device.limitPfn = limitPfn;
   device.maxSegmentBytes = maxSegmentBytes;
   device.maxSegments = maxSegments;
@@ -138,7 +144,21 @@ export function dmaDeviceAdd(
   device.flags = <u8>flags;
   device.coherentBits = <u8>coherentBits;
   device.minAlignMask = <u16>minAlignMask;
-  if (domainAt != 0) atomic.add<u32>(deviceCountAt(domainAt), 1); // other threads add devices too
+  return handle;
+}
+
+/**
+ * A device of a domain, 0 = of none. The caller holds domainsLock. Its handle, or ESTALE, EINVAL,
+ * ENOMEM.
+ */
+function deviceMake(domain: u32): i32 {
+  const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
+  if (domain != 0 && domainAt == 0) return ESTALE;
+  if (domainAt != 0 && !domainTakesDevices(domainAt)) return EINVAL;
+  const handle = objectAlloc(KIND_DEVICE);
+  if (handle < 0 || domainAt == 0) return handle;
+  Device.at(objectFind(handle, KIND_DEVICE)).domain = domain;
+  Domain.at(domainAt).deviceCount += 1;
   return handle;
 }
 
@@ -178,10 +198,17 @@ export function dmaDeviceRemove(handle: u32): i32 {
   if (payload == 0) return ESTALE;
   const device = Device.at(payload);
   if (device.mappingCount != 0) return EBUSY;
-  const domain = device.domain;
-  if (domain != 0) atomic.sub<u32>(deviceCountAt(objectFind(domain, KIND_DOMAIN)), 1);
-  objectFree(recordOf(payload));
+  deviceFree(payload);
   return 0;
+}
+
+/** Frees a device, which its domain has no more. */
+export function deviceFree(payload: usize): void {
+  lockHard(DOMAINS_LOCK_AT);
+  const domain = Device.at(payload).domain;
+  if (domain != 0) Domain.at(objectFind(domain, KIND_DOMAIN)).deviceCount -= 1;
+  objectFree(recordOf(payload));
+  unlock(DOMAINS_LOCK_AT);
 }
 
 /** The address of the device's payload, for reading its fields; ESTALE. */
@@ -223,8 +250,4 @@ export function protOf(device: Device, direction: u32, attrs: u32): u32 {
   const privileged: u32 = attrs & PRIVILEGED ? PROT_PRIV : 0;
   const cached: u32 = device.flags & NONCOHERENT ? 0 : PROT_CACHE;
   return accessOf(direction) | privileged | (attrs & MMIO ? PROT_MMIO : cached);
-}
-
-function deviceCountAt(domainPayload: usize): usize {
-  return domainPayload + offsetof<Domain>("deviceCount");
 }

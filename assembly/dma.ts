@@ -20,6 +20,8 @@ import { shadowClean, shadowDrop, shadowTake } from "./dma-cache";
 import {
   CACHED,
   COHERENT,
+  COUNTED,
+  COUNTING,
   DMA_FROM_DEVICE,
   Device,
   MMIO,
@@ -29,6 +31,7 @@ import {
   PINS_FRAMES,
   SIMULATED,
   SKIP_CPU_SYNC,
+  UNCOUNTED,
   UNTRUSTED,
   mappingInsert,
   mappingRemove,
@@ -89,8 +92,9 @@ export function dmaMapTable(
   }
   lockHard(deviceAt);
   mappingInsert(device, mapping, handle);
+  mapping.counted = COUNTING; // D9
   atomic.add<u32>(mapCountAt(tablePayload), 1); // several devices map one table
-  mapping.isCounted = 1;
+  mapping.counted = COUNTED;
   unlock(deviceAt);
   return handle;
 }
@@ -105,15 +109,14 @@ function mapPlain(device: Device, table: SgTable, mapping: Mapping, handle: u32)
 function mapFlagged(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
   const isCached = (device.flags & SIMULATED) != 0 && (mapping.attrs & (COHERENT | MMIO)) == 0;
   if (isCached) {
-    const taken = shadowTake(table);
+    const taken = shadowTake(table, mapping);
     if (taken != 0) return taken;
-    mapping.attrs |= CACHED;
   }
   const isBouncing = (device.flags & UNTRUSTED) != 0 && device.domain != 0;
   const error = isBouncing
     ? mapUntrusted(device, table, mapping, handle)
     : mapPlain(device, table, mapping, handle);
-  if (isCached && error != 0) shadowDrop(table);
+  if (isCached && error != 0) shadowDrop(table, mapping);
   if (isCached && error == 0 && (mapping.attrs & SKIP_CPU_SYNC) == 0)
     shadowClean(table, 0, table.lengthBytes);
   return error;
@@ -303,8 +306,9 @@ export function dmaUnmap(handle: u32, attrs: u32): i32 {
   const tablePayload = objectFind(mapping.table, KIND_TABLE);
   lockHard(deviceAt);
   mappingRemove(device, mapping);
-  mapping.isCounted = 0;
+  mapping.counted = COUNTING; // D9
   atomic.sub<u32>(mapCountAt(tablePayload), 1);
+  mapping.counted = UNCOUNTED;
   unlock(deviceAt);
   const table = SgTable.at(tablePayload);
   const mustSync = mapping.firstRun != 0 || (mapping.attrs & CACHED) != 0;
@@ -314,7 +318,7 @@ export function dmaUnmap(handle: u32, attrs: u32): i32 {
     domainUnmapList(objectFind(device.domain, KIND_DOMAIN), mapping.iovaPfn, mapping.pageCount);
   bounceEnd(mapping); // behind the translations: the device must not reach freed slots
   entriesFree(mapping.segmentsAt, mapping.nents);
-  if ((mapping.attrs & CACHED) != 0) shadowDrop(table);
+  if ((mapping.attrs & CACHED) != 0) shadowDrop(table, mapping);
   if ((mapping.attrs & OWNS_TABLE) != 0) tableRelease(tablePayload, mapping.attrs);
   objectFree(recordOf(mappingAt));
   return 0;

@@ -11,7 +11,8 @@
 //     invalidation, only after the IOTLB has forgotten them too (I11 of flush-queue.ts).
 // I3  deviceCount devices use the domain; it is not freed before they leave.
 // I4  userCount domains send their devices through this one (`through`); it is not freed before
-//     they stop. It has no devices of its own and goes through no other.
+//     they stop. It has no devices of its own and goes through no other. Both counts change under
+//     domainsLock.
 // I5  A paging domain has a body.
 //
 // Device page 0 is never given out, so that 0 can mean "none". A device belongs to the domain that
@@ -146,8 +147,10 @@ function domainMake(
 /** A domain of type IDENTITY or BLOCKED, without a table. Its handle, or EINVAL, ENOMEM. */
 export function iommuDomainAllocFixed(type: u32): i32 {
   if (type != IDENTITY && type != BLOCKED) return EINVAL;
+  lockHard(DOMAINS_LOCK_AT);
   const handle = objectAlloc(KIND_DOMAIN);
   if (handle >= 0) Domain.at(objectFind(handle, KIND_DOMAIN)).type = type;
+  unlock(DOMAINS_LOCK_AT);
   return handle;
 }
 
@@ -156,8 +159,16 @@ export function iommuDomainFree(handle: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
-  if ((domain.deviceCount | domain.userCount | domain.through) != 0) return EBUSY;
   lockHard(DOMAINS_LOCK_AT);
+  const isFree = (domain.deviceCount | domain.userCount | domain.through) == 0;
+  if (isFree) domainDestroy(payload);
+  unlock(DOMAINS_LOCK_AT);
+  return isFree ? 0 : EBUSY;
+}
+
+/** Frees a domain that nobody uses. The caller holds domainsLock. */
+export function domainDestroy(payload: usize): void {
+  const domain = Domain.at(payload);
   if (domain.tlbAt != 0) iotlbDrop(domain.tlb);
   const bodyPfn = <u32>(domain.bodyAt >> FRAME_SHIFT);
   if (domain.type == PAGING) {
@@ -167,8 +178,6 @@ export function iommuDomainFree(handle: u32): i32 {
   if (bodyPfn != 0) framesAdopt(bodyPfn, 1);
   objectFree(recordOf(payload));
   if (bodyPfn != 0) frameDrop(bodyPfn);
-  unlock(DOMAINS_LOCK_AT);
-  return 0;
 }
 
 /** The address of the domain's payload, for reading its fields; ESTALE. */
@@ -183,31 +192,30 @@ export function iommuDomainAt(handle: u32): i32 {
  * its own).
  */
 export function iommuAttach(handle: u32, from: u32, throughHandle: u32): i32 {
+  lockHard(DOMAINS_LOCK_AT);
+  const result = domainAttach(handle, from, throughHandle);
+  unlock(DOMAINS_LOCK_AT);
+  return result;
+}
+
+function domainAttach(handle: u32, from: u32, throughHandle: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
   const throughAt: usize = throughHandle == 0 ? 0 : objectFind(throughHandle, KIND_DOMAIN);
   if (payload == 0 || (throughHandle != 0 && throughAt == 0)) return ESTALE;
   if (throughAt != 0 && Domain.at(throughAt).deviceCount != 0) return EINVAL; // I4
   const domain = Domain.at(payload);
   if (domain.userCount != 0 || throughAt == payload) return EINVAL; // I4
-  lockHard(payload);
-  const isTaken = domain.through != from;
-  if (!isTaken) {
-    if (from != 0) atomic.sub<u32>(userCountAt(objectFind(from, KIND_DOMAIN)), 1);
-    if (throughAt != 0) atomic.add<u32>(userCountAt(throughAt), 1);
-    domain.through = throughHandle;
-  }
-  unlock(payload);
-  return isTaken ? EBUSY : 0;
+  if (domain.through != from) return EBUSY;
+  if (from != 0) Domain.at(objectFind(from, KIND_DOMAIN)).userCount -= 1;
+  if (throughAt != 0) Domain.at(throughAt).userCount += 1;
+  domain.through = throughHandle;
+  return 0;
 }
 
 /** Whether devices can be added to a domain: it has a table, and is nobody's way through. */
 export function domainTakesDevices(payload: usize): bool {
   const domain = Domain.at(payload);
   return domain.bodyAt != 0 && domain.userCount == 0; // I4
-}
-
-function userCountAt(payload: usize): usize {
-  return payload + offsetof<Domain>("userCount");
 }
 
 // ---- mapping

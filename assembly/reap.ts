@@ -22,12 +22,10 @@
 
 import { objectNext, objectPayload } from "./check";
 import { Buffer, bufferDestroy, bufferLeave } from "./buffer";
-import { shadowDrop } from "./dma-cache";
-import { CACHED as CACHED_MAPPING, Device, Mapping } from "./dma-device";
+import { deviceFree } from "./dma-device";
 import { EINVAL, EOWNERDEAD, ESRCH } from "./errno";
 import { fenceAbandon, fenceLeave } from "./fence";
 import { frameInsert } from "./free-list";
-import { Domain } from "./iommu";
 import {
   DOMAINS_LOCK_AT,
   FRAMES_LOCK_AT,
@@ -44,7 +42,6 @@ import {
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_FENCE,
-  KIND_MAPPING,
   KIND_MOVABLE,
   KIND_PIN,
   KIND_POOL,
@@ -59,9 +56,16 @@ import {
 import { CACHED, Frame, MOVABLE, Page } from "./page";
 import { Pin, pinTakeOff, pinsSet } from "./pin-table";
 import { POOL_ABANDONED, POOL_CLOSED, poolDestroy, poolLeave } from "./pool";
-import { rebuildDevice, rebuildFrames, rebuildPool, rebuildRegion, rebuildSlabs } from "./rebuild";
+import {
+  domainsDrop,
+  domainsRecount,
+  isOwnedBy,
+  mappingsDrop,
+  shadowsRecount,
+  slotsRepair,
+} from "./reap-dma";
+import { rebuildDevice, rebuildFrames, rebuildRegion, rebuildSlabs } from "./rebuild";
 import { regionPayload } from "./region";
-import { entriesFree } from "./sg-entries";
 import { SgTable } from "./sg";
 import { isHeld, isHeldBy, isShareable } from "./share";
 import { sweep } from "./sweep";
@@ -129,7 +133,10 @@ function locksRepair(dead: u32): void {
     if (Thread.at(dead).busyRegion != payload) rebuildRegion(payload);
     unlock(payload);
   }
-  if (lockTakeOver(SHADOW_LOCK_AT, dead)) unlock(SHADOW_LOCK_AT);
+  if (lockTakeOver(SHADOW_LOCK_AT, dead)) {
+    shadowsRecount();
+    unlock(SHADOW_LOCK_AT);
+  }
   movablesRepair(dead);
   regionBusyRepair(dead);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
@@ -140,7 +147,10 @@ function locksRepair(dead: u32): void {
     if (kind == KIND_DEVICE) rebuildDevice(payload);
     unlock(payload);
   }
-  if (lockTakeOver(DOMAINS_LOCK_AT, dead)) unlock(DOMAINS_LOCK_AT);
+  if (lockTakeOver(DOMAINS_LOCK_AT, dead)) {
+    domainsRecount();
+    unlock(DOMAINS_LOCK_AT);
+  }
 }
 
 /** Takes framesLock and puts the frames of a magazine into the lists. */
@@ -207,61 +217,23 @@ function isBusyElsewhere(payload: usize, dead: u32): bool {
 
 // ---- records
 
-function isOwnedBy(payload: usize, thread: u32): bool {
-  return ObjectRecord.at(recordOf(payload)).owner == thread;
-}
-
 /** Frees the records that the thread made for itself; what they named is swept afterwards. */
 function recordsDrop(dead: u32): void {
   for (let index = objectNext(0, KIND_PIN); index != 0; index = objectNext(index, KIND_PIN)) {
     const payload = objectPayload(index);
     if (isOwnedBy(payload, dead)) pinDrop(payload);
   }
-  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
-    const payload = objectPayload(index);
-    const kind = ObjectRecord.at(recordOf(payload)).kind;
-    if (kind == KIND_MAPPING) mappingDrop(payload, dead);
-  }
+  mappingsDrop(dead);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     const payload = objectPayload(index);
     if (!isOwnedBy(payload, dead)) continue;
     const kind = ObjectRecord.at(recordOf(payload)).kind;
-    if (kind == KIND_DEVICE) deviceDrop(payload, dead);
+    if (kind == KIND_DEVICE) deviceFree(payload);
     else if (kind == KIND_MOVABLE) objectFree(recordOf(payload));
     else if (kind == KIND_TABLE && !isKept(payload, dead)) objectFree(recordOf(payload));
   }
-  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
-    const payload = objectPayload(index);
-    if (isOwnedBy(payload, dead) && !isUsedByOthers(payload, dead)) domainDrop(payload);
-  }
+  domainsDrop(dead);
   slotsRepair(dead);
-}
-
-/** Whether a device or domain of another thread goes through a domain. */
-function isUsedByOthers(payload: usize, dead: u32): bool {
-  if (Domain.at(payload).deviceCount != 0) return true;
-  const handle = <u32>handleOf(recordOf(payload));
-  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
-    const other = objectPayload(index);
-    if (Domain.at(other).through == handle && !isOwnedBy(other, dead)) return true;
-  }
-  return false;
-}
-
-function domainDrop(payload: usize): void {
-  const through = Domain.at(payload).through;
-  const throughAt: usize = through == 0 ? 0 : objectFind(through, KIND_DOMAIN);
-  objectFree(recordOf(payload));
-  if (throughAt != 0) Domain.at(throughAt).userCount -= 1;
-}
-
-/** Frees the bounce slots of mappings that are gone. */
-function slotsRepair(dead: u32): void {
-  const poolAt = header().bounceAt;
-  if (poolAt == 0) return;
-  if (!lockTakeOver(poolAt, dead)) lockHard(poolAt);
-  rebuildPool();
-  unlock(poolAt);
 }
 
 function pinDrop(payload: usize): void {
@@ -284,45 +256,6 @@ function pinsOf(table: u32): u32 {
     const pin = Pin.at(objectPayload(index));
     count += <u32>(pin.table == table && pin.isPinned);
   }
-  return count;
-}
-
-/** Drops a mapping that the thread made, or that is on its device, which goes too. */
-function mappingDrop(payload: usize, dead: u32): void {
-  const mapping = Mapping.at(payload);
-  const deviceAt = objectFind(mapping.device, KIND_DEVICE);
-  const isOwn = isOwnedBy(payload, dead);
-  if (!isOwn && (deviceAt == 0 || !isOwnedBy(deviceAt, dead))) return;
-  const tableAt = objectFind(mapping.table, KIND_TABLE);
-  const segmentsAt = mapping.segmentsAt;
-  const nents = mapping.nents;
-  const isShadowed = (mapping.attrs & CACHED_MAPPING) != 0 && mapping.isCounted != 0;
-  if (mapping.isCounted != 0 && tableAt != 0)
-    atomic.sub<u32>(tableAt + offsetof<SgTable>("mapCount"), 1);
-  const isForeign = deviceAt != 0 && !isOwnedBy(deviceAt, dead);
-  if (isForeign) lockHard(deviceAt);
-  objectFree(recordOf(payload));
-  if (isForeign) {
-    rebuildDevice(deviceAt);
-    unlock(deviceAt);
-  }
-  if (!isOwn && nents > 0) entriesFree(segmentsAt, nents);
-  if (isShadowed && tableAt != 0) shadowDrop(SgTable.at(tableAt));
-}
-
-function deviceDrop(payload: usize, dead: u32): void {
-  const domain = Device.at(payload).domain;
-  const domainAt: usize = domain == 0 ? 0 : objectFind(domain, KIND_DOMAIN);
-  objectFree(recordOf(payload));
-  if (domainAt == 0) return;
-  if (isOwnedBy(domainAt, dead)) Domain.at(domainAt).deviceCount = devicesOf(domain);
-  else atomic.sub<u32>(domainAt + offsetof<Domain>("deviceCount"), 1);
-}
-
-function devicesOf(domain: u32): u32 {
-  let count: u32 = 0;
-  for (let index = objectNext(0, KIND_DEVICE); index != 0; index = objectNext(index, KIND_DEVICE))
-    count += <u32>(Device.at(objectPayload(index)).domain == domain);
   return count;
 }
 

@@ -12,7 +12,14 @@ import { bitmapFree, bitmapInit } from "./bitmap";
 import { NONE } from "./bits";
 import { BounceSlot, bouncePool } from "./bounce";
 import { objectNext, objectPayload } from "./check";
-import { CACHED as CACHED_MAPPING, Device, Mapping, mappingInsert } from "./dma-device";
+import {
+  CACHED as CACHED_MAPPING,
+  COUNTED,
+  Device,
+  Mapping,
+  UNCOUNTED,
+  mappingInsert,
+} from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
 import { Domain } from "./iommu";
 import { iotlbInvalidateAll } from "./iotlb";
@@ -222,7 +229,7 @@ export function rebuildDevice(payload: usize): void {
   ) {
     const mappingAt = objectPayload(index);
     const mapping = Mapping.at(mappingAt);
-    if (mapping.device != deviceHandle || mapping.isCounted == 0) continue;
+    if (mapping.device != deviceHandle || mapping.counted == UNCOUNTED) continue;
     mappingInsert(device, mapping, handleOf(recordOf(mappingAt)));
   }
 }
@@ -257,7 +264,7 @@ function rebuildMappings(): void {
     const mapping = Mapping.at(payload);
     const device = Device.at(objectFind(mapping.device, KIND_DEVICE));
     mappingInsert(device, mapping, handleOf(recordOf(payload)));
-    mapping.isCounted = 1;
+    mapping.counted = COUNTED;
     const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
     table.mapCount += 1;
     table.shadowUsers += <u32>((mapping.attrs & CACHED_MAPPING) != 0);

@@ -2,6 +2,7 @@
 // and the programs.
 //
 //   assembly/ ──asc──► build/core.{debug,release}.wasm ──► src/core/module.generated.ts ──tsc──► dist/
+//                            └──► build/core.{debug,release}.yields.wasm, for tests (yields.mjs)
 //                                                          examples/, bench/, test/{golden,fuzz}/ ──tsc──► build/
 //
 // A part is built only when something it is made of is newer; asc's warnings are failures.
@@ -71,6 +72,15 @@ function buildCore() {
     run(command("asc", "assemblyscript"), ["--config", "asconfig.json", "--target", target]);
 }
 
+async function buildYielding() {
+  for (const file of [RELEASE, DEBUG]) {
+    const to = file.replace(".wasm", ".yields.wasm");
+    if (oldest(to) > newest(file, at("scripts/yields.mjs"))) continue;
+    const { writeYielding } = await import("./yields.mjs");
+    writeYielding(file, to);
+  }
+}
+
 function generateModule() {
   if (oldest(GENERATED) > newest(RELEASE)) return;
   const text = readFileSync(RELEASE).toString("base64");
@@ -116,6 +126,7 @@ function buildPrograms() {
 }
 
 buildCore();
+await buildYielding();
 generateModule();
 await buildLibrary();
 buildPrograms();

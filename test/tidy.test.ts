@@ -64,6 +64,7 @@ const coreOrder = [
   "rebuild",
   "iova-mark",
   "sweep",
+  "reap-dma",
   "reap",
   "boot",
   "index",
