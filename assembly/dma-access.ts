@@ -1,7 +1,7 @@
 // A device's own accesses: its addresses translated, or a fault.
 //
-//   device address ──IOMMU: page table──────────────► frame ──simulated cache──► the table's shadow
-//                  └─direct: segments of mappings───►
+//   device address ─┬─IOMMU: page table, here or a driver's─► frame ──simulated cache──► table's shadow
+//                   └─direct: segments of mappings──────────►
 //
 // D1  A device reaches exactly the bytes of its live mappings (behind an IOMMU: their whole pages),
 //     in the mapping's direction (a page table of stage 1 cannot forbid reading: pte.ts, D2).
@@ -67,6 +67,32 @@ export function dmaSpans(
   return spans;
 }
 
+/**
+ * As dmaSpans(), where a driver outside the core has translated the page: to `physPfn`, NONE = it
+ * refuses. One span, to the end of the page at most. 1, or EFAULT (D1), EINVAL, ESTALE.
+ */
+export function dmaSpanAt(
+  deviceHandle: u32,
+  devicePfn: u32,
+  offset: u32,
+  lengthBytes: u32,
+  access: u32,
+  physPfn: u32,
+): i32 {
+  const payload = objectFind(deviceHandle, KIND_DEVICE);
+  if (payload == 0) return ESTALE;
+  const device = Device.at(payload);
+  if (offset >= FRAME_BYTES || lengthBytes == 0 || !isAccess(access)) return EINVAL;
+  if (device.domain == 0) return EINVAL;
+  let span = extentBehind(device, devicePfn, offset, physPfn);
+  if (span == 0) return fault(device, devicePfn, access);
+  if ((device.flags & SIMULATED) != 0)
+    span = extentUncached(payload, devicePfn, offset, access, span);
+  scratchStore(0, <u32>(span >> 32));
+  scratchStore(1, min(<u32>span, lengthBytes));
+  return 1;
+}
+
 function fault(device: Device, devicePfn: u32, access: u32): i32 {
   device.faultCount += 1;
   device.faultPfn = devicePfn;
@@ -79,9 +105,20 @@ function fault(device: Device, devicePfn: u32, access: u32): i32 {
  * nothing it may touch.
  */
 function extentTranslated(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
-  if (devicePfn > max(device.limitPfn, device.limitFor(COHERENT))) return 0;
+  if (isBeyond(device, devicePfn)) return 0;
   const phys = domainTranslate(objectFind(device.domain, KIND_DOMAIN), devicePfn, access);
   return phys == NONE ? 0 : extent(phys, offset, FRAME_BYTES - offset);
+}
+
+/** The same where the translation is known; NONE = there is none. */
+function extentBehind(device: Device, devicePfn: u32, offset: u32, physPfn: u32): u64 {
+  if (isBeyond(device, devicePfn) || physPfn == NONE) return 0;
+  return extent(physPfn, offset, FRAME_BYTES - offset);
+}
+
+/** Whether a device has too few address bits for a page. */
+function isBeyond(device: Device, devicePfn: u32): bool {
+  return devicePfn > max(device.limitPfn, device.limitFor(COHERENT));
 }
 
 /** The same for a direct device; its list of mappings does not change meanwhile. */

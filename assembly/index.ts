@@ -130,7 +130,7 @@ export {
   bounceUsedSlots,
   bouncedBytes,
 } from "./bounce";
-export { dmaSpans } from "./dma-access";
+export { dmaSpanAt, dmaSpans } from "./dma-access";
 export {
   fenceAlloc,
   fenceAt,

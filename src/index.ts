@@ -125,8 +125,9 @@ export { type AllocOptions, Heap, type HeapInfo, type HeapRequest } from "./heap
 export { Owner, type OwnerOptions } from "./heaps/owner.ts";
 export { createUdmabuf, type UdmabufContext, type UdmabufItem } from "./heaps/udmabuf.ts";
 export type { Access, AccessKind } from "./iommu/access.ts";
-export { BuiltInDomain, type IotlbStats } from "./iommu/built-in-domain.ts";
+export { BuiltInDomain } from "./iommu/built-in-domain.ts";
 export { DirtyBitmap } from "./iommu/dirty-bitmap.ts";
+export { Domain, type DomainType, type IotlbStats } from "./iommu/domain.ts";
 export { type DomainOps, iommuProt, type PartialMap } from "./iommu/domain-ops.ts";
 export {
   arm32Lpae,
@@ -135,7 +136,7 @@ export {
   type IotlbOptions,
 } from "./iommu/domain-options.ts";
 export { Iommu } from "./iommu/iommu.ts";
-export { type DomainType, IommuDomain } from "./iommu/iommu-domain.ts";
+export { IommuDomain } from "./iommu/iommu-domain.ts";
 export type {
   IommuFault,
   IommuFaultHandler,

@@ -62,6 +62,14 @@ describe("README.md", () => {
     expect(system.check(true)).toBeNull();
   });
 
+  test("the program with an IOMMU of its own runs, and prints what it says", async () => {
+    const { exported, printed, said } = await run("An IOMMU of your own", "dsp, system, table");
+    expect(printed).toBe(said);
+    const { dsp, system, table } = exported;
+    expect([dsp.dma.faultCount, system.check(true)]).toEqual([1, null]);
+    expect(table.size).toBe(256);
+  });
+
   test("the program that asks who fits runs, and prints what it says", async () => {
     const { exported, printed, said } = await run("Who fits, and who pays", "refusal, system, tab");
     expect(printed).toBe(said);

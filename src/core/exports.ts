@@ -235,6 +235,14 @@ export interface CoreExports extends WebAssembly.Exports {
     lengthBytes: number,
     access: number,
   ): number;
+  dmaSpanAt(
+    device: number,
+    devicePfn: number,
+    offset: number,
+    lengthBytes: number,
+    access: number,
+    physPfn: number,
+  ): number;
 
   bounceInit(bytes: number): number;
   bounceSlotCount(): number;

@@ -11,12 +11,13 @@
 
 import type { Core } from "../core/core.ts";
 import { DmaBufError, fail, requireInteger } from "../errors.ts";
+import type { IommuGroup } from "../iommu/iommu-group.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import type { FramePool } from "../mm/frame-pool.ts";
 import type { FrameRange, PinnedRange } from "../mm/frame-range.ts";
 import { addressOf, FRAME_BYTES, framesOf, GiB } from "../units.ts";
 import { DeviceMapping } from "./device-mapping.ts";
-import { coreAttrs } from "./map-attrs.ts";
+import { attrBits } from "./map-attrs.ts";
 
 /** @internal Where a device's allocations come from, and what it can reach. */
 export interface DeviceMemory {
@@ -30,8 +31,8 @@ export interface DeviceMemory {
   readonly canLink: () => boolean;
   /** Counts device addresses that are out without a mapping: 1 more, or 1 less. */
   readonly count: (delta: number) => void;
-  /** Called when a mapping has ended: lazy invalidation may have something to flush. */
-  readonly unmapped: () => void;
+  /** The devices that it shares an IOMMU's domain with; null: there is no IOMMU. */
+  readonly group: IommuGroup | null;
 }
 
 const RUN_FRAMES_MAX = 1024;
@@ -79,7 +80,6 @@ export class CoherentBuffer {
   readonly mapping: DeviceMapping;
   readonly #range: FrameRange;
   readonly #pinned: PinnedRange;
-  readonly #unmapped: () => void;
 
   /** @internal */
   constructor(
@@ -93,19 +93,20 @@ export class CoherentBuffer {
     requireInteger(lengthBytes, "lengthBytes", 1, 4 * GiB - FRAME_BYTES, operation);
     const frameCount = framesOf(lengthBytes);
     this.lengthBytes = addressOf(frameCount);
-    this.#unmapped = memory.unmapped;
     this.#range = runBelow(memory, frameCount, memory.coherentBits(), operation);
     this.#pinned = this.#range.pin();
-    const bits = attrs + coreAttrs.oneSegment + coreAttrs.coherent;
+    const bits = attrs + attrBits.oneSegment + attrBits.coherent;
     const { dmaMapRun } = core.exports;
     const pfn = this.#range.pfn;
-    const result = dmaMapRun(device, pfn, 0, this.lengthBytes, BIDIRECTIONAL, bits);
-    if (result < 0) {
+    try {
+      const handle = dmaMapRun(device, pfn, 0, this.lengthBytes, BIDIRECTIONAL, bits);
+      if (handle < 0) fail("ENOMEM", operation, "no device addresses or records are left there");
+      this.mapping = new DeviceMapping(core, device, handle, "bidirectional", "coherent", memory);
+    } catch (cause) {
       this.#pinned.unpin();
       this.#range.free();
-      fail("ENOMEM", operation, "no device addresses or records are left below the coherent mask");
+      throw cause;
     }
-    this.mapping = new DeviceMapping(core, device, result, "bidirectional", "coherent");
   }
 
   /** Where the device sees the first byte. ESTALE once freed. */
@@ -121,7 +122,6 @@ export class CoherentBuffer {
   /** Gives the memory back; the device faults there from now on. ESTALE: it was freed before. */
   free(): void {
     this.mapping.end(0, "free coherent memory");
-    this.#unmapped();
     this.#pinned.unpin();
     this.#range.free();
   }

@@ -14,8 +14,9 @@
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
 import { type Access, accessBits, accessOf } from "../iommu/access.ts";
+import type { IommuFaultReason } from "../iommu/iommu-fault.ts";
 import type { IommuGroup } from "../iommu/iommu-group.ts";
-import { ADDRESS_END, addressOf, formatAddress, offsetOf, pfnOf } from "../units.ts";
+import { ADDRESS_END, addressOf, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
 
 /** The last access that was refused. */
 export interface DmaFault {
@@ -161,12 +162,19 @@ export class DeviceAccess {
    * handler asks for that, once for each page.
    */
   #spansAt(at: number, lengthBytes: number, access: Access, bits: number): number {
-    const { dmaSpans } = this.core.exports;
+    const { dmaSpans, dmaSpanAt } = this.core.exports;
+    const first = pfnOf(at);
+    const offset = offsetOf(at);
     for (let triedPfn = -1; ; ) {
-      const result = dmaSpans(this.handle, pfnOf(at), offsetOf(at), lengthBytes, bits);
+      const answer = this.group === null ? null : this.group.translate(addressOf(first), access);
+      const result =
+        answer === null
+          ? dmaSpans(this.handle, first, offset, lengthBytes, bits)
+          : dmaSpanAt(this.handle, first, offset, lengthBytes, bits, physPfnOf(answer));
       if (result !== -errno.EFAULT || this.group === null) return result;
       const pfn = this.#field(FAULT_PFN);
-      const outcome = this.group.reportFault(this.name, pfn, access);
+      const reason = answer === null ? null : reasonOf(answer);
+      const outcome = this.group.reportFault(this.name, pfn, access, reason);
       if (outcome !== "retry" || pfn === triedPfn) return result;
       triedPfn = pfn;
     }
@@ -178,6 +186,16 @@ export class DeviceAccess {
     const address = formatAddress(fault?.address ?? 0);
     return `nothing at ${address} is mapped for this device to ${fault?.access}`;
   }
+}
+
+/** The frame of a driver's answer, as the core takes it. */
+function physPfnOf(answer: number | IommuFaultReason): number {
+  return typeof answer === "string" ? NO_PFN : Math.min(pfnOf(answer), NO_PFN);
+}
+
+/** Why an access fails for which a driver answered; it may be the device that cannot go there. */
+function reasonOf(answer: number | IommuFaultReason): IommuFaultReason {
+  return typeof answer === "string" ? answer : "address-size";
 }
 
 /** Whether any two runs of the two lists, all of one memory, have a byte in common. */

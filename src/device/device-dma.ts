@@ -14,6 +14,7 @@
  * @module
  */
 
+import type { Core } from "../core/core.ts";
 import { type Direction, directionNumber } from "../direction.ts";
 import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "../errors.ts";
 import type { SgEntry, SgTable } from "../mm/sg-table.ts";
@@ -38,6 +39,14 @@ export interface SyncRange {
 
 /** A device's view of memory. Found as `device.dma`. */
 export class DeviceDma extends DeviceAccess {
+  readonly #memory: DeviceMemory;
+
+  /** @internal */
+  constructor(core: Core, handle: number, name: string, memory: DeviceMemory) {
+    super(core, handle, name, memory.group);
+    this.#memory = memory;
+  }
+
   /**
    * Maps `lengthBytes` bytes from byte `offset` of frame `pfn` on; they may go on in the frames
    * behind it. Somebody holds the frames, as a range or through a heap. EINVAL, ENOENT: nobody
@@ -146,7 +155,7 @@ export class DeviceDma extends DeviceAccess {
       const isAddress = kind === "page" || kind === "single" || kind === "resource";
       fail(isAddress && code === "EIO" ? "ENOMEM" : code, operation, mapReason(code, kind)); // D9
     }
-    return new DeviceMapping(this.core, this.handle, result, direction, kind);
+    return new DeviceMapping(this.core, this.handle, result, direction, kind, this.#memory);
   }
 
   // ---- unmap
@@ -182,7 +191,6 @@ export class DeviceDma extends DeviceAccess {
     if (mapping.kind !== kind)
       fail("EINVAL", operation, `it was mapped as ${nounOf[mapping.kind]}`);
     mapping.end(attrsNumber(attrs, operation), operation);
-    this.group?.unmapped();
   }
 
   #requireOwn(mapping: DeviceMapping, operation: string): void {
@@ -251,19 +259,6 @@ export class DeviceDma extends DeviceAccess {
 
   // ---- memory and mapping in one
 
-  #memory: DeviceMemory | null = null;
-  #domain = 0;
-
-  /** @internal What allocations come from, and the device's domain. */
-  setMemory(memory: DeviceMemory, domain: number): void {
-    this.#memory = memory;
-    this.#domain = domain;
-  }
-
-  #requireMemory(operation: string): DeviceMemory {
-    return this.#memory ?? fail("ENODEV", operation, "the device belongs to no system");
-  }
-
   /**
    * Memory that CPU and device both see without syncs: zeros, whole frames in one run, below the
    * coherent mask. EINVAL; ENOMEM: no run is free there. Compare dma_alloc_coherent().
@@ -271,8 +266,7 @@ export class DeviceDma extends DeviceAccess {
   allocCoherent(lengthBytes: number, attrs: MapAttrs = noAttrs): CoherentBuffer {
     const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;
     const bits = attrsNumber(attrs, operation);
-    const memory = this.#requireMemory(operation);
-    return new CoherentBuffer(this.core, this.handle, memory, lengthBytes, bits, operation);
+    return new CoherentBuffer(this.core, this.handle, this.#memory, lengthBytes, bits, operation);
   }
 
   /**
@@ -282,8 +276,7 @@ export class DeviceDma extends DeviceAccess {
   allocNoncontiguous(lengthBytes: number, direction: Direction): NoncontiguousBuffer {
     const operation = `allocate ${lengthBytes} bytes for ${this.name}`;
     const number = directionNumber(direction, operation);
-    const memory = this.#requireMemory(operation);
-    const target = { device: this.handle, isTranslated: this.#domain !== 0, memory };
+    const target = { device: this.handle, memory: this.#memory };
     return new NoncontiguousBuffer(this.core, target, lengthBytes, direction, number, operation);
   }
 
@@ -296,9 +289,8 @@ export class DeviceDma extends DeviceAccess {
     const operation = `reserve device addresses for ${this.name}`;
     requireInteger(offset, "offset", 0, FRAME_BYTES - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
-    const memory = this.#requireMemory(operation);
-    if (this.#domain === 0 || !memory.canLink()) return null;
-    return DmaIova.tryAlloc(this.core, this.#domain, memory, lengthBytes, offset);
+    if (this.group === null || !this.#memory.canLink()) return null;
+    return DmaIova.tryAlloc(this.core, this.group, this.#memory, lengthBytes, offset);
   }
 }
 

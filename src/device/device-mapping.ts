@@ -9,8 +9,12 @@
 
 import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, DmaBufError, fail, requireInteger } from "../errors.ts";
+import type { DriverMappings } from "../iommu/driver-mappings.ts";
 import { addressOf } from "../units.ts";
+import type { DeviceMemory } from "./coherent-buffer.ts";
+import { protOf } from "./dma-prot.ts";
+import { attrBits } from "./map-attrs.ts";
 import { splitSegments } from "./split-segments.ts";
 
 /** One segment as the device sees it. */
@@ -20,8 +24,12 @@ export interface DmaSegment {
   readonly lengthBytes: number;
 }
 
+const DIRECTION = 2;
 const NENTS = 3;
 const SEGMENTS_AT = 4;
+const IOVA_PFN = 5;
+const PAGE_COUNT = 6;
+const ATTRS = 9;
 
 /** By which call a mapping was made: it is ended by its opposite. */
 export type MappingKind =
@@ -47,18 +55,43 @@ export class DeviceMapping {
   readonly lengthBytes: number;
   readonly #core: Core;
   readonly #device: number;
+  readonly #memory: DeviceMemory;
   #isEnded = false;
 
-  /** @internal */
-  constructor(core: Core, device: number, handle: number, direction: Direction, kind: MappingKind) {
+  /** @internal ENOMEM, EINVAL: the driver of the device's domain refuses; then it is ended. */
+  constructor(
+    core: Core,
+    device: number,
+    handle: number,
+    direction: Direction,
+    kind: MappingKind,
+    memory: DeviceMemory,
+  ) {
     this.#core = core;
     this.kind = kind;
     this.#device = device;
+    this.#memory = memory;
     this.handle = handle;
     this.direction = direction;
     this.nents = this.#field(NENTS);
     const { before, length } = this.#segment(this.nents - 1);
     this.lengthBytes = before + length;
+    if (memory.group !== null && memory.group.driver !== null) this.#show(memory.group.driver);
+  }
+
+  /** Has the driver map it. Compare how iommu_dma_map_sg() and _page() report its errors. */
+  #show(driver: DriverMappings): void {
+    const prot = protOf(this.#field(DIRECTION), this.#field(ATTRS), this.#memory.isCoherent());
+    try {
+      driver.show(this.#field(IOVA_PFN), this.#field(PAGE_COUNT), prot);
+    } catch (cause) {
+      this.#core.exports.dmaUnmap(this.handle, attrBits.skipCpuSync);
+      this.#isEnded = true;
+      if (!(cause instanceof DmaBufError)) throw cause;
+      const isList = this.kind === "sg" || this.kind === "sgtable";
+      const code = isList && cause.code !== "ENOMEM" ? "EINVAL" : "ENOMEM";
+      fail(code, "map through the domain's driver", `it said ${cause.code}: ${cause.message}`);
+    }
   }
 
   /** @internal Whether it was made for this device: nobody else may end it. */
@@ -70,8 +103,12 @@ export class DeviceMapping {
   end(attrs: number, operation: string): void {
     const wasEnded = (): string => "it was ended before";
     if (this.#isEnded) fail("ESTALE", operation, wasEnded());
+    const group = this.#memory.group;
+    if (group !== null && group.driver !== null)
+      group.driver.hide(this.#field(IOVA_PFN), this.#field(PAGE_COUNT));
     checked(this.#core.exports.dmaUnmap(this.handle, attrs), operation, wasEnded);
     this.#isEnded = true;
+    group?.unmapped();
   }
 
   /** Whether unmap has ended it. */

@@ -145,9 +145,8 @@ export class Device {
     this.group = groupOf(core, options);
     if (this.#limits.untrusted && this.group?.invalidation === "lazy")
       fail("EINVAL", operation, "an untrusted device needs a group with strict invalidation");
-    const domain = this.group?.defaultDomain.handle ?? 0;
     const result = core.exports.dmaDeviceAdd(
-      domain,
+      this.group?.handle ?? 0,
       lastPfnOf(dmaMaskBits),
       Math.min(maxSegmentBytes, segmentBoundaryBytes), // the core cuts only what is too long
       segmentsOf(this.#limits),
@@ -158,8 +157,7 @@ export class Device {
     );
     if (result < 0 && this.#hasOwnGroup) this.group?.free();
     this.#handle = checked(result, operation, noMemory);
-    this.dma = new DeviceDma(core, this.#handle, this.name, this.group);
-    this.dma.setMemory(this.#memory(), domain);
+    this.dma = new DeviceDma(core, this.#handle, this.name, this.#memory());
     this.group?.join(this);
   }
 
@@ -175,7 +173,7 @@ export class Device {
       count: (delta) => {
         this.#iovaCount += delta;
       },
-      unmapped: () => this.group?.unmapped(),
+      group: this.group,
     };
   }
 

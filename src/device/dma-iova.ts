@@ -17,12 +17,10 @@
 import type { Core } from "../core/core.ts";
 import { type Direction, directionNumber } from "../direction.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import type { IommuGroup } from "../iommu/iommu-group.ts";
 import { addressOf, framesOf, lastPfnOf, offsetOf, pfnOf } from "../units.ts";
 import type { DeviceMemory } from "./coherent-buffer.ts";
-
-/** IOMMU_READ and IOMMU_WRITE, by the direction's number. */
-const protections: readonly number[] = [3, 1, 2];
-const PROT_CACHE = 4;
+import { protOf } from "./dma-prot.ts";
 
 /** A piece that is linked: which device pages show which frames. */
 interface Piece {
@@ -37,20 +35,20 @@ export class DmaIova {
   readonly address: number;
   readonly lengthBytes: number;
   readonly #core: Core;
-  readonly #domain: number;
+  readonly #group: IommuGroup;
   readonly #memory: DeviceMemory;
   readonly #pieces: Map<number, Piece> = new Map(); // by their first device page
   #isFreed = false;
 
   private constructor(
     core: Core,
-    domain: number,
+    group: IommuGroup,
     memory: DeviceMemory,
     address: number,
     lengthBytes: number,
   ) {
     this.#core = core;
-    this.#domain = domain;
+    this.#group = group;
     this.#memory = memory;
     this.address = address;
     this.lengthBytes = lengthBytes;
@@ -60,7 +58,7 @@ export class DmaIova {
   /** @internal Null when no range is free. */
   static tryAlloc(
     core: Core,
-    domain: number,
+    group: IommuGroup,
     memory: DeviceMemory,
     lengthBytes: number,
     offset: number,
@@ -69,10 +67,10 @@ export class DmaIova {
     const { iommuIovaAlloc } = core.exports;
     const last = lastPfnOf(memory.maskBits());
     const low = Math.min(last, lastPfnOf(32));
-    let pfn = iommuIovaAlloc(domain, pages, low, 1) >>> 0;
-    if (pfn === 0 && last > low) pfn = iommuIovaAlloc(domain, pages, last, 1) >>> 0;
+    let pfn = iommuIovaAlloc(group.handle, pages, low, 1) >>> 0;
+    if (pfn === 0 && last > low) pfn = iommuIovaAlloc(group.handle, pages, last, 1) >>> 0;
     if (pfn === 0) return null;
-    return new DmaIova(core, domain, memory, addressOf(pfn, offset), lengthBytes);
+    return new DmaIova(core, group, memory, addressOf(pfn, offset), lengthBytes);
   }
 
   #requireLive(operation: string): void {
@@ -94,7 +92,7 @@ export class DmaIova {
   ): void {
     const operation = `link ${lengthBytes} bytes of frame ${pfn} at ${offset}`;
     this.#requireLive(operation);
-    const access = protections[directionNumber(direction, operation)] ?? 0;
+    const prot = protOf(directionNumber(direction, operation), 0, this.#memory.isCoherent());
     requireInteger(offset, "offset", 0, this.lengthBytes - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, this.lengthBytes - offset, operation);
     requireInteger(pfn, "pfn", 0, pfnOf(this.#core.u8.length) - 1, operation);
@@ -105,20 +103,30 @@ export class DmaIova {
       fail("EINVAL", operation, "only byte 0 lies inside a page, where it was reserved (IO2)");
     if (offsetOf(end) !== 0 && offset + lengthBytes < this.lengthBytes)
       fail("EINVAL", operation, "only the last piece ends inside a page (IO2)");
-    this.#map(pfnOf(this.address + offset), at, lengthBytes, access, operation);
+    this.#map(pfnOf(this.address + offset), at, lengthBytes, prot, operation);
   }
 
-  #map(iovaPfn: number, at: number, lengthBytes: number, access: number, operation: string): void {
-    const { frameClearRun, pinRange, unpinRange, iommuMap } = this.#core.exports;
+  #map(iovaPfn: number, at: number, lengthBytes: number, prot: number, operation: string): void {
+    const { frameClearRun, pinRange, unpinRange, iommuMap, iommuUnmap } = this.#core.exports;
     const pfn = pfnOf(at);
     const pages = framesOf(offsetOf(at) + lengthBytes);
     checked(frameClearRun(pfn, pages), operation, linkReason);
     checked(pinRange(pfn, pages), operation, linkReason);
     const physPfn = pfnOf(this.#memory.physicalBase) + pfn;
-    const prot = access + (this.#memory.isCoherent() ? PROT_CACHE : 0);
-    const result = iommuMap(this.#domain, iovaPfn, physPfn, pages, prot);
-    if (result < 0) unpinRange(pfn, pages);
-    checked(result, operation, linkReason);
+    const domain = this.#group.handle;
+    try {
+      checked(iommuMap(domain, iovaPfn, physPfn, pages, prot), operation, linkReason);
+    } catch (cause) {
+      unpinRange(pfn, pages);
+      throw cause;
+    }
+    try {
+      this.#group.driver?.show(iovaPfn, pages, prot);
+    } catch (cause) {
+      iommuUnmap(domain, iovaPfn, pages);
+      unpinRange(pfn, pages);
+      throw cause;
+    }
     this.#pieces.set(iovaPfn, { pages, pfn, lengthBytes });
   }
 
@@ -140,7 +148,8 @@ export class DmaIova {
     for (const iovaPfn of this.#piecesOf(offset, lengthBytes, operation)) {
       const piece = this.#pieces.get(iovaPfn);
       if (piece === undefined) continue;
-      this.#core.exports.iommuUnmap(this.#domain, iovaPfn, piece.pages);
+      this.#group.driver?.hide(iovaPfn, piece.pages);
+      this.#core.exports.iommuUnmap(this.#group.handle, iovaPfn, piece.pages);
       this.#core.exports.unpinRange(piece.pfn, piece.pages);
       this.#pieces.delete(iovaPfn);
     }
@@ -171,7 +180,7 @@ export class DmaIova {
     this.#requireLive(operation);
     if (this.#pieces.size > 0)
       fail("EBUSY", operation, `${this.#pieces.size} pieces are linked; unlink them first`);
-    this.#core.exports.iommuIovaFree(this.#domain, pfnOf(this.address));
+    this.#core.exports.iommuIovaFree(this.#group.handle, pfnOf(this.address));
     this.#isFreed = true;
     this.#memory.count(-1);
   }

@@ -37,8 +37,13 @@ const bits: Record<keyof MapAttrs, number> = {
   privileged: 512,
 };
 
-/** What the core adds to the attributes of a mapping. */
-export const coreAttrs = { oneSegment: 0x10000, coherent: 0x20000 } as const;
+/** @internal The attributes by their bits, and what the core adds to those of a mapping. */
+export const attrBits: Record<keyof MapAttrs | "mmio" | "oneSegment" | "coherent", number> = {
+  ...bits,
+  mmio: 0x400,
+  oneSegment: 0x10000,
+  coherent: 0x20000,
+};
 
 /** None of them: what a call without attributes has. */
 export const noAttrs: MapAttrs = Object.freeze({});

@@ -23,12 +23,11 @@ import { SgTable } from "../mm/sg-table.ts";
 import { addressOf, FRAME_BYTES, framesOf, GiB, NO_PFN } from "../units.ts";
 import { type DeviceMemory, runBelow } from "./coherent-buffer.ts";
 import { DeviceMapping } from "./device-mapping.ts";
-import { coreAttrs } from "./map-attrs.ts";
+import { attrBits } from "./map-attrs.ts";
 
 /** @internal Who the memory is for. */
 export interface NoncontiguousTarget {
   readonly device: number;
-  readonly isTranslated: boolean;
   readonly memory: DeviceMemory;
 }
 
@@ -42,12 +41,11 @@ export class NoncontiguousBuffer {
   readonly table: SgTable;
   readonly #range: FrameRange | null;
   readonly #views: Set<PinnedTable> = new Set();
-  readonly #unmapped: () => void;
 
   /** @internal */
   constructor(
     core: Core,
-    { device, isTranslated, memory }: NoncontiguousTarget,
+    { device, memory }: NoncontiguousTarget,
     lengthBytes: number,
     direction: Direction,
     directionNumber: number,
@@ -56,19 +54,22 @@ export class NoncontiguousBuffer {
     requireInteger(lengthBytes, "lengthBytes", 1, 4 * GiB - FRAME_BYTES, operation);
     const frameCount = framesOf(lengthBytes);
     this.lengthBytes = addressOf(frameCount);
-    this.#unmapped = memory.unmapped;
+    const isTranslated = memory.group !== null;
     this.#range = isTranslated ? null : runBelow(memory, frameCount, memory.maskBits(), operation);
     this.table =
       this.#range === null ? scattered(core, frameCount, operation) : runOf(core, this.#range);
     const { handle } = this.table;
-    const { oneSegment } = coreAttrs;
-    const result = core.exports.dmaMapTable(device, handle, directionNumber, oneSegment);
-    if (result < 0) {
+    const { oneSegment } = attrBits;
+    try {
+      const result = core.exports.dmaMapTable(device, handle, directionNumber, oneSegment);
+      if (result < 0)
+        fail("ENOMEM", operation, "no device addresses, page tables or records are left");
+      this.mapping = new DeviceMapping(core, device, result, direction, "noncontiguous", memory);
+    } catch (cause) {
       this.table.free();
       this.#range?.free();
-      fail("ENOMEM", operation, "no device addresses, page tables or records are left");
+      throw cause;
     }
-    this.mapping = new DeviceMapping(core, device, result, direction, "noncontiguous");
   }
 
   /** Where the device sees the first byte. ESTALE once freed. */
@@ -104,7 +105,6 @@ export class NoncontiguousBuffer {
     if (this.#views.size > 0)
       fail("EBUSY", operation, `${this.#views.size} views of it are out; unpin them first`);
     this.mapping.end(0, operation);
-    this.#unmapped();
     this.table.free();
     this.#range?.free();
   }

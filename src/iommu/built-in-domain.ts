@@ -18,24 +18,15 @@ import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { ADDRESS_END, addressOf, FRAME_BYTES, formatAddress, NO_PFN, pfnOf } from "../units.ts";
 import { DirtyBitmap } from "./dirty-bitmap.ts";
+import { Domain, type IotlbStats } from "./domain.ts";
 import {
   checkFormat,
   type DomainFormat,
   type DomainOptions,
   type IotlbOptions,
 } from "./domain-options.ts";
-import type { DomainType } from "./iommu-domain.ts";
-import type { IommuFault, IommuFaultHandler, IommuFaultResult } from "./iommu-fault.ts";
-import type { IommuGroup, IommuMember } from "./iommu-group.ts";
 import { IotlbGather } from "./iotlb-gather.ts";
 import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
-
-/** What the IOTLB of a domain has done. */
-export interface IotlbStats {
-  readonly hits: number;
-  readonly misses: number;
-  readonly evictions: number;
-}
 
 /** @internal What a group's own domain is for. */
 export interface DomainUse {
@@ -51,8 +42,7 @@ const CORE_TYPES = { blocked: 0, identity: 2 } as const;
 const PROT_MAX = 63;
 
 /** An address space of devices in the core. Made by `system.iommu.domain()`, or with a group. */
-export class BuiltInDomain {
-  readonly type: DomainType;
+export class BuiltInDomain extends Domain {
   /** What it maps with; null for identity and blocked domains. */
   readonly format: DomainFormat | null;
   /** Whether it is a group's default domain, which buffers are mapped in. */
@@ -60,21 +50,16 @@ export class BuiltInDomain {
   readonly #core: Core;
   readonly #handle: number;
   readonly #at: number;
-  #handler: IommuFaultHandler | null = null;
-  #unhandledCount = 0;
   #seenStale = 0;
   #isFreed = false;
 
   /** @internal EINVAL: an option; ENOMEM. */
   constructor(core: Core, options: DomainOptions, use: DomainUse = {}) {
     const { type = "paging" } = options;
+    super(type);
     const operation = "make a domain";
     const { exports } = core;
-    if (!["paging", "identity", "blocked"].includes(type)) {
-      fail("EINVAL", operation, "its type must be paging, identity or blocked");
-    }
     this.#core = core;
-    this.type = type;
     this.isDefault = use.isDefault === true;
     this.format = type === "paging" ? checkFormat(options, exports.IOTLB_ENTRIES_MAX.value) : null;
     const result =
@@ -217,66 +202,22 @@ export class BuiltInDomain {
     return pfn === NO_PFN ? null : addressOf(pfn, iova % FRAME_BYTES);
   }
 
-  // ---- devices
-
-  /**
-   * Sends a device's accesses through this domain instead of its group's default one. ENODEV: it
-   * has no group; EINVAL: its group has several devices ({@link IommuGroup.attach} takes them all),
-   * or another IOMMU; EBUSY: its group goes through another domain.
-   */
-  attachDevice(device: IommuMember): void {
-    this.#groupOf(device, "attach").attach(this);
-  }
-
-  /** Ends attachDevice(). EINVAL: the device is not attached to this domain. */
-  detachDevice(device: IommuMember): void {
-    this.#groupOf(device, "detach").detach(this);
-  }
-
-  #groupOf({ name, group }: IommuMember, what: string): IommuGroup {
-    const operation = `${what} device ${name}`;
-    if (group === null) fail("ENODEV", operation, "it is not behind an IOMMU");
-    if (group.devices.length !== 1) {
-      fail("EINVAL", operation, "its group has several devices: attach the group");
-    }
-    return group;
-  }
-
-  /** Calls `handler` for each access of a device that fails here; null: nobody. */
-  setFaultHandler(handler: IommuFaultHandler | null): void {
-    this.#handler = handler;
-  }
-
-  /** Faults that no handler dealt with. */
-  get unhandledFaultCount(): number {
-    return this.#unhandledCount;
-  }
-
-  /** @internal Tells the handler of a fault. */
-  reportFault(fault: IommuFault): IommuFaultResult {
-    const result = this.#handler?.(fault);
-    if (result === "handled" || result === "retry") return result;
-    if (fault.reason !== "stale") this.#unhandledCount += 1;
-    return "ENOSYS";
-  }
-
   // ---- the IOTLB
 
-  /** What its IOTLB has done; null: it has none. */
-  get iotlbStats(): IotlbStats | null {
+  override get iotlbStats(): IotlbStats | null {
     const at = this.#isFreed ? 0 : this.#core.word(this.#at, TLB_AT);
     if (at === 0) return null;
     const [hits, misses, evictions] = [0, 1, 2].map((i) => this.#core.word(at, TLB_HITS + i));
     return { hits: hits ?? 0, misses: misses ?? 0, evictions: evictions ?? 0 };
   }
 
-  /** Accesses that went through a translation which was unmapped but not yet invalidated. */
-  get staleCount(): number {
+  override get staleCount(): number {
     return this.#isFreed ? this.#seenStale : this.#core.word(this.#at, STALE_COUNT);
   }
 
-  /** @internal The device address of a stale access that was not taken yet; null: none. */
-  takeStale(): number | null {
+  /** @internal */
+  override takeStale(): number | null {
+    if (this.format?.iotlb == null) return null;
     const { staleCount } = this;
     if (staleCount === this.#seenStale) return null;
     this.#seenStale = staleCount;
@@ -285,12 +226,7 @@ export class BuiltInDomain {
 
   // ---- dirty tracking
 
-  /**
-   * The pages of a range that devices wrote to since they were last cleared, or mapped; then they
-   * count as clean, unless `noClear`. A block is dirty as a whole. EOPNOTSUPP: the domain has no
-   * dirty tracking; EINVAL: the range is empty, or not of whole pages; ERANGE.
-   */
-  readAndClearDirty(
+  override readAndClearDirty(
     iova: number,
     sizeBytes: number,
     { noClear = false }: { readonly noClear?: boolean } = {},
@@ -348,9 +284,12 @@ export class BuiltInDomain {
     return this.#handle;
   }
 
-  /** @internal Whether it lies in the memory of `core`. */
-  isOn(core: Core): boolean {
-    return this.#core.memory === core.memory;
+  /** @internal EINVAL: another system's, or a group's default one; ESTALE: freed. */
+  requireAttachable(core: Core, operation: string): void {
+    if (this.#core.memory !== core.memory)
+      fail("EINVAL", operation, "the domain is not of this system's IOMMU");
+    this.#requireLive(operation);
+    if (this.isDefault) fail("EINVAL", operation, "the domain is the default one of a group");
   }
 
   #requireLive(operation: string): void {

@@ -7,6 +7,8 @@
  */
 
 import type { ErrnoCode } from "../errors.ts";
+import type { Access } from "./access.ts";
+import type { IommuFaultReason } from "./iommu-fault.ts";
 import type { IotlbGather } from "./iotlb-gather.ts";
 
 /** What a mapping allows and how it behaves, as bits to be added up. Drivers get them as given. */
@@ -41,6 +43,12 @@ export interface DomainOps {
   readonly pgsizeBitmap: bigint;
 
   /**
+   * Optional: the first and the last device address that it translates, which buffers are kept
+   * inside when this is a group's default domain. Default: all. Linux's `geometry`.
+   */
+  readonly aperture?: { readonly start: number; readonly end: number };
+
+  /**
    * Optional: identity and blocked domains do not have it. Maps `pageCount` pages one after the
    * other. Returns how many bytes it mapped; if that is less than asked for, it is called again for
    * the rest. Returns a {@link PartialMap} if it failed; what it throws means that this call mapped
@@ -67,6 +75,20 @@ export interface DomainOps {
   /** Optional. Devices must forget the translations of `gather` before it returns. */
   iotlbSync?(gather: IotlbGather): void;
 
+  /**
+   * Optional. Devices must forget all translations before it returns. Without it no group with
+   * lazy invalidation has this as its default domain.
+   */
+  flushIotlbAll?(): void;
+
   /** Optional. The physical address behind a device address; null for none. */
   iovaToPhys?(iova: number): number | null;
+
+  /**
+   * Optional: what the hardware does. The physical address of the page at `iova`, a multiple of 4
+   * KiB, for a device that accesses it; or why it may not. Without it iovaToPhys() is asked, and
+   * whatever is mapped may be read and written. Called for each page of each access: a model of a
+   * TLB, of permissions and of dirty bits belongs here.
+   */
+  translate?(iova: number, access: Access): number | IommuFaultReason;
 }

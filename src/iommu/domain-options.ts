@@ -8,7 +8,7 @@
 
 import { fail, requireInteger } from "../errors.ts";
 import { GiB, KiB, MiB } from "../units.ts";
-import type { DomainType } from "./iommu-domain.ts";
+import type { DomainType } from "./domain.ts";
 
 /** A model of a TLB. */
 export interface IotlbOptions {

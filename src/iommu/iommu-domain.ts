@@ -16,28 +16,27 @@
  * @module
  */
 
+import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
-import { formatAddress } from "../units.ts";
+import { FRAME_BYTES, formatAddress } from "../units.ts";
+import type { Access } from "./access.ts";
+import { Domain, type DomainType } from "./domain.ts";
 import type { DomainOps, PartialMap } from "./domain-ops.ts";
+import { faultReasons, type IommuFaultReason } from "./iommu-fault.ts";
 import { IotlbGather } from "./iotlb-gather.ts";
 import { type PagePlan, PageSizes } from "./page-sizes.ts";
 import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
 
-/** Translated page by page, the same address on both sides, or nothing reachable. */
-export type DomainType = "paging" | "identity" | "blocked";
-
 /** An address space of devices over a driver's page table. */
-export class IommuDomain {
-  readonly type: DomainType;
+export class IommuDomain extends Domain {
   readonly #ops: DomainOps;
   readonly #sizes: PageSizes;
+  #isDefault = false;
+  #groupCount = 0;
 
   /** EINVAL: `ops.pgsizeBitmap` or `type` is none. */
   constructor(ops: DomainOps, type: DomainType = "paging") {
-    if (!["paging", "identity", "blocked"].includes(type)) {
-      fail("EINVAL", "make a domain", "its type must be paging, identity or blocked");
-    }
-    this.type = type;
+    super(type);
     this.#ops = ops;
     this.#sizes = new PageSizes(ops.pgsizeBitmap);
   }
@@ -127,6 +126,87 @@ export class IommuDomain {
       fail("ENODEV", operation, "the driver has no iovaToPhys()");
     }
     return this.#ops.iovaToPhys(iova);
+  }
+
+  /** What the driver said its pages are, bit n for 2^n bytes. */
+  get pgsizeBitmap(): bigint {
+    return this.#ops.pgsizeBitmap;
+  }
+
+  // ---- devices
+
+  /** Whether it is a group's default domain, which buffers are mapped in. */
+  get isDefault(): boolean {
+    return this.#isDefault;
+  }
+
+  /** @internal EINVAL: a group's default domain, or smaller pages than frames; ENODEV. */
+  requireAttachable(_: Core, operation: string): void {
+    if (this.#isDefault) fail("EINVAL", operation, "the domain is the default one of a group");
+    if (this.type !== "paging") return;
+    if (this.#ops.translate === undefined && this.#ops.iovaToPhys === undefined)
+      fail("ENODEV", operation, "the driver has neither translate() nor iovaToPhys()");
+    if ((this.#sizes.minBytes ?? FRAME_BYTES) < FRAME_BYTES)
+      fail("EINVAL", operation, `the driver's pages must be of ${FRAME_BYTES} bytes at least`);
+  }
+
+  /** @internal */
+  override countGroup(delta: 1 | -1): void {
+    this.#groupCount += delta;
+  }
+
+  /**
+   * @internal From now on a group's default domain. EINVAL: nothing can be mapped in it; EBUSY: it
+   * is one already, or groups are attached to it; as requireAttachable().
+   */
+  becomeDefault(core: Core, isLazy: boolean, operation: string): void {
+    if (this.#isDefault || this.#groupCount > 0)
+      fail("EBUSY", operation, "other groups go through its default domain");
+    this.requireAttachable(core, operation);
+    const { mapPages, unmapPages, flushIotlbAll } = this.#ops;
+    if (this.type !== "paging" || this.#sizes.minBytes !== FRAME_BYTES)
+      fail("EINVAL", operation, `its default domain must have pages of ${FRAME_BYTES} bytes`);
+    if (mapPages === undefined || unmapPages === undefined)
+      fail("ENODEV", operation, "the driver of its default domain cannot map and unmap");
+    if (isLazy && flushIotlbAll === undefined)
+      fail("ENODEV", operation, "lazy invalidation needs the driver's flushIotlbAll()");
+    this.#isDefault = true;
+  }
+
+  /** @internal Ends becomeDefault(). */
+  endDefault(): void {
+    this.#isDefault = false;
+  }
+
+  /** @internal The addresses that its buffers are kept inside. */
+  get aperture(): { readonly start: number; readonly end: number } | null {
+    return this.#ops.aperture ?? null;
+  }
+
+  /** @internal Has devices forget everything. */
+  flushIotlbAll(): void {
+    this.#ops.flushIotlbAll?.();
+  }
+
+  /**
+   * @internal The physical address of a page that a device accesses, or why it may not. EIO: the
+   * driver's answer makes no sense.
+   */
+  translate(iova: number, access: Access): number | IommuFaultReason {
+    if (this.type === "identity") return iova;
+    if (this.type === "blocked") return "blocked";
+    const { translate } = this.#ops;
+    const answer =
+      translate === undefined
+        ? (this.iovaToPhys(iova) ?? "translation")
+        : translate.call(this.#ops, iova, access);
+    const isSane =
+      typeof answer === "string"
+        ? faultReasons.includes(answer)
+        : Number.isSafeInteger(answer) && answer >= 0 && answer % FRAME_BYTES === 0;
+    if (isSane) return answer;
+    const what = `translate ${at(iova)}`;
+    return fail("EIO", what, `the driver said ${String(answer)}, which is no page and no reason`);
   }
 
   #syncMap(iova: number, sizeBytes: number): void {

@@ -9,6 +9,7 @@
  * - IG3  A group that is attached, or has an owner, is attached to nothing else before that ends.
  * - IG4  With lazy invalidation, device addresses are used again only after a flush; one comes at
  *        the latest 10 ms after an unmap, or with the 256th of them.
+ * - IG5  Where a driver translates, the core lets nothing through: `#send` puts a blocked domain.
  *
  * Compare iommu_attach_group() and iommu_group_claim_dma_owner() in the kernel's
  * drivers/iommu/iommu.c, and dma-iommu.c for the default domain.
@@ -22,9 +23,13 @@ import { checked, fail } from "../errors.ts";
 import { addressOf, FRAME_BYTES, pfnOf } from "../units.ts";
 import { type Access, accessBits } from "./access.ts";
 import { BuiltInDomain } from "./built-in-domain.ts";
+import { Domain } from "./domain.ts";
 import { iommuProt } from "./domain-ops.ts";
 import type { DomainOptions, IotlbOptions } from "./domain-options.ts";
-import { faultReasons, type IommuFaultResult } from "./iommu-fault.ts";
+import { DriverMappings } from "./driver-mappings.ts";
+import { IommuDomain } from "./iommu-domain.ts";
+import { faultReasons, type IommuFaultReason, type IommuFaultResult } from "./iommu-fault.ts";
+import type { PhysRange } from "./phys-range.ts";
 import { endOf, mergeReserved, type ReservedRegion } from "./reserved-regions.ts";
 
 /** A device, as far as a group knows it. */
@@ -48,6 +53,11 @@ export interface IommuGroupOptions {
   readonly strictMap?: boolean;
   /** The default domain remembers what devices wrote. Default false. */
   readonly dirtyTracking?: boolean;
+  /**
+   * A domain over a driver's page table to map buffers in, with pages of 4 KiB: a model of an IOMMU
+   * of one's own. Instead of `iotlb`, `strictMap` and `dirtyTracking`, which are then the driver's.
+   */
+  readonly defaultDomain?: IommuDomain;
   /** Device addresses that buffers are kept away from. */
   readonly reserved?: readonly ReservedRegion[];
   /** What measures the 10 ms of lazy invalidation; the host's timers if it is not given. */
@@ -69,18 +79,25 @@ const hostTimers: Pick<Clock, "after"> = {
 export class IommuGroup {
   readonly name: string;
   /** Where buffers are mapped for its devices. */
-  readonly defaultDomain: BuiltInDomain;
+  readonly defaultDomain: Domain;
   /** The regions set aside, sorted and joined: iommu_get_group_resv_regions(). */
   readonly reserved: readonly ReservedRegion[];
   readonly invalidation: "strict" | "lazy";
   readonly #core: Core;
   readonly #devices = new Set<IommuMember>();
   readonly #clock: Pick<Clock, "after">;
-  #domain: BuiltInDomain | null = null;
+  /** Which device pages are whose; it is the default domain, unless a driver's is. */
+  readonly #record: BuiltInDomain;
+  readonly #driver: DriverMappings | null;
+  #domain: Domain | null = null;
   #blocked: BuiltInDomain | null = null;
   #owner: unknown = null;
   /** The handle of the domain that the core sends the accesses through; 0: the default one. */
   #through = 0;
+  /** What is mapped for the reserved regions. */
+  readonly #direct: PhysRange[] = [];
+  /** The driver's domain that accesses go through; null: the core's. */
+  #translator: IommuDomain | null = null;
   #cancelFlush: (() => void) | null = null;
 
   /** @internal EINVAL: an option; ENOMEM. */
@@ -95,11 +112,24 @@ export class IommuGroup {
     this.#clock = options.clock ?? hostTimers;
     this.reserved = mergeReserved(reserved);
     const isLazy = invalidation === "lazy";
-    this.defaultDomain = new BuiltInDomain(core, formatOf(options), { isDefault: true, isLazy });
+    const operation = `make group ${name}`;
+    const domain = checkDefault(options, operation);
+    domain?.becomeDefault(core, isLazy, operation);
     try {
+      this.#record = new BuiltInDomain(core, formatOf(options), { isDefault: true, isLazy });
+    } catch (cause) {
+      domain?.endDefault();
+      throw cause;
+    }
+    this.defaultDomain = domain ?? this.#record;
+    const { handle } = this.#record;
+    this.#driver = domain === null ? null : new DriverMappings(core, handle, domain, isLazy);
+    try {
+      this.#driver?.keepInside(operation);
+      if (this.#driver !== null) this.#send(this.defaultDomain, operation); // IG5
       for (const region of this.reserved) this.#setAside(region);
     } catch (cause) {
-      this.defaultDomain.free();
+      this.#freeDomains();
       throw cause;
     }
   }
@@ -110,14 +140,16 @@ export class IommuGroup {
     if (type === "sw-msi") return;
     const first = pfnOf(start);
     const pages = pfnOf(endOf(region) - 1) - first + 1;
-    const { handle } = this.defaultDomain;
-    const result = this.#core.exports.iommuIovaReserve(handle, first, pages);
+    const result = this.#core.exports.iommuIovaReserve(this.handle, first, pages);
     checked(result, `set a region of group ${this.name} aside`, () => "no memory is left");
     if (type !== "direct" && type !== "direct-relaxable") return;
     const end = Math.ceil(endOf(region) / FRAME_BYTES) * FRAME_BYTES;
     for (let at = Math.ceil(start / FRAME_BYTES) * FRAME_BYTES; at < end; ) {
       const runEnd = this.#unmappedEnd(at, end);
-      if (runEnd > at) this.defaultDomain.map(at, at, runEnd - at, prot);
+      if (runEnd > at) {
+        this.defaultDomain.map(at, at, runEnd - at, prot);
+        this.#direct.push({ address: at, lengthBytes: runEnd - at });
+      }
       at = runEnd + FRAME_BYTES;
     }
   }
@@ -134,7 +166,7 @@ export class IommuGroup {
   }
 
   /** What its devices' accesses go through. */
-  get domain(): BuiltInDomain {
+  get domain(): Domain {
     return this.#domain ?? (this.#owner === null ? this.defaultDomain : this.#blockedDomain());
   }
 
@@ -142,27 +174,27 @@ export class IommuGroup {
 
   /**
    * Sends all its devices through `domain`. EBUSY: they go through another; EINVAL: the domain is
-   * another system's or driver's, or a group's default one; ESTALE: it was freed.
+   * another system's, or a group's default one; ESTALE: it was freed; ENODEV: its driver cannot
+   * translate.
    */
-  attach(domain: BuiltInDomain): void {
+  attach(domain: Domain): void {
     const operation = `attach group ${this.name}`;
-    if (!(domain instanceof BuiltInDomain) || !domain.isOn(this.#core)) {
-      fail("EINVAL", operation, "the domain is not of this system's IOMMU");
-    }
-    if (domain.isFreed) fail("ESTALE", operation, "the domain was freed");
-    if (domain.isDefault) fail("EINVAL", operation, "the domain is the default one of a group");
+    if (!(domain instanceof Domain)) fail("EINVAL", operation, "that is no domain");
+    domain.requireAttachable(this.#core, operation);
     if (this.#domain !== null) fail("EBUSY", operation, "it is attached to another domain"); // IG3
     this.#send(domain, operation);
     this.#domain = domain;
+    domain.countGroup(1);
   }
 
   /** Ends attach(). EINVAL: the group is not attached, or not to `domain`. */
-  detach(domain: BuiltInDomain | null = this.#domain): void {
+  detach(domain: Domain | null = this.#domain): void {
     const operation = `detach group ${this.name}`;
     if (domain === null || domain !== this.#domain) {
       fail("EINVAL", operation, "it is not attached to that domain");
     }
     this.#domain = null;
+    domain.countGroup(-1);
     this.#send(this.domain, operation);
   }
 
@@ -193,14 +225,15 @@ export class IommuGroup {
     return this.#blocked;
   }
 
-  #send(domain: BuiltInDomain, operation: string): void {
-    const through = domain === this.defaultDomain ? 0 : domain.handle;
-    const { handle } = this.defaultDomain;
-    const result = this.#core.exports.iommuAttach(handle, this.#through, through);
+  #send(domain: Domain, operation: string): void {
+    const inCore = domain instanceof BuiltInDomain ? domain : this.#blockedDomain(); // IG5
+    const through = inCore === this.#record ? 0 : inCore.handle;
+    const result = this.#core.exports.iommuAttach(this.handle, this.#through, through);
     checked(result, operation, (code) =>
       code === "EINVAL" ? "the domain is the default one of a group" : "another thread did it",
     );
     this.#through = through;
+    this.#translator = domain instanceof IommuDomain ? domain : null;
   }
 
   // ---- for its devices
@@ -221,42 +254,67 @@ export class IommuGroup {
     return this.#core.memory === core.memory;
   }
 
-  /** @internal A device was refused. */
-  reportFault(device: string, pfn: number, access: Access): IommuFaultResult {
-    const bits = accessBits(access) ?? 0;
-    const { exports } = this.#core;
-    const reason = faultReasons[exports.iommuFaultReason(this.defaultDomain.handle, pfn, bits)];
-    const fault = { device, iova: addressOf(pfn), access, reason: reason ?? "translation" };
-    return this.domain.reportFault(fault);
+  /** @internal The core's number for what it keeps of the default domain. */
+  get handle(): number {
+    return this.#record.handle;
+  }
+
+  /** @internal The default domain's driver, to be shown what is mapped; null: it is the core's. */
+  get driver(): DriverMappings | null {
+    return this.#driver;
+  }
+
+  /**
+   * @internal What a driver says of a device's page: the physical address, or why it refuses. Null:
+   * it is the core that translates.
+   */
+  translate(iova: number, access: Access): number | IommuFaultReason | null {
+    return this.#translator === null ? null : this.#translator.translate(iova, access);
+  }
+
+  /** @internal A device was refused: by a driver, which said why, or by the core. */
+  reportFault(
+    device: string,
+    pfn: number,
+    access: Access,
+    driverReason: IommuFaultReason | null,
+  ): IommuFaultResult {
+    const reason = driverReason ?? this.#coreReason(pfn, accessBits(access) ?? 0);
+    return this.domain.reportFault({ device, iova: addressOf(pfn), access, reason });
+  }
+
+  #coreReason(pfn: number, access: number): IommuFaultReason {
+    const number = this.#core.exports.iommuFaultReason(this.handle, pfn, access);
+    return faultReasons[number] ?? "translation";
   }
 
   /** @internal An access succeeded: reports it if it used what was unmapped. */
   reportStale(device: string, access: Access): void {
     const { domain } = this;
-    if (domain.format?.iotlb == null) return;
     const iova = domain.takeStale();
     if (iova !== null) domain.reportFault({ device, iova, access, reason: "stale" });
   }
 
   /** @internal A mapping ended: what it leaves in the queue is flushed in time (IG4). */
   unmapped(): void {
-    if (this.invalidation !== "lazy" || this.#cancelFlush !== null || this.queuedCount === 0)
-      return;
+    if (this.invalidation !== "lazy") return;
+    this.#driver?.settle();
+    if (this.#cancelFlush !== null || this.queuedCount === 0) return;
     this.#cancelFlush = this.#clock.after(FLUSH_AFTER_MS, () => this.flush());
   }
 
   /** Ranges of device addresses that wait for a flush. */
   get queuedCount(): number {
-    if (this.defaultDomain.isFreed) return 0;
-    return this.#core.exports.iommuQueuedCount(this.defaultDomain.handle);
+    return this.#record.isFreed ? 0 : this.#core.exports.iommuQueuedCount(this.handle);
   }
 
   /** Invalidates now, and gives back what waited for it. How many ranges that were. */
   flush(): number {
     this.#cancelFlush?.();
     this.#cancelFlush = null;
-    if (this.defaultDomain.isFreed) return 0;
-    return this.#core.exports.iommuFlushQueue(this.defaultDomain.handle);
+    if (this.#record.isFreed) return 0;
+    this.#driver?.flush();
+    return this.#core.exports.iommuFlushQueue(this.handle);
   }
 
   /** @internal Its only device is about to go. */
@@ -274,10 +332,29 @@ export class IommuGroup {
       fail("EBUSY", operation, "it is attached or claimed");
     }
     this.flush();
-    this.defaultDomain.free();
+    this.#freeDomains();
+  }
+
+  #freeDomains(): void {
+    const { domain } = this.#driver ?? {};
+    for (const { address, lengthBytes } of this.#direct) domain?.unmap(address, lengthBytes);
+    domain?.endDefault();
+    if (this.#through !== 0) this.#core.exports.iommuAttach(this.handle, this.#through, 0);
+    this.#record.free();
     this.#blocked?.free();
     this.#blocked = null;
   }
+}
+
+/** The driver's domain that is asked for. EINVAL: it is none, or options are the driver's. */
+function checkDefault(options: IommuGroupOptions, operation: string): IommuDomain | null {
+  const { defaultDomain = null, iotlb, strictMap, dirtyTracking } = options;
+  if (defaultDomain === null) return null;
+  if (!(defaultDomain instanceof IommuDomain))
+    fail("EINVAL", operation, "defaultDomain must be an IommuDomain");
+  if ((iotlb ?? null) !== null || strictMap === true || dirtyTracking === true)
+    fail("EINVAL", operation, "iotlb, strictMap and dirtyTracking are the matter of the driver");
+  return defaultDomain;
 }
 
 function formatOf({ iotlb, strictMap, dirtyTracking }: IommuGroupOptions): DomainOptions {

@@ -27,6 +27,26 @@ describe("domains and their devices agree with a naive page table", () => {
   );
 });
 
+describe("drivers of domains in TypeScript give what the core's domains give", () => {
+  test("over 20,000 events on the release core", () => {
+    const counts = runFuzz({ operations: 20_000, seed, subject: "domain" });
+    const calls = ["DMA map", "DMA unmap", "map", "unmap", "attach", "detach", "claim", "release"];
+    const refusals = ["map: EEXIST", "map: EINVAL", "attach: EBUSY", "read: EFAULT"];
+    const accesses = ["read", "write", "copy", "spans", "translate"];
+    for (const kind of [...calls, ...refusals, ...accesses])
+      expect(counts[kind], kind).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ["the debug core", { wasm: debug }],
+    ["shared memory", { shared: true }],
+    ["strict memory, where nobody is found to write", { strict: true }],
+  ])("over 3,000 events on %s", (_, options) => {
+    const run = () => runFuzz({ operations: 3_000, seed: seed + 3, subject: "domain", ...options });
+    expect(run).not.toThrow();
+  });
+});
+
 describe("frames, regions, movable memory and pins agree with a naive model", () => {
   test("over 100,000 events on the release core", () => {
     expect(() => runFuzz({ operations: 100_000, seed })).not.toThrow();

@@ -8,11 +8,15 @@ import { openSync } from "dmabuf";
 import { type Core, openCoreSync } from "dmabuf/core";
 import { Prng } from "../support/prng.ts";
 import { DMA_FUZZ_OPTIONS, DmaFuzz } from "./dma-fuzz.ts";
+import { DOMAIN_FUZZ_OPTIONS, DomainFuzz } from "./domain-fuzz.ts";
 import { IommuFuzz } from "./iommu-fuzz.ts";
 import { FUZZ_MEMORY_BYTES, MemoryFuzz } from "./memory-fuzz.ts";
 
-/** What the events are about: frames, regions and pins; domains; or what devices map. */
-export type FuzzSubject = "memory" | "iommu" | "dma";
+/**
+ * What the events are about: frames, regions and pins; domains; what devices map; or drivers of
+ * domains.
+ */
+export type FuzzSubject = "memory" | "iommu" | "dma" | "domain";
 
 /** One run on a core. */
 interface Fuzz {
@@ -77,6 +81,10 @@ function start(
   if (subject === "dma") {
     const system = openSync({ ...DMA_FUZZ_OPTIONS, ...choice });
     return { core: system.core, fuzz: new DmaFuzz(system, random) };
+  }
+  if (subject === "domain") {
+    const system = openSync({ ...DOMAIN_FUZZ_OPTIONS, ...choice });
+    return { core: system.core, fuzz: new DomainFuzz(system, random) };
   }
   const core = openCoreSync({ memoryBytes: FUZZ_MEMORY_BYTES, ...choice });
   return { core, fuzz: new (subject === "memory" ? MemoryFuzz : IommuFuzz)(core, random) };
