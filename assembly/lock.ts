@@ -11,8 +11,8 @@
 //
 // A thread that may not block (a browser's main thread) spins for a bounded time and is then
 // refused: the caller returns EAGAIN and changes nothing; what gives something back spins on
-// instead (lockHard), so that nothing is lost. On memory that is not shared there is one thread,
-// and plain stores do.
+// instead (lockHard), so that nothing is lost. On memory that is not shared there is one thread:
+// only the debug build marks the words there, to see that nobody takes a lock twice.
 
 import { header } from "./layout";
 import { must } from "./panic";
@@ -29,30 +29,38 @@ class Lock {
 
 /** Takes the lock at `at`; false when this thread may not block and somebody else holds it. */
 @inline export function lock(at: usize): bool {
-  const mine = threadIndex() + 1;
-  if (header().isShared == 0) {
-    const l = changetype<Lock>(at);
-    must(l.word == 0, K1); // nobody else runs
-    l.word = mine;
-    return true;
+  if (header().isShared != 0) {
+    const mine = threadIndex() + 1;
+    return atomic.cmpxchg<u32>(at, 0, mine) == 0 || lockSlow(at, mine);
   }
-  if (atomic.cmpxchg<u32>(at, 0, mine) == 0) return true;
-  return lockSlow(at, mine);
+  if (CHECKS) {
+    must(changetype<Lock>(at).word == 0, K1); // nobody else runs
+    changetype<Lock>(at).word = threadIndex() + 1;
+  }
+  return true;
 }
 
 /** Takes the lock at `at`, however long it takes: for giving back, which must not fail. */
-export function lockHard(at: usize): void {
+@inline export function lockHard(at: usize): void {
+  if (CHECKS || header().isShared != 0) lockWait(at);
+}
+
+function lockWait(at: usize): void {
   while (!lock(at)) continue;
 }
 
 @inline export function unlock(at: usize): void {
-  if (header().isShared == 0) {
+  if (header().isShared != 0) {
+    const was = atomic.xchg<u32>(at, 0);
+    must((was & ~WAITERS) == threadIndex() + 1, K1, was);
+    if (was & WAITERS) wakeOne(at);
+  } else {
     changetype<Lock>(at).word = 0;
-    return;
   }
-  const was = atomic.xchg<u32>(at, 0);
-  must((was & ~WAITERS) == threadIndex() + 1, K1, was);
-  if (was & WAITERS) atomic.notify(at, 1);
+}
+
+function wakeOne(at: usize): void {
+  atomic.notify(at, 1);
 }
 
 /** Whether `thread` holds the lock at `at`. */

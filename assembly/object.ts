@@ -14,8 +14,7 @@
 // O4  `owner` is the index of the thread that made the object.
 
 import { ENOMEM } from "./errno";
-import { FRAME_BYTES } from "./layout";
-import { CACHE_OBJECTS, recordIndex, recordPlace, slabAlloc, slabFree } from "./slab";
+import { CACHE_OBJECTS, INDEX_BITS, recordPlace, slabAlloc, slabFree } from "./slab";
 
 export const KIND_REGION: u32 = 1;
 export const KIND_TABLE: u32 = 2;
@@ -32,15 +31,19 @@ export const KINDS: u32 = 11;
 export const PAYLOAD_OFFSET: usize = 16;
 export const PAYLOAD_BYTES: usize = 48;
 
-export const INDEX_BITS: u32 = 18;
 export const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 
 @unmanaged
 export class ObjectRecord {
   kind: u32; // 0 = free
-  generation: u32; // slab.ts, R5; never 0, so that a small number is no handle
+  handle: u32; // slab.ts, R5; its generation is never 0, so that a small number is no handle
   refs: u32; // > 0 while live
   owner: u32; // thread index
+
+  /** `kind` and `handle`, read at once. */
+  get identity(): u64 {
+    return load<u64>(changetype<usize>(this));
+  }
 
   static at(address: usize): ObjectRecord {
     return changetype<ObjectRecord>(address);
@@ -71,13 +74,8 @@ export function objectFree(at: usize): void {
 
 /** Whether the live object of `kind` that `handle` names has its payload at `payload` (O2). */
 @inline export function objectIs(payload: usize, handle: u32, kind: u32): bool {
-  const record = ObjectRecord.at(payload - PAYLOAD_OFFSET);
-  return (
-    payload >= FRAME_BYTES && // a slab has the number
-    (handle & 63) != 0 && // and it is no slab's header
-    record.kind == kind &&
-    record.generation == handle >> INDEX_BITS
-  );
+  const identity = ((<u64>handle) << 32) | kind;
+  return ObjectRecord.at(payload - PAYLOAD_OFFSET).identity == identity;
 }
 
 /** The payload of the live object of `kind` that `handle` names, or 0. */
@@ -88,7 +86,7 @@ export function objectFree(at: usize): void {
 
 /** The handle of the object whose record lies at `at`. */
 export function handleOf(at: usize): i32 {
-  return <i32>((ObjectRecord.at(at).generation << INDEX_BITS) | recordIndex(at));
+  return <i32>ObjectRecord.at(at).handle;
 }
 
 /** The record around a payload. */

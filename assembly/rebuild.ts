@@ -128,7 +128,7 @@ export function rebuildSlabs(isListing: bool): void {
   for (let cache: u32 = 0; cache < CACHES; cache++) SlabCache.at(cache).firstPfn = 0;
   for (let number: u32 = 0; number < DIRECTORY_ENTRIES; number++) {
     const entry = DirectoryEntry.at(number);
-    if (entry.pfn != 0 && !isSlabOf(entry.pfn, number)) entry.pfn = 0;
+    if (!entry.isEmpty && !isSlabOf(entry.pfn, number)) entry.clear();
   }
   h.objectCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
@@ -158,7 +158,7 @@ function rebuildSlab(pfn: u32, isListing: bool): void {
   if (slab.used == 0) {
     // Its last record went when the thread died.
     if (slab.isNumbered && DirectoryEntry.at(slab.number).pfn == pfn)
-      DirectoryEntry.at(slab.number).pfn = 0;
+      DirectoryEntry.at(slab.number).clear();
     if (isListing) {
       lockHard(FRAMES_LOCK_AT);
       framesGive(pfn, 1);

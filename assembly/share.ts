@@ -16,7 +16,6 @@ import { EBADF, ESTALE } from "./errno";
 import { SLAB_LOCK_AT } from "./layout";
 import { lockHard, unlock } from "./lock";
 import {
-  INDEX_BITS,
   INDEX_MASK,
   KIND_BUFFER,
   KIND_FENCE,
@@ -25,7 +24,7 @@ import {
   PAYLOAD_BYTES,
   PAYLOAD_OFFSET,
 } from "./object";
-import { recordAt, recordIsUsed } from "./slab";
+import { INDEX_BITS, recordAt, recordIsUsed } from "./slab";
 import { threadIndex } from "./thread";
 
 export const HOLDERS_OFFSET: usize = 40;
@@ -71,13 +70,12 @@ export function isHeldBy(payload: usize, thread: u32): bool {
  */
 export function shareImport(handle: u32, kind: u32): i32 {
   const index = handle & INDEX_MASK;
-  const generation = handle >> INDEX_BITS;
-  if (generation == 0 || <i32>handle < 0 || !isShareable(kind)) return EBADF;
+  if (handle >> INDEX_BITS == 0 || <i32>handle < 0 || !isShareable(kind)) return EBADF;
   lockHard(SLAB_LOCK_AT);
   const at = recordAt(index);
   let result: i32 = ESTALE;
   if (at == 0 || !recordIsUsed(at)) result = EBADF;
-  else if (ObjectRecord.at(at).generation == generation && ObjectRecord.at(at).kind != 0) {
+  else if (ObjectRecord.at(at).handle == handle && ObjectRecord.at(at).kind != 0) {
     const holders = Holders.at(at + PAYLOAD_OFFSET);
     if (ObjectRecord.at(at).kind != kind) result = EBADF;
     else if (holders.mask != 0) {

@@ -10,12 +10,15 @@
 // R3  used = records that are handed out; `bump` = records that were ever handed out since the slab
 //     was made.
 //
-// R4  directory[number] is the frame of the object slab with that number, 0 for none: a record of
+// R4  directory[number] names the frame of the object slab with that number: a record of
 //     CACHE_OBJECTS has the index number << 6 | place in its slab, which stays below 2^18 however
-//     large the memory is.
-// R5  The second word of a live object record is its generation, 1 to GENERATION_MAX: no two
-//     objects that followed each other in a record have the same. It, the count of references and
-//     the owner are there before the truth word says that the object lives.
+//     large the memory is. Where no slab has the number it names frame 1, which nobody ever writes
+//     to: so every index leads to a record, and is that of no object where there is none.
+// R5  The second word of a live object record is its handle: generation << 18 | index, with a
+//     generation from 1 to GENERATION_MAX that no two objects that followed each other in a record
+//     share. It, the count of references and the owner are there before the truth word says that
+//     the object lives.
+// R6  The first word of a slab is 0: the record at place 0 is no object either.
 //
 // Records behind `bump` were never touched, so a new slab costs no loop. All functions take
 // slabLock themselves.
@@ -43,11 +46,14 @@ const R3: u32 = 8203;
 // A cache's records are 32 << cache bytes long.
 export const CACHE_NODES: u32 = 0; // single sg entries
 export const CACHE_OBJECTS: u32 = 1;
-export const GENERATION_MAX: u32 = (1 << 13) - 1; // 13 bits of a handle
+export const INDEX_BITS: u32 = 18;
+const GENERATION_MAX: u32 = (1 << 13) - 1; // the bits of a positive number above the index
+const NO_SLAB: u32 = 1; // R4
 export const CACHES: u32 = 5; // the larger ones belong to iova-space.ts
 
 @unmanaged
 export class Slab {
+  truth: u32; // R6
   cache: u32;
   used: u32;
   bump: u32; // 1 + records ever handed out: record 0 is this header
@@ -73,7 +79,23 @@ export class Slab {
 
 @unmanaged
 export class DirectoryEntry {
-  pfn: u32; // 0 = no slab has this number
+  private above: u32; // the slab's frame number, counted from NO_SLAB
+
+  get pfn(): u32 {
+    return this.above + NO_SLAB;
+  }
+
+  set pfn(pfn: u32) {
+    this.above = pfn - NO_SLAB;
+  }
+
+  get isEmpty(): bool {
+    return this.above == 0;
+  }
+
+  clear(): void {
+    this.above = 0;
+  }
 
   static at(number: u32): DirectoryEntry {
     return changetype<DirectoryEntry>(header().directoryAt + ((<usize>number) << 2));
@@ -88,11 +110,7 @@ export class SlabRecord {
   owner: u32;
 
   /** Of a live object record, in the word that links free ones. */
-  get generation(): u32 {
-    return <u32>this.nextFreeAt;
-  }
-
-  set generation(value: u32) {
+  set handle(value: u32) {
     this.nextFreeAt = value;
   }
 
@@ -134,7 +152,7 @@ function objectCount(at: usize): void {
   h.objectCount += 1;
   h.generation = h.generation == GENERATION_MAX ? 1 : h.generation + 1;
   const record = SlabRecord.at(at);
-  record.generation = h.generation;
+  record.handle = (h.generation << INDEX_BITS) | recordIndex(at);
   record.refs = 1;
   record.owner = threadIndex();
 }
@@ -174,6 +192,7 @@ function slabCreate(cache: u32): bool {
   const pfn = frameTake(OBJECT);
   if (pfn < 0) return false;
   const slab = Slab.of(pfn);
+  slab.truth = 0;
   slab.cache = cache;
   slab.used = 0;
   slab.bump = 1;
@@ -190,7 +209,7 @@ function slabCreate(cache: u32): bool {
  */
 function directoryFind(): u32 {
   let number: u32 = 0;
-  while (number < DIRECTORY_ENTRIES && DirectoryEntry.at(number).pfn != 0) number += 1;
+  while (number < DIRECTORY_ENTRIES && !DirectoryEntry.at(number).isEmpty) number += 1;
   return number;
 }
 
@@ -202,10 +221,10 @@ export function recordIndex(at: usize): u32 {
 /** The object record of `index` < 2^18, or 0 when no slab has it (R4). */
 export function recordAt(index: u32): usize {
   if ((index & 63) == 0) return 0; // a slab's header is no record
-  return DirectoryEntry.at(index >> 6).pfn == 0 ? 0 : recordPlace(index);
+  return DirectoryEntry.at(index >> 6).isEmpty ? 0 : recordPlace(index);
 }
 
-/** Where the object record of `index` < 2^18 lies, if a slab has it: else below FRAME_BYTES. */
+/** Where the object record of `index` < 2^18 lies; if no slab has it, a record that is free. */
 @inline export function recordPlace(index: u32): usize {
   return frameAt(DirectoryEntry.at(index >> 6).pfn) + ((<usize>(index & 63)) << 6);
 }
@@ -238,7 +257,7 @@ export function recordFree(at: usize): void {
   if (slab.isNumbered) header().objectCount -= 1;
   if (slab.used == 0) {
     listRemove(slab.cache, pfn);
-    if (slab.isNumbered) DirectoryEntry.at(slab.number).pfn = 0;
+    if (slab.isNumbered) DirectoryEntry.at(slab.number).clear();
     frameDrop(pfn);
   }
 }
