@@ -24,6 +24,7 @@ import { IovaSpace } from "./iova-space";
 import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
 import { Movable } from "./movable";
 import {
+  INDEX_MASK,
   KINDS,
   KIND_BUFFER,
   KIND_DEVICE,
@@ -111,6 +112,7 @@ function checkSlabs(): u32 {
     const used = liveRecords(pfn);
     if (used != slab.used || used == 0) return R + 3;
     if (used < slab.capacity) withRoom += 1;
+    if (slab.truth != 0) return R + 6;
     if (slab.isNumbered) {
       objects += used;
       if (DirectoryEntry.at(slab.number).pfn != pfn) return R + 4;
@@ -167,6 +169,7 @@ function checkObjects(): u32 {
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     const record = ObjectRecord.at(recordAt(index));
     const payload = objectPayload(index);
+    if ((record.handle & INDEX_MASK) != index || record.handle == index) return R + 5;
     let broken: u32 = record.kind >= KINDS || record.refs == 0 ? O + 1 : 0;
     if (record.kind == KIND_REGION) broken = checkRegion(Region.at(payload));
     if (record.kind == KIND_TABLE) broken = checkTable(payload);

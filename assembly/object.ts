@@ -1,15 +1,15 @@
 // Counted records with generations: what a number given to JavaScript, or to another thread, names.
 //
-//   handle   31  30          18 17            0          record, 64 bytes: ├ kind ┼ generation ┼ refs ┼ owner ┼ payload: 48 ┤
+//   handle   31  30          18 17            0          record, 64 bytes: ├ kind ┼ handle ┼ refs ┼ owner ┼ payload: 48 ┤
 //            ├ 0 ┼ generation ──┼ record index ─┤
 //
 //   kind 0 ──objectAlloc──► kind ──refs reach 0──► kind 0
 //
 // O1  A record's kind is 0 (free) or one of the kinds below; it is the record's truth word
 //     (slab.ts, R1).
-// O2  A handle is valid exactly while the record at its index has its generation: a stale or forged
-//     one finds nothing. A generation comes round after 8191 objects; holders that live longer
-//     than their object must remember its end themselves.
+// O2  A handle is valid exactly while the record at its index is live and carries it: a stale or
+//     forged one finds nothing. A generation comes round after 8191 objects; holders that live
+//     longer than their object must remember its end themselves.
 // O3  objectCount is the number of records with kind != 0.
 // O4  `owner` is the index of the thread that made the object.
 

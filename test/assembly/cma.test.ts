@@ -87,7 +87,11 @@ describe.each(eachCore)("cma on the $name core", (build) => {
 
   test("a stale or forged region handle is ESTALE", () => {
     const core = withRegion(build);
-    for (const handle of [0, 1, core.region + 1, core.region + (1 << 18), 0x7fffffff, 0xffffffff]) {
+    const { region } = core;
+    const neighbours = [region + 1, region + (1 << 18), region - (1 << 18), region + 2 ** 31];
+    const header = region & ~63; // the place of its slab's header
+    const slabless = Array.from({ length: 64 }, (_, place) => region + 64 * 63 + place);
+    for (const handle of [0, 1, 16, 63, ...neighbours, header, ...slabless, 0x7fffffff, -1]) {
       expect(core.exports.cmaAlloc(handle, 1, 0)).toBe(ESTALE);
       expect(core.exports.cmaRelease(handle, core.basePfn, 1)).toBe(ESTALE);
     }
