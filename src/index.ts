@@ -27,6 +27,7 @@ export type { PixelLimits } from "./device/pixel-limits.ts";
 export { splitSegments } from "./device/split-segments.ts";
 export type { Direction } from "./direction.ts";
 export { Attachment } from "./dma-buf/attachment.ts";
+export type { UnmapOptions } from "./dma-buf/attachment-uses.ts";
 export type { AsyncOptions } from "./dma-buf/buffer-lock.ts";
 export { BufferViews } from "./dma-buf/buffer-views.ts";
 export type { BufferFence, BufferInfo } from "./dma-buf/bufinfo.ts";

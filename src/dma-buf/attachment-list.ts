@@ -17,19 +17,22 @@
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
 import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
-import { Attachment, type AttachmentHost } from "./attachment.ts";
+import { Attachment, type AttachmentListing } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
+import { Endings } from "./endings.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
-import { reportError, undo } from "./report.ts";
+import { reportError, undo, undoLater } from "./report.ts";
+import { TimeLimit } from "./time-limit.ts";
 
 /** @internal The attachments of one buffer. */
-export class AttachmentList implements AttachmentHost {
+export class AttachmentList implements AttachmentListing {
   readonly ops: DmaBufOps;
   mapCount = 0;
   pinCount = 0;
   isRevoked = false;
+  readonly endings: Endings = new Endings();
   /** Called after each unmap and unpin. */
   readonly watchers: Set<() => void> = new Set();
   readonly #core: Core;
@@ -48,9 +51,9 @@ export class AttachmentList implements AttachmentHost {
     return this.#listed.size;
   }
 
-  /** Whether somebody is attached or, asynchronously, about to be. */
+  /** Whether somebody is attached or, asynchronously, about to be or not to be. */
   get isUsed(): boolean {
-    return this.#listed.size + this.#attaching > 0;
+    return this.#listed.size + this.#attaching + this.endings.size > 0;
   }
 
   /** Oldest first. */
@@ -82,7 +85,8 @@ export class AttachmentList implements AttachmentHost {
     try {
       attachment.keepMapping();
     } catch (error) {
-      this.#undo(attachment);
+      this.#listed.delete(attachment);
+      undo(() => this.ops.detach?.(buf, attachment));
       throw error;
     }
     return attachment;
@@ -96,27 +100,32 @@ export class AttachmentList implements AttachmentHost {
     options: AsyncOptions,
   ): Promise<Attachment> {
     const attachment = this.#make(device, importerOps, priv);
-    this.#attaching += 1;
-    try {
-      await this.ops.attach?.(this.#buf, attachment);
-      await this.#listLater(attachment, options);
-    } finally {
-      this.#attaching -= 1;
-    }
-    return attachment;
+    const limit = new TimeLimit(options, operationOf(device, this.#buf));
+    return limit.run(async () => {
+      this.#attaching += 1;
+      try {
+        const detach = () => this.ops.detach?.(this.#buf, attachment);
+        await limit.answer(this.ops.attach?.(this.#buf, attachment), detach);
+        await this.#listLater(attachment, limit);
+      } finally {
+        this.#attaching -= 1;
+      }
+      return attachment;
+    });
   }
 
-  async #listLater(attachment: Attachment, options: AsyncOptions): Promise<void> {
+  async #listLater(attachment: Attachment, limit: TimeLimit<AsyncOptions>): Promise<void> {
     const buf = this.#buf;
     const keeps = attachment.isDynamic !== buf.isDynamic;
     try {
-      await withLockAsync(buf.resv, attachment.device, options, async () => {
+      await withLockAsync(buf.resv, attachment.device, limit.rest, async () => {
         this.#listed.add(attachment); // AL1
-        if (keeps && buf.isDynamic) await attachment.keepMappingLater(options);
+        if (keeps && buf.isDynamic) await attachment.keepMappingLater(limit);
       });
-      if (keeps && !buf.isDynamic) await attachment.keepMappingLater(options);
+      if (keeps && !buf.isDynamic) await attachment.keepMappingLater(limit);
     } catch (error) {
-      this.#undo(attachment);
+      this.#listed.delete(attachment);
+      await undoLater(() => this.ops.detach?.(buf, attachment));
       throw error;
     }
   }
@@ -161,11 +170,6 @@ export class AttachmentList implements AttachmentHost {
     const attachment = new Attachment(this.#buf, device, this, importerOps, priv);
     this.#buf.stacks?.add("attachment", attachment);
     return attachment;
-  }
-
-  #undo(attachment: Attachment): void {
-    this.#listed.delete(attachment);
-    undo(() => this.ops.detach?.(this.#buf, attachment));
   }
 }
 

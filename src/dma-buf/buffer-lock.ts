@@ -20,9 +20,7 @@ import { fail } from "../errors.ts";
 import { CallContext, type LockHolder, type Resv } from "./resv.ts";
 import type { AcquireContext } from "./ww-mutex.ts";
 
-/**
- * How an asynchronous call waits, and whose lock it may use. `timeoutMs` limits each of its waits.
- */
+/** How an asynchronous call waits, and whose lock it may use. One limit is for all of its waits. */
 export interface AsyncOptions extends WaitOptions {
   /** If this context holds the lock already, the call runs under it; else it locks with it. */
   readonly context?: AcquireContext;

@@ -17,8 +17,10 @@ import { requireSignaled } from "../fence/fence.ts";
 import { getForWait } from "../stacks.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import { valueNow } from "./maybe-promise.ts";
-import type { DmaBufOps } from "./ops.ts";
+import type { DmaBufOps, MaybePromise } from "./ops.ts";
+import { undo, undoLater } from "./report.ts";
 import { usageFor } from "./resv.ts";
+import { TimeLimit } from "./time-limit.ts";
 
 /** @internal Opens a bracket now. EAGAIN: a fence is pending; the exporter was not asked. */
 export function begin(
@@ -35,13 +37,13 @@ export function begin(
     valueNow(
       result,
       () => operation,
-      () => ops.endCpuAccess?.(buf, direction),
+      () => endOp(buf, ops, direction),
     ) ?? 0;
   if (number > 0) return number;
   try {
     requireSignaled(buf.resv.fences(usage), operation); // the exporter may have begun a move
   } catch (error) {
-    ops.endCpuAccess?.(buf, direction);
+    undo(() => endOp(buf, ops, direction));
     throw error;
   }
   return 0;
@@ -56,20 +58,30 @@ export async function beginAsync(
   operation: string,
 ): Promise<number> {
   directionNumber(direction, operation);
-  const put = getForWait(buf);
-  try {
-    const number = (await ops.beginCpuAccess?.(buf, direction)) ?? 0;
-    if (number > 0) return number;
+  const limit = new TimeLimit(options, operation);
+  return limit.run(async () => {
+    const put = getForWait(buf);
+    const end = () => endOp(buf, ops, direction);
     try {
-      await buf.resv.wait(usageFor(cpuWrites(direction)), options); // CA1
-    } catch (error) {
-      await ops.endCpuAccess?.(buf, direction);
-      throw error;
+      const begun = ops.beginCpuAccess?.(buf, direction) as MaybePromise<number | undefined>;
+      const number = (await limit.answer(begun, end)) ?? 0;
+      if (number > 0) return number;
+      try {
+        await buf.resv.wait(usageFor(cpuWrites(direction)), limit.rest); // CA1
+      } catch (error) {
+        await undoLater(end);
+        throw error;
+      }
+      return 0;
+    } finally {
+      put();
     }
-    return 0;
-  } finally {
-    put();
-  }
+  });
+}
+
+/** Tells the exporter of a bracket's end where nobody wants to know the number. */
+async function endOp(buf: DmaBuf, ops: DmaBufOps, direction: Direction): Promise<void> {
+  await ops.endCpuAccess?.(buf, direction);
 }
 
 /** @internal Closes a bracket now. */
@@ -89,8 +101,13 @@ export async function endAsync(
   buf: DmaBuf,
   ops: DmaBufOps,
   direction: Direction,
+  options: WaitOptions,
   operation: string,
 ): Promise<number> {
   directionNumber(direction, operation);
-  return (await ops.endCpuAccess?.(buf, direction)) ?? 0;
+  const limit = new TimeLimit(options, operation);
+  const end = async (): Promise<number> =>
+    (await limit.ended(ops.endCpuAccess?.(buf, direction) as MaybePromise<number | undefined>)) ??
+    0;
+  return limit.run(end);
 }

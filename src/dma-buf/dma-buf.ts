@@ -270,11 +270,11 @@ export class DmaBuf extends BufferFile {
     return cpuAccess.end(this, this.#ops, direction, operation);
   }
 
-  /** The same for exporters of both kinds. */
-  async endCpuAccessAsync(direction: Direction): Promise<number> {
+  /** The same for exporters of both kinds. ETIME, EINTR: what the exporter has begun goes on. */
+  async endCpuAccessAsync(direction: Direction, options: WaitOptions = {}): Promise<number> {
     const operation = `end CPU access to ${this.name}`;
     this.requireLive(operation);
-    return cpuAccess.endAsync(this, this.#ops, direction, operation);
+    return cpuAccess.endAsync(this, this.#ops, direction, options, operation);
   }
 
   /**
@@ -301,24 +301,26 @@ export class DmaBuf extends BufferFile {
    */
   vmap(): Vmapping {
     this.requireLive(`vmap ${this.name}`);
-    const mapping = this.#vmap.get();
-    this.stacks?.add("vmap", mapping);
-    return mapping;
+    return this.#vmap.get();
   }
 
-  /** The same for exporters of both kinds. */
-  async vmapAsync(): Promise<Vmapping> {
+  /** The same for exporters of both kinds. ETIME, EINTR. */
+  async vmapAsync(options: WaitOptions = {}): Promise<Vmapping> {
     this.requireLive(`vmap ${this.name}`);
-    const stack = this.stacks?.here();
-    const mapping = await this.#vmap.getAsync();
-    this.stacks?.add("vmap", mapping, stack);
-    return mapping;
+    return this.#vmap.getAsync(options);
   }
 
-  /** Gives a kernel mapping back; the last user ends it. EINVAL: it is not the buffer's. */
+  /**
+   * Gives a kernel mapping back; the last user ends it. EINVAL: it is not the buffer's;
+   * EWOULDBLOCK: the exporter ends it later; EALREADY: it has begun to.
+   */
   vunmap(mapping: Vmapping): void {
     this.#vmap.put(mapping);
-    this.stacks?.remove("vmap", mapping);
+  }
+
+  /** The same for exporters of both kinds. ETIME, EINTR: what the exporter has begun goes on. */
+  async vunmapAsync(mapping: Vmapping, options: WaitOptions = {}): Promise<void> {
+    await this.#vmap.putAsync(mapping, options);
   }
 
   /**

@@ -21,7 +21,9 @@ import type { Attachment } from "./attachment.ts";
 import { type AsyncOptions, withLockAsync } from "./buffer-lock.ts";
 import type { MappingSet } from "./mapping-set.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
-import type { DmaBufOps } from "./ops.ts";
+import type { DmaBufOps, MaybePromise } from "./ops.ts";
+import { undo, undoLater } from "./report.ts";
+import type { TimeLimit } from "./time-limit.ts";
 
 /** @internal The exporter, as one attachment sees it. */
 export class ExporterCalls {
@@ -40,35 +42,33 @@ export class ExporterCalls {
     const { importerOps, buf } = this.#attachment;
     if (importerOps === null) this.#requireSettled();
     const mapping = this.#ops.map(this.#attachment, direction);
-    if (isPromise(mapping)) {
-      return this.#refuse(mapping, "map", (late) => {
-        if (late instanceof DeviceMapping) this.unmap(late, direction);
-      });
-    }
+    if (isPromise(mapping))
+      return this.#refuse(mapping, "map", (late) => this.#giveBack(late, direction));
     this.#requireMapping(mapping);
     if (importerOps !== null || buf.resv.testSignaled("kernel")) return mapping;
-    this.unmap(mapping, direction);
+    undo(() => this.unmap(mapping, direction));
     return fail("EAGAIN", this.#operation("map"), "the exporter is moving it; await its fences");
   }
 
   /** A mapping, after waiting for it and for kernel fences. ETIME, EINTR. */
-  async mapLater(direction: Direction, options: AsyncOptions): Promise<DeviceMapping> {
+  async mapLater(direction: Direction, limit: TimeLimit<AsyncOptions>): Promise<DeviceMapping> {
     const { importerOps, buf } = this.#attachment;
-    const mapping = await this.#ops.map(this.#attachment, direction);
+    const asked = this.#ops.map(this.#attachment, direction);
+    const mapping = await limit.answer(asked, (late) => this.#giveBack(late, direction));
     this.#requireMapping(mapping);
     if (importerOps !== null) return mapping;
     try {
-      await buf.resv.wait("kernel", options);
+      await buf.resv.wait("kernel", limit.rest);
     } catch (error) {
-      this.unmap(mapping, direction);
+      await undoLater(() => this.unmap(mapping, direction));
       throw error;
     }
     return mapping;
   }
 
   /** Ends a mapping. */
-  unmap(mapping: DeviceMapping, direction: Direction): void {
-    this.#ops.unmap(this.#attachment, mapping, direction);
+  unmap(mapping: DeviceMapping, direction: Direction): MaybePromise<void> {
+    return this.#ops.unmap(this.#attachment, mapping, direction);
   }
 
   /** Pins now; an exporter that cannot pin does not move either. EWOULDBLOCK. */
@@ -77,14 +77,14 @@ export class ExporterCalls {
     if (isPromise(pinned)) this.#refuse(pinned, verb, () => this.unpin());
   }
 
-  /** Pins after waiting. */
-  async pinLater(): Promise<void> {
-    await this.#ops.pin?.(this.#attachment);
+  /** Pins after waiting. ETIME, EINTR. */
+  async pinLater(limit: TimeLimit<AsyncOptions>): Promise<void> {
+    await limit.answer(this.#ops.pin?.(this.#attachment), () => this.unpin());
   }
 
   /** Takes a pin off. */
-  unpin(): void {
-    this.#ops.unpin?.(this.#attachment);
+  unpin(): MaybePromise<void> {
+    return this.#ops.unpin?.(this.#attachment);
   }
 
   #operation(verb: string): string {
@@ -108,12 +108,17 @@ export class ExporterCalls {
       fail("EEXIST", this.#operation("map"), "the exporter gave a mapping that is alive already");
   }
 
+  #giveBack(late: unknown, direction: Direction): MaybePromise<void> {
+    if (late instanceof DeviceMapping && !this.#mappings.has(late))
+      return this.unmap(late, direction);
+  }
+
   /** Ends a synchronous call whose op answered with a promise (EC3). */
-  #refuse<T>(promise: Promise<T>, verb: string, giveBack: (late: T) => void): never {
+  #refuse<T>(promise: Promise<T>, verb: string, giveBack: (late: T) => MaybePromise<void>): never {
     const { buf, device } = this.#attachment;
     return refusePromise(promise, this.#operation(verb), (late) => {
-      if (!buf.isDynamic) giveBack(late);
-      else void withLockAsync(buf.resv, device, {}, async () => giveBack(late));
+      if (!buf.isDynamic) return giveBack(late);
+      return withLockAsync(buf.resv, device, {}, async () => giveBack(late));
     });
   }
 }

@@ -19,9 +19,9 @@ export function isPromise<T>(value: MaybePromise<T> | undefined): value is Promi
 export function refusePromise<T>(
   promise: Promise<T>,
   operation: string,
-  giveBack: (late: T) => void,
+  giveBack: (late: T) => MaybePromise<void>,
 ): never {
-  promise.then(giveBack, () => {});
+  promise.then(giveBack).then(undefined, () => {});
   return fail("EWOULDBLOCK", operation, "the exporter answers asynchronously; use the async form");
 }
 
@@ -29,7 +29,7 @@ export function refusePromise<T>(
 export function valueNow<T>(
   result: MaybePromise<T>,
   operation: () => string,
-  giveBack: (late: T) => void,
+  giveBack: (late: T) => MaybePromise<void>,
 ): T {
   return isPromise(result) ? refusePromise(result, operation(), giveBack) : result;
 }

@@ -2,12 +2,12 @@
  * The exporter's contract: what whoever owns a buffer's memory must be able to do.
  *
  *     op               must be there    buf.resv is held   may return a Promise
- *     attach, detach                    no                 attach
- *     pin, unpin       both or neither  yes                pin
- *     map, unmap       yes              see OP2            map
+ *     attach, detach                    no                 both
+ *     pin, unpin       both or neither  yes                both
+ *     map, unmap       yes              see OP2            both
  *     begin-, endCpuAccess              no                 both
  *     mmap                              no
- *     vmap, vunmap                      no                 vmap
+ *     vmap, vunmap                      no                 both
  *     release          yes              no
  *
  * - OP1  An exporter with pin() is dynamic: it may move the buffer while nobody pins it, and tells
@@ -18,7 +18,9 @@
  *        reaches the caller, unless it undoes a call that failed before: unmap(), unpin() and
  *        vunmap() have changed nothing then, detach() has taken place.
  * - OP4  An op that returns a Promise serves the asynchronous calls only; a synchronous call throws
- *        EWOULDBLOCK, and what the Promise gives later is given back.
+ *        EWOULDBLOCK, and what the Promise gives later is given back. An op that gives back goes on
+ *        instead: until it has ended the mapping, pin or kernel mapping is there, and the async
+ *        form waits for that end; detach() has taken place.
  *
  * Compare `struct dma_buf_ops` and `struct dma_buf_attach_ops` in the kernel's
  * include/linux/dma-buf.h.
@@ -66,14 +68,14 @@ export interface DmaBufOps {
    */
   canAttach?(buf: DmaBuf, device: Device): void;
   /** Optional. The opposite of attach; cannot fail. */
-  detach?(buf: DmaBuf, attachment: Attachment): void;
+  detach?(buf: DmaBuf, attachment: Attachment): MaybePromise<void>;
   /**
    * Optional, with unpin. Keeps the storage where it is, for this importer or for all: the exporter
    * counts. It should lie where every attached device can reach it.
    */
   pin?(attachment: Attachment): MaybePromise<void>;
   /** Optional, with pin. The storage may move again; cannot fail. */
-  unpin?(attachment: Attachment): void;
+  unpin?(attachment: Attachment): MaybePromise<void>;
   /**
    * Mandatory. Makes the buffer reachable for the attachment's device. The first call is the moment
    * to choose storage, with all devices of `buf.attachments` in view. The importer owns the mapping
@@ -81,7 +83,7 @@ export interface DmaBufOps {
    */
   map(attachment: Attachment, direction: Direction): MaybePromise<DeviceMapping>;
   /** Mandatory. The opposite of map; cannot fail. `direction` is what the importer says. */
-  unmap(attachment: Attachment, mapping: DeviceMapping, direction: Direction): void;
+  unmap(attachment: Attachment, mapping: DeviceMapping, direction: Direction): MaybePromise<void>;
   /** Mandatory. The last reference is gone: free the storage. */
   release(buf: DmaBuf): void;
   /**
@@ -102,7 +104,7 @@ export interface DmaBufOps {
    */
   vmap?(buf: DmaBuf): MaybePromise<SgTable>;
   /** Optional. The last user of vmap() is gone; cannot fail. */
-  vunmap?(buf: DmaBuf, table: SgTable): void;
+  vunmap?(buf: DmaBuf, table: SgTable): MaybePromise<void>;
   /**
    * Optional; without it the buffer stays on its thread. The number that other threads import it
    * by; its storage is chosen now, if it was not before.

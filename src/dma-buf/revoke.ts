@@ -13,18 +13,12 @@
  * @module
  */
 
-import {
-  armWait,
-  type Clock,
-  hostClock,
-  requireTimeout,
-  type WaitOptions,
-  waitError,
-} from "../clock.ts";
+import type { WaitOptions } from "../clock.ts";
 import type { Fence } from "../fence/fence.ts";
 import type { Attachment } from "./attachment.ts";
 import { withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
+import { type Subscribe, TimeLimit } from "./time-limit.ts";
 
 /** What is left of a buffer's use when its revocation ends; nothing, if all complied. */
 export interface Revocation {
@@ -33,9 +27,6 @@ export interface Revocation {
   /** Fences that were pending when the buffer was revoked and still are. */
   readonly fences: readonly Fence[];
 }
-
-/** Arranges that `wake` is called; returns what takes that back. */
-type Subscribe = (wake: () => void) => () => void;
 
 /** @internal What revoke() needs of its buffer. */
 export interface Revoked {
@@ -71,39 +62,4 @@ function onSignal(fence: Fence): Subscribe {
 
 function usersOf(buf: DmaBuf): Attachment[] {
   return buf.attachments.filter(({ mapCount, pinCount }) => mapCount + pinCount > 0);
-}
-
-/** One timeout over several waits. */
-class TimeLimit {
-  readonly #options: WaitOptions;
-  readonly #operation: string;
-  readonly #clock: Clock;
-  readonly #end: number;
-
-  constructor(options: WaitOptions, operation: string) {
-    this.#options = options;
-    this.#operation = operation;
-    this.#clock = options.clock ?? hostClock;
-    this.#end = this.#clock.now() + requireTimeout(options, operation);
-  }
-
-  get #left(): number {
-    return Math.max(0, this.#end - this.#clock.now());
-  }
-
-  /** The options of the next wait. */
-  get rest(): WaitOptions {
-    const timeoutMs = this.#left;
-    return Number.isFinite(timeoutMs) ? { ...this.#options, timeoutMs } : this.#options;
-  }
-
-  /** Waits until `isOver`, or the time is. EINTR. */
-  async until(subscribe: Subscribe, isOver: () => boolean): Promise<void> {
-    for (let left = this.#left; left > 0 && !isOver(); left = this.#left) {
-      const result = await new Promise<number>((resolve) => {
-        armWait(this.#options, left, subscribe, resolve);
-      });
-      if (result < 0) throw waitError(result, this.#operation, this.#options);
-    }
-  }
 }

@@ -11,14 +11,17 @@
  * @module
  */
 
+import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import { SgTable } from "../mm/sg-table.ts";
 import { BufferViews } from "./buffer-views.ts";
 import type { DmaBuf } from "./dma-buf.ts";
-import { valueNow } from "./maybe-promise.ts";
+import { Endings } from "./endings.ts";
+import { isPromise, valueNow } from "./maybe-promise.ts";
 import type { DmaBufOps, MaybePromise } from "./ops.ts";
 import { undo } from "./report.ts";
+import { TimeLimit } from "./time-limit.ts";
 
 /** The bytes of a buffer, for all users of its kernel mapping. Made by `buf.vmap()`. */
 export class Vmapping extends BufferViews {
@@ -39,8 +42,11 @@ export class Vmap {
   readonly #ops: DmaBufOps;
   #mapping: Vmapping | null = null;
   #count = 0;
-  /** The first user's asynchronous call, until it ends. */
+  /** Asynchronous calls that have not ended; the one of them that asks the exporter. */
+  #waiting = 0;
   #making: Promise<void> | null = null;
+  /** The last user's, under the mapping (EN1). */
+  readonly #endings: Endings = new Endings();
 
   constructor(core: Core, buf: DmaBuf, ops: DmaBufOps) {
     this.#core = core;
@@ -54,7 +60,7 @@ export class Vmap {
 
   /** Whether it has users or, asynchronously, is about to have one. */
   get isUsed(): boolean {
-    return this.#count > 0 || this.#making !== null;
+    return this.#count + this.#waiting > 0;
   }
 
   /** What its users share; null: there is none. */
@@ -64,54 +70,122 @@ export class Vmap {
 
   /** The mapping for one more user (VM1). */
   get(): Vmapping {
-    const operation = this.#operation();
-    if (this.#making !== null)
-      fail("EAGAIN", operation(), "an asynchronous call is making the mapping; await it");
+    const operation = this.#operation("vmap");
+    if (this.#making !== null || this.#endings.size > 0)
+      fail("EAGAIN", operation(), "an asynchronous call makes or ends the mapping; await it");
     if (this.#mapping === null) {
       const table = valueNow(this.#ask(operation), operation, (late) => this.#giveBack(late));
       this.#mapping = this.#make(table, operation);
     }
-    this.#count += 1;
-    return this.#mapping;
+    return this.#use(this.#mapping);
   }
 
-  /** The same, after waiting for the exporter. */
-  async getAsync(): Promise<Vmapping> {
-    const operation = this.#operation();
-    while (this.#making !== null) await this.#making;
-    if (this.#mapping === null) {
-      const asked = Promise.resolve(this.#ask(operation));
-      const settled = (): void => {};
-      this.#making = asked.then(settled, settled);
+  /** The same, after waiting for the exporter. ETIME, EINTR. */
+  getAsync(options: WaitOptions): Promise<Vmapping> {
+    const operation = this.#operation("vmap");
+    const stack = this.#buf.stacks?.here();
+    const limit = new TimeLimit(options, operation());
+    return limit.run(async () => {
+      this.#waiting += 1;
       try {
-        this.#mapping = this.#make(await asked, operation);
+        for (let other = this.#busy; other !== null; other = this.#busy)
+          await limit.answer(other, () => {});
+        if (this.#mapping === null) await this.#startMaking(limit, operation);
+        return this.#use(this.#mapping as Vmapping, stack);
       } finally {
-        this.#making = null;
+        this.#waiting -= 1;
       }
-    }
-    this.#count += 1;
-    return this.#mapping;
+    });
   }
 
-  /** One user less. */
+  /** One user less. EWOULDBLOCK, EALREADY. */
   put(mapping: Vmapping): void {
-    if (this.#mapping === null || mapping !== this.#mapping)
-      fail("EINVAL", `vunmap ${this.#buf.name}`, "the mapping is not alive on this buffer");
-    if (this.#count === 1) {
-      mapping.end();
-      try {
-        this.#giveBack(mapping.table);
-      } catch (error) {
-        mapping.resume(mapping.table.pin()); // OP3
-        throw error;
-      }
-      this.#mapping = null;
+    const operation = this.#operation("vunmap");
+    this.#requireLive(mapping, operation);
+    this.#endings.requireNone(mapping, operation);
+    if (this.#count > 1) {
+      this.#leave(mapping);
+      return;
     }
-    this.#count -= 1;
+    const ended = this.#end(mapping);
+    if (isPromise(ended))
+      this.#endings.refuse(mapping, ended, () => this.#leave(mapping), operation);
+    this.#leave(mapping);
   }
 
-  #operation(): () => string {
-    return () => `vmap ${this.#buf.name}`;
+  /** The same, after waiting for the exporter. ETIME, EINTR. */
+  async putAsync(mapping: Vmapping, options: WaitOptions): Promise<void> {
+    const operation = this.#operation("vunmap");
+    this.#requireLive(mapping, operation);
+    const limit = new TimeLimit(options, operation());
+    const begun = this.#endings.takeOver(mapping);
+    if (begun === undefined) this.#endings.requireNone(mapping, operation);
+    if (begun === undefined && this.#count > 1) this.#leave(mapping);
+    else await limit.run(() => limit.ended(begun ?? this.#endLater(mapping)));
+  }
+
+  /** What must end before the exporter is asked for a mapping; null: nothing. */
+  get #busy(): Promise<void> | null {
+    const ending = this.#mapping === null ? undefined : this.#endings.of(this.#mapping);
+    const settled = (): void => {};
+    return this.#making ?? ending?.then(settled, settled) ?? null;
+  }
+
+  #use(mapping: Vmapping, stack?: string): Vmapping {
+    this.#count += 1;
+    this.#buf.stacks?.add("vmap", mapping, stack);
+    return mapping;
+  }
+
+  /** One user less; the last one's mapping is no more. */
+  #leave(mapping: Vmapping): void {
+    this.#count -= 1;
+    if (this.#count === 0) this.#mapping = null;
+    this.#buf.stacks?.remove("vmap", mapping);
+  }
+
+  /** Makes the mapping, alone: others wait for `#making`. */
+  #startMaking(limit: TimeLimit, operation: () => string): Promise<void> {
+    const making = this.#makeLater(limit, operation);
+    const settled = (): void => {
+      this.#making = null;
+    };
+    this.#making = making.then(settled, settled);
+    return making;
+  }
+
+  async #makeLater(limit: TimeLimit, operation: () => string): Promise<void> {
+    const asked = this.#ask(operation);
+    const table = await limit.answer(asked, (late) => this.#giveBack(late));
+    this.#mapping = this.#make(table, operation);
+  }
+
+  /** Ends the views, and gives their table back. If that fails, they are shown again (OP3). */
+  #end(mapping: Vmapping): MaybePromise<void> {
+    const resume = (error: unknown): never => {
+      mapping.resume(mapping.table.pin());
+      throw error;
+    };
+    mapping.end();
+    try {
+      const ended = this.#giveBack(mapping.table);
+      return isPromise(ended) ? ended.catch(resume) : ended;
+    } catch (error) {
+      return resume(error);
+    }
+  }
+
+  #endLater(mapping: Vmapping): MaybePromise<void> {
+    return this.#endings.later(mapping, this.#end(mapping), () => this.#leave(mapping));
+  }
+
+  #requireLive(mapping: Vmapping, operation: () => string): void {
+    if (this.#mapping === null || mapping !== this.#mapping)
+      fail("EINVAL", operation(), "the mapping is not alive on this buffer");
+  }
+
+  #operation(verb: string): () => string {
+    return () => `${verb} ${this.#buf.name}`;
   }
 
   #ask(operation: () => string): MaybePromise<SgTable> {
@@ -132,7 +206,7 @@ export class Vmap {
     }
   }
 
-  #giveBack(table: SgTable): void {
-    this.#ops.vunmap?.(this.#buf, table);
+  #giveBack(table: SgTable): MaybePromise<void> {
+    return this.#ops.vunmap?.(this.#buf, table);
   }
 }

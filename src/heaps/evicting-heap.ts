@@ -26,6 +26,7 @@ import { type AsyncOptions, withLock, withLockAsync } from "../dma-buf/buffer-lo
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
 import { negotiate } from "../dma-buf/negotiate.ts";
+import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { DmaBufError, fail } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import { getForWait } from "../stacks.ts";
@@ -158,16 +159,17 @@ export class EvictingHeap implements EvictingHost {
   /** The same after waiting for this buffer, and for the others one by one. EINTR, ETIME. */
   async validateAsync(buf: DmaBuf, options: AsyncOptions = {}): Promise<void> {
     const ops = this.#find(buf, "validate");
+    const limit = new TimeLimit(options, operationOf("validate", buf)());
     const tried = new Set<EvictingBuffer>([ops]);
     for (;;) {
       try {
-        await this.#locked(buf, options, () => this.#moveOrFail(ops, "near"));
+        await this.#locked(buf, limit.rest, () => this.#moveOrFail(ops, "near"));
         return;
       } catch (error) {
         const next = [...this.#recent].find((one) => !tried.has(one));
         if (next === undefined || !isCode(error, "ENOMEM")) throw error;
         tried.add(next);
-        await this.#evictIfPossible(next, options); // no lock is held meanwhile
+        await this.#evictIfPossible(next, limit.rest); // no lock is held meanwhile
       }
     }
   }
@@ -182,10 +184,11 @@ export class EvictingHeap implements EvictingHost {
 
   /** Runs `call` with the reservation locked and all fences signaled; the buffer lives so long. */
   async #locked(buf: DmaBuf, options: AsyncOptions, call: () => void): Promise<void> {
+    const limit = new TimeLimit(options, `lock ${buf.name}`);
     const put = getForWait(buf);
     try {
       await withLockAsync(buf.resv, this, options, async () => {
-        await buf.resv.wait("bookkeep", options);
+        await buf.resv.wait("bookkeep", limit.rest);
         call();
       });
     } finally {

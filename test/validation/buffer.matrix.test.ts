@@ -8,37 +8,40 @@ import { matrix } from "../support/matrix.ts";
 /**
  * fresh: exported, dynamic exporter. attached: a static importer. vmapped: a kernel mapping.
  * cpu: a CPU mapping. locked: somebody holds buf.resv. busy: an asynchronous call for another
- * device holds it. fenced: a writer is pending. revoked, released: so.
+ * device holds it. fenced: a writer is pending. revoked, released: so. ending: the exporter has not
+ * ended the kernel mapping.
  */
 const table = `
-  method              |fresh  |attached |vmapped |cpu    |locked |busy   |fenced |revoked |released
-  get                 |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  put                 |ok     |EBUSY    |EBUSY   |ok     |ok     |EBUSY  |ok     |ok      |ESTALE
-  setName             |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  seek                |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  stats               |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ok
-  holders             |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ok
-  attach              |ok     |ok       |ok      |ok     |EAGAIN |EAGAIN |ok     |ok      |ESTALE
-  attach null         |EINVAL |EINVAL   |EINVAL  |EINVAL |EINVAL |EINVAL |EINVAL |EINVAL  |ESTALE
-  attach removed      |ENODEV |ENODEV   |ENODEV  |ENODEV |ENODEV |ENODEV |ENODEV |ENODEV  |ESTALE
-  attach foreign      |EINVAL |EINVAL   |EINVAL  |EINVAL |EINVAL |EINVAL |EINVAL |EINVAL  |ESTALE
-  attachAsync         |ok     |ok       |ok      |ok     |ETIME  |ETIME  |ok     |ok      |ESTALE
-  dynamicAttach       |ok     |ok       |ok      |ok     |EAGAIN |EAGAIN |ok     |ok      |ESTALE
-  dynamicAttach {}    |EINVAL |EINVAL   |EINVAL  |EINVAL |EINVAL |EINVAL |EINVAL |EINVAL  |ESTALE
-  moveNotify          |EINVAL |EINVAL   |EINVAL  |EINVAL |ok     |ok     |EINVAL |EINVAL  |ESTALE
-  revoke              |ok     |ok       |ok      |ok     |ETIME  |ETIME  |ok     |ok      |ESTALE
-  beginCpuAccess      |ok     |ok       |ok      |ok     |ok     |ok     |EAGAIN |ok      |ESTALE
-  beginCpuAccessAsync |ok     |ok       |ok      |ok     |ok     |ok     |ETIME  |ok      |ESTALE
-  endCpuAccess        |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  mmap                |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  mmap too much       |EINVAL |EINVAL   |EINVAL  |EINVAL |EINVAL |EINVAL |EINVAL |EINVAL  |ESTALE
-  vmap                |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  vmapAsync           |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  vunmap              |EINVAL |EINVAL   |ok      |EINVAL |EINVAL |EINVAL |EINVAL |EINVAL  |EINVAL
-  exportSyncFile      |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  importSyncFile      |ok     |ok       |ok      |ok     |EAGAIN |EAGAIN |ok     |ok      |ESTALE
-  poll                |ok     |ok       |ok      |ok     |ok     |ok     |ok     |ok      |ESTALE
-  dispose             |ok     |EBUSY    |EBUSY   |ok     |ok     |EBUSY  |ok     |ok      |ESTALE
+  method             |fresh |attached|vmapped|cpu   |locked|busy  |fenced|revoked|released|ending
+  get                |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  put                |ok    |EBUSY   |EBUSY  |ok    |ok    |EBUSY |ok    |ok     |ESTALE  |EBUSY
+  setName            |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  seek               |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  stats              |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ok      |ok
+  holders            |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ok      |ok
+  attach             |ok    |ok      |ok     |ok    |EAGAIN|EAGAIN|ok    |ok     |ESTALE  |ok
+  attach null        |EINVAL|EINVAL  |EINVAL |EINVAL|EINVAL|EINVAL|EINVAL|EINVAL |ESTALE  |EINVAL
+  attach removed     |ENODEV|ENODEV  |ENODEV |ENODEV|ENODEV|ENODEV|ENODEV|ENODEV |ESTALE  |ENODEV
+  attach foreign     |EINVAL|EINVAL  |EINVAL |EINVAL|EINVAL|EINVAL|EINVAL|EINVAL |ESTALE  |EINVAL
+  attachAsync        |ok    |ok      |ok     |ok    |ETIME |ETIME |ok    |ok     |ESTALE  |ok
+  dynamicAttach      |ok    |ok      |ok     |ok    |EAGAIN|EAGAIN|ok    |ok     |ESTALE  |ok
+  dynamicAttach {}   |EINVAL|EINVAL  |EINVAL |EINVAL|EINVAL|EINVAL|EINVAL|EINVAL |ESTALE  |EINVAL
+  moveNotify         |EINVAL|EINVAL  |EINVAL |EINVAL|ok    |ok    |EINVAL|EINVAL |ESTALE  |EINVAL
+  revoke             |ok    |ok      |ok     |ok    |ETIME |ETIME |ok    |ok     |ESTALE  |ok
+  beginCpuAccess     |ok    |ok      |ok     |ok    |ok    |ok    |EAGAIN|ok     |ESTALE  |ok
+  beginCpuAccessAsync|ok    |ok      |ok     |ok    |ok    |ok    |ETIME |ok     |ESTALE  |ok
+  endCpuAccess       |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  endCpuAccessAsync  |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  mmap               |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  mmap too much      |EINVAL|EINVAL  |EINVAL |EINVAL|EINVAL|EINVAL|EINVAL|EINVAL |ESTALE  |EINVAL
+  vmap               |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |EAGAIN
+  vmapAsync          |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ETIME
+  vunmap             |EINVAL|EINVAL  |ok     |EINVAL|EINVAL|EINVAL|EINVAL|EINVAL |EINVAL  |EALREADY
+  vunmapAsync        |EINVAL|EINVAL  |ok     |EINVAL|EINVAL|EINVAL|EINVAL|EINVAL |EINVAL  |EALREADY
+  exportSyncFile     |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  importSyncFile     |ok    |ok      |ok     |ok    |EAGAIN|EAGAIN|ok    |ok     |ESTALE  |ok
+  poll               |ok    |ok      |ok     |ok    |ok    |ok    |ok    |ok     |ESTALE  |ok
+  dispose            |ok    |EBUSY   |EBUSY  |ok    |ok    |EBUSY |ok    |ok     |ESTALE  |EBUSY
 `;
 
 const soon = { timeoutMs: 1 };
@@ -75,6 +78,11 @@ class Bench {
       fenced: () => buf.resv.addFence(system.fence("writer"), "write"),
       revoked: () => buf.revoke(),
       released: () => buf.put(),
+      ending: () => {
+        this.#vmapping = buf.vmap();
+        (buf.priv as { vunmap: unknown }).vunmap = () => new Promise(() => {});
+        void buf.vunmapAsync(this.#vmapping);
+      },
     };
     await states[state]?.();
   }
@@ -105,11 +113,13 @@ class Bench {
       beginCpuAccess: () => buf.beginCpuAccess("bidirectional"),
       beginCpuAccessAsync: () => buf.beginCpuAccessAsync("bidirectional", soon),
       endCpuAccess: () => buf.endCpuAccess("bidirectional"),
+      endCpuAccessAsync: () => buf.endCpuAccessAsync("bidirectional", soon),
       mmap: () => buf.mmap(),
       "mmap too much": () => buf.mmap({ pageCount: 3 }),
       vmap: () => buf.vmap(),
-      vmapAsync: () => buf.vmapAsync(),
+      vmapAsync: () => buf.vmapAsync(soon),
       vunmap: () => buf.vunmap(this.#vmapping as Vmapping),
+      vunmapAsync: () => buf.vunmapAsync(this.#vmapping as Vmapping, soon),
       exportSyncFile: () => buf.exportSyncFile("read"),
       importSyncFile: () => buf.importSyncFile(file, "write"),
       poll: () => buf.poll(1),

@@ -1,0 +1,215 @@
+import { describe, expect, test } from "vitest";
+import type { Clock, DmaBuf, System } from "../../../src/index.ts";
+import { MiB } from "../../../src/index.ts";
+import { eachCore } from "../../support/cores.ts";
+import { expectRefusal, expectRejection } from "../../support/errors.ts";
+import { deaf, watched } from "../../support/exporter.ts";
+import { settle, slow } from "../../support/slow-exporter.ts";
+
+/** A clock that stands until it is moved. */
+class TestClock implements Clock {
+  #now = 0;
+  readonly #timers: Set<{ at: number; run: () => void }> = new Set();
+
+  now(): number {
+    return this.#now;
+  }
+
+  after(delay: number, run: () => void): () => void {
+    const timer = { at: this.#now + delay, run };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+
+  async advance(by: number): Promise<void> {
+    this.#now += by;
+    for (const timer of [...this.#timers]) {
+      if (timer.at > this.#now) continue;
+      this.#timers.delete(timer);
+      timer.run();
+    }
+    await settle();
+  }
+
+  get timerCount(): number {
+    return this.#timers.size;
+  }
+}
+
+describe.each(eachCore)("one limit over an asynchronous call on the $name core", (build) => {
+  const open = () => build.system({ memoryBytes: 4 * MiB });
+  const gpuOf = (system: System, name = "gpu") => system.addDevice({ name, iommu: true });
+
+  /** Whether a promise has been rejected, and with what. */
+  function watch(promise: Promise<unknown>): { code: string | null } {
+    const seen: { code: string | null } = { code: null };
+    promise.then(
+      () => {
+        seen.code = "ok";
+      },
+      (error) => {
+        seen.code = error.code;
+      },
+    );
+    return seen;
+  }
+
+  test("the waits of mapAsync for the lock, the exporter and the fences share one timeout", async () => {
+    const system = open();
+    const clock = new TestClock();
+    const { buf, gate } = slow(system, "map", { pins: true });
+    const moving = buf.dynamicAttach(gpuOf(system), deaf);
+    buf.resv.lock();
+    const mapped = watch(moving.mapAsync("to-device", { timeoutMs: 10, clock }));
+    await clock.advance(6);
+    buf.resv.unlock(); // 6 of 10 are gone
+    await settle();
+    expect([mapped.code, buf.resv.isLocked]).toEqual([null, true]);
+    await clock.advance(3);
+    expect(mapped.code).toBeNull();
+    await clock.advance(1);
+    expect(mapped.code).toBe("ETIME");
+    gate.open();
+    await settle();
+    expect(clock.timerCount).toBe(0);
+  });
+
+  test("a fence gets what the exporter left of the timeout", async () => {
+    const system = open();
+    const clock = new TestClock();
+    const { buf, calls, gate } = slow(system, "map");
+    const attachment = buf.attach(gpuOf(system));
+    buf.resv.addFence(system.fence("move"), "kernel");
+    const mapped = watch(attachment.mapAsync("to-device", { timeoutMs: 10, clock }));
+    await clock.advance(7);
+    gate.open();
+    await settle();
+    expect([mapped.code, calls.at(-1)]).toEqual([null, "map gpu unlocked"]);
+    await clock.advance(3);
+    expect([mapped.code, calls.at(-1)]).toEqual(["ETIME", "unmap gpu unlocked"]);
+    attachment.detach();
+    buf.put();
+    expect(system.check(true)).toBeNull();
+  });
+
+  test("an exporter that is late: the caller hears it in time, the mapping goes back under the lock", async () => {
+    const system = open();
+    const { buf, calls, gate } = slow(system, "map", { pins: true });
+    const attachment = buf.dynamicAttach(gpuOf(system), deaf);
+    await expectRejection("ETIME", attachment.mapAsync("to-device", { timeoutMs: 1 }));
+    expect([buf.resv.isLocked, attachment.mapCount]).toEqual([true, 0]);
+    expectRefusal(system, "EBUSY", () => attachment.detach());
+    gate.open();
+    await settle();
+    expect(calls.slice(1)).toEqual(["map gpu locked", "unmap gpu locked"]);
+    expect([buf.resv.isLocked, buf.stats().mapCount]).toEqual([false, 0]);
+    attachment.detach();
+    buf.put();
+  });
+
+  const waits: [string, "attach" | "pin" | "map" | "beginCpuAccess" | "vmap", string][] = [
+    ["attachAsync", "attach", "detach gpu unlocked"],
+    ["attachAsync", "pin", "detach gpu unlocked"],
+    ["attachAsync", "map", "detach gpu unlocked"],
+    ["pinAsync", "pin", "unpin gpu locked"],
+    ["beginCpuAccessAsync", "beginCpuAccess", "end to-device unlocked"],
+    ["vmapAsync", "vmap", "vunmap unlocked"],
+  ];
+
+  test.each(waits)(
+    "an AbortSignal interrupts %s while the exporter's %s takes its time",
+    async (call, which, undone) => {
+      const system = open();
+      const { buf, calls, gate } = slow(system, which, { pins: true });
+      const abort = new AbortController();
+      const before = buf.stats();
+      const interrupted = callOf(buf, system, call)({ signal: abort.signal });
+      await settle();
+      abort.abort();
+      await expectRejection("EINTR", interrupted);
+      gate.open();
+      await settle();
+      expect(calls.at(-1)).toBe(undone);
+      const now = buf.stats();
+      expect([now.mapCount, now.pinCount, now.vmapCount, now.refCount]).toEqual([0, 0, 0, 1]);
+      expect([buf.resv.isLocked, before.refCount]).toEqual([false, 1]);
+      for (const one of buf.attachments) one.detach();
+      buf.put();
+      expect(system.check(true)).toBeNull();
+    },
+  );
+
+  function callOf(buf: DmaBuf, system: System, call: string) {
+    const calls: Record<string, (options: { signal: AbortSignal }) => Promise<unknown>> = {
+      attachAsync: (options) => buf.attachAsync(gpuOf(system), options),
+      pinAsync: (options) => buf.dynamicAttach(gpuOf(system), deaf).pinAsync(options),
+      beginCpuAccessAsync: (options) => buf.beginCpuAccessAsync("to-device", options),
+      vmapAsync: (options) => buf.vmapAsync(options),
+    };
+    return calls[call] as (options: { signal: AbortSignal }) => Promise<unknown>;
+  }
+
+  test("ends that are interrupted go on: the mapping, the pin and the kernel mapping end all the same", async () => {
+    const system = open();
+    for (const which of ["unmap", "unpin", "vunmap", "detach"] as const) {
+      const { buf, gate } = slow(system, which, { pins: true });
+      const attachment = buf.dynamicAttach(gpuOf(system), deaf);
+      if (which === "unpin") await attachment.pinAsync();
+      const soon = { timeoutMs: 1 };
+      const ended = {
+        unmap: () => attachment.unmapAsync(attachment.mapUnlocked("to-device"), soon),
+        unpin: () => attachment.unpinAsync(soon),
+        vunmap: () => buf.vunmapAsync(buf.vmap(), soon),
+        detach: () => attachment.detachAsync(soon),
+      }[which]();
+      await expectRejection("ETIME", ended);
+      gate.open();
+      await settle();
+      expect([buf.resv.isLocked, attachment.isDetached]).toEqual([false, which === "detach"]);
+      if (which !== "detach") attachment.detach();
+      buf.put();
+    }
+    expect(system.check(true)).toBeNull();
+  });
+
+  test("endCpuAccessAsync is interrupted; the exporter's end goes on", async () => {
+    const system = open();
+    const { buf, calls, gate } = slow(system, "endCpuAccess");
+    await expectRejection("ETIME", buf.endCpuAccessAsync("to-device", { timeoutMs: 1 }));
+    gate.open();
+    await settle();
+    expect(calls).toEqual(["end to-device unlocked"]);
+  });
+
+  test("a second vmapAsync waits for the first, and asks itself when that was given up", async () => {
+    const system = open();
+    const { buf, calls, gate } = slow(system, "vmap");
+    const first = watch(buf.vmapAsync({ timeoutMs: 1 }));
+    const second = buf.vmapAsync();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(first.code).toBe("ETIME");
+    gate.open();
+    const mapping = await second;
+    expect(calls).toEqual(["vmap unlocked", "vunmap unlocked", "vmap unlocked"]);
+    buf.vunmap(mapping);
+    buf.put();
+  });
+
+  test("a negative timeout is EINVAL before the exporter hears of the call", async () => {
+    const system = open();
+    const calls: string[] = [];
+    const buf = watched(system, calls, { pins: true });
+    const attachment = buf.dynamicAttach(gpuOf(system), deaf);
+    const bad = { timeoutMs: -1 };
+    for (const call of [
+      attachment.mapAsync("to-device", bad),
+      attachment.pinAsync(bad),
+      buf.attachAsync(gpuOf(system), bad),
+      buf.beginCpuAccessAsync("to-device", bad),
+      buf.vmapAsync(bad),
+      attachment.detachAsync(bad),
+    ])
+      await expectRejection("EINVAL", call);
+    expect(calls).toEqual(["attach gpu unlocked"]);
+  });
+});
