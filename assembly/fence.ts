@@ -116,6 +116,11 @@ export function fenceLeave(payload: usize, thread: u32): void {
   if (shareLeave(payload, thread)) objectFree(recordOf(payload));
 }
 
+/** Whether nobody has signaled the fence yet. */
+export function fenceIsPending(payload: usize): bool {
+  return atomic.load<i32>(payload) == PENDING;
+}
+
 /** Ends the fence of a thread that is gone, if it is pending, and wakes who waits (F6). */
 export function fenceAbandon(payload: usize, error: i32): void {
   if (atomic.cmpxchg<i32>(payload, PENDING, error) == PENDING) atomic.notify(payload, -1);

@@ -62,7 +62,8 @@ export class PoolFrame {
   sinceMs: f64; // when it was acquired or published last
   buffer: u32; // handle
   seqno: u32; // of its last publication
-  fence: u32; // handle: when it signals, the bytes may be read; 0 = at once
+  // Handle: when it signals, the bytes may be read; 0 = at once, NONE = never, its thread is gone.
+  fence: u32;
 
   get wordAt(): usize {
     return changetype<usize>(this);

@@ -14,17 +14,19 @@
 //   * its frames, tables, devices, domains, mappings, movables and pins are gone, but for the
 //     storage of buffers that others hold; its magazine is empty;
 //   * it holds no buffer, fence or pool: what nobody else holds is free;
-//   * its pending fences have ended with EOWNERDEAD, and its pools are abandoned.
+//   * its pending fences have ended with EOWNERDEAD, frames of pools that wait for one say so, and
+//     its pools are abandoned.
 //
 // Not covered, and possible with numbers of the core only: pins that it put on frames or movables
 // of another thread, and device ranges or page tables of another thread's domain that it was
 // changing at that moment.
 
 import { objectNext, objectPayload } from "./check";
+import { NONE } from "./bits";
 import { Buffer, bufferDestroy, bufferLeave } from "./buffer";
 import { deviceFree } from "./dma-device";
 import { EINVAL, EOWNERDEAD, ESRCH } from "./errno";
-import { fenceAbandon, fenceLeave } from "./fence";
+import { fenceAbandon, fenceIsPending, fenceLeave } from "./fence";
 import { frameInsert } from "./free-list";
 import {
   DOMAINS_LOCK_AT,
@@ -56,6 +58,7 @@ import {
 import { CACHED, Frame, MOVABLE, Page } from "./page";
 import { Pin, pinTakeOff, pinsSet } from "./pin-table";
 import { POOL_ABANDONED, POOL_CLOSED, poolDestroy, poolLeave } from "./pool";
+import { Pool } from "./pool-table";
 import {
   domainsDrop,
   domainsRecount,
@@ -274,6 +277,8 @@ function isKept(payload: usize, dead: u32): bool {
 
 /** Lets go of the buffers, fences and pools that a thread holds; its own fences end. */
 function heldDrop(thread: u32, poolState: u32): void {
+  for (let index = objectNext(0, KIND_POOL); index != 0; index = objectNext(index, KIND_POOL))
+    fencesMark(objectPayload(index), thread);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     const payload = objectPayload(index);
     const kind = ObjectRecord.at(recordOf(payload)).kind;
@@ -288,6 +293,17 @@ function heldDrop(thread: u32, poolState: u32): void {
     } else if (kind == KIND_BUFFER) {
       if (isHeldBy(payload, thread)) bufferLeave(payload, thread);
     }
+  }
+}
+
+/** Says on a pool's frames that `thread` will not signal their fences: their records may go. */
+function fencesMark(payload: usize, thread: u32): void {
+  if (!isHeldBy(payload, thread)) return; // nobody frees the pool meanwhile
+  const pool = Pool.at(payload);
+  for (let i: u32 = 0; i < pool.frameCount; i++) {
+    const frame = pool.frame(i);
+    const fence = objectFind(frame.fence, KIND_FENCE);
+    if (fence != 0 && isOwnedBy(fence, thread) && fenceIsPending(fence)) frame.fence = NONE;
   }
 }
 

@@ -3,6 +3,8 @@
  *
  * - PF2  A fence that is given with a frame belongs to the pool from then on: its record is freed
  *        when it has signaled and the frame has come back.
+ * - PF3  A fence that its thread left pending is never taken for one that is over: its frame says
+ *        so, even when the record is gone (assembly/reap.ts).
  *
  * @module
  */
@@ -10,7 +12,7 @@
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { DmaBufError } from "../errors.ts";
-import type { Fence } from "../fence/fence.ts";
+import { Fence } from "../fence/fence.ts";
 import { ImportedFence, importFence } from "../fence/imported-fence.ts";
 
 /** Milliseconds since 1970, with fractions: the clock that all threads share. */
@@ -18,14 +20,26 @@ export function nowMs(): number {
   return performance.timeOrigin + performance.now();
 }
 
+/** In the place of a token: the fence's thread is gone, and had not signaled it (PF3). */
+const ABANDONED = 2 ** 32 - 1;
+/** Why the number of a released fence names none: its record, or all around it, is gone. */
+const GONE: readonly string[] = ["ESTALE", "EBADF"];
+
 /** The fence of a token; null when it has signaled and is gone. */
 export function fenceOf(core: Core, token: number): Fence | null {
+  if (token === ABANDONED) return abandonedFence(core);
   try {
     return importFence(core, token);
   } catch (error) {
-    if (error instanceof DmaBufError && error.code === "ESTALE") return null;
+    if (error instanceof DmaBufError && GONE.includes(error.code)) return null;
     throw error;
   }
+}
+
+function abandonedFence(core: Core): Fence {
+  const fence = new Fence(core, core.exports.fenceContextAlloc(1) >>> 0, 1, "abandoned");
+  fence.signal("EOWNERDEAD");
+  return fence;
 }
 
 /** Waits, and gives up this thread's hold. ETIME, EINTR. */
