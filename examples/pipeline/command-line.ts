@@ -9,6 +9,8 @@ import { parseArgs } from "node:util";
 /** What the user asked for. */
 export interface Arguments {
   readonly isHelp: boolean;
+  /** A Worker for each device. */
+  readonly threads: boolean;
   /** Null: the default clip. */
   readonly clipPath: string | null;
   /** Null: the default folder. */
@@ -33,14 +35,17 @@ Runs a video clip through three devices that share their buffers and copy nothin
 The program fragments memory first. YUV buffers still lie in one run, in a CMA region, because the
 camera is attached to them; RGB buffers lie wherever a frame is free, and the IOMMUs make them look
 like one piece. Fences order the devices. A report says where everything was and what it cost.
+With --threads each device works in a Worker of its own, and frames travel between them as numbers
+of pools in shared memory. Ctrl-C lets those come through that are on the way.
 
   clip.y4m       a Y4M file, 8-bit 4:2:0, even width and height
                  (default: examples/media/flower-320x180.y4m)
+  --threads      a Worker for each device, instead of one thread for all
   --frames N     process the first N frames only
   --out DIR      where last-frame.png and page-map.png go (default: build/pipeline)
   --help         show this text
 
-Exit code: 0, or 1 with one line on stderr.
+Exit code: 0, or 1 with one line on stderr; 130 with one line if it was stopped.
 `;
 
 /** The arguments of the program. UsageError. */
@@ -55,6 +60,7 @@ export function parseArguments(args: readonly string[]): Arguments {
   }
   return {
     isHelp: values.help ?? false,
+    threads: values.threads ?? false,
     clipPath: positionals[0] ?? null,
     outDir: values.out ?? null,
     frameLimit: frames === undefined ? null : Number(frames),
@@ -68,6 +74,7 @@ function parse(args: readonly string[]) {
       allowPositionals: true,
       options: {
         help: { type: "boolean", short: "h" },
+        threads: { type: "boolean" },
         frames: { type: "string" },
         out: { type: "string" },
       },

@@ -16,19 +16,18 @@
  */
 
 import { type Device, type Fence, type System, type Timeline, usageFor } from "dmabuf";
+import { deviceOptions } from "./machine.ts";
+import { runInSteps, type StageName, type Work } from "./stages.ts";
 import type { Access, Job, Witness } from "./witness.ts";
-
-/** A job's work, cut where other devices may run. */
-export type Work = () => Iterable<void>;
 
 /** What queues share. */
 export interface QueueContext {
   readonly system: System;
   readonly witness: Witness;
   /** Whether a job's fence is kept from its buffers: for tests of the witness. */
-  readonly forgetsFence: (device: string, pictureIndex: number) => boolean;
+  readonly forgetsFence: (device: StageName, pictureIndex: number) => boolean;
   /** Milliseconds that a device pauses between steps; 0: for as long as the others have work. */
-  readonly pauseMs: (device: string) => number;
+  readonly pauseMs: (device: StageName) => number;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -38,14 +37,16 @@ export class DeviceQueue {
   /** Milliseconds of work, by job. */
   readonly jobMs: number[] = [];
   readonly #context: QueueContext;
+  readonly #name: StageName;
   readonly #timeline: Timeline;
   #tail: Promise<void> = Promise.resolve();
   #isEnded = false;
 
-  constructor(context: QueueContext, device: Device) {
+  constructor(context: QueueContext, name: StageName) {
     this.#context = context;
-    this.device = device;
-    this.#timeline = context.system.timeline(device.name);
+    this.#name = name;
+    this.device = context.system.addDevice(deviceOptions[name]);
+    this.#timeline = context.system.timeline(name);
   }
 
   /** Queues a job. The fence that signals when it has finished (Q1). */
@@ -57,7 +58,7 @@ export class DeviceQueue {
       ready.push(buf.resv.wait(usageFor(isWrite)));
     }
     const fence = this.#timeline.fence();
-    const device = this.device.name;
+    const device = this.#name;
     if (!this.#context.forgetsFence(device, pictureIndex)) {
       for (const { buf, isWrite } of accesses) buf.resv.addFence(fence, isWrite ? "write" : "read");
     }
@@ -71,7 +72,8 @@ export class DeviceQueue {
     if (this.#isEnded) return;
     try {
       this.#context.witness.begin(job);
-      this.jobMs.push(await runInSteps(work, this.#context.pauseMs(job.device)));
+      const pauseMs = this.#context.pauseMs(this.#name);
+      this.jobMs.push(await runInSteps(work, () => pause(pauseMs)));
       this.#context.witness.end(job);
       if (!this.#isEnded) this.#timeline.advance();
     } catch (error) {
@@ -91,18 +93,10 @@ export class DeviceQueue {
   }
 }
 
-/** Milliseconds that the steps took, without what ran in between (Q2). */
-async function runInSteps(work: Work, pauseMs: number): Promise<number> {
-  const steps = work()[Symbol.iterator]();
-  let ms = 0;
-  for (;;) {
-    const start = performance.now();
-    const { done } = steps.next();
-    ms += performance.now() - start;
-    if (done) return ms;
-    await new Promise((resolve) => {
-      if (pauseMs > 0) setTimeout(resolve, pauseMs);
-      else setImmediate(resolve);
-    });
-  }
+/** Lets other queues run (Q2). */
+function pause(pauseMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (pauseMs > 0) setTimeout(resolve, pauseMs);
+    else setImmediate(resolve);
+  });
 }

@@ -10,10 +10,14 @@
  * @module
  */
 
-import { type Device, FRAME_BYTES, MiB, open, PAGEBLOCK_BYTES, type System } from "dmabuf";
+import { type DeviceOptions, FRAME_BYTES, MiB, type OpenOptions, PAGEBLOCK_BYTES } from "dmabuf";
+import type { StageName } from "./stages.ts";
 
 /** How many buffers of each kind the devices pass around. */
 export const RING_LENGTH = 3;
+
+/** The CMA region that the camera's buffers come from. */
+export const CMA_REGION = "default";
 
 const RUN_ALIGN_BYTES = MiB; // CMA runs begin at multiples of their size, up to this
 const SPARE_BYTES: number = 8 * MiB; // page tables, lists of segments, the map of the memory
@@ -26,37 +30,20 @@ export interface PictureSizes {
   readonly rgbBytes: number;
 }
 
-/** A system with its devices. */
-export interface Machine {
-  readonly system: System;
-  readonly camera: Device;
-  readonly gpu: Device;
-  readonly display: Device;
-}
-
-/** Opens a machine for pictures of these sizes (M1). */
-export async function openMachine({ yuvBytes, rgbBytes }: PictureSizes): Promise<Machine> {
+/** What to open a system with for pictures of these sizes (M1). */
+export function memoryFor({ yuvBytes, rgbBytes }: PictureSizes): OpenOptions {
   const cmaBytes = roundUp(RING_LENGTH * roundUp(yuvBytes, RUN_ALIGN_BYTES), PAGEBLOCK_BYTES);
   const scatteredBytes = 2 * RING_LENGTH * roundUp(rgbBytes, FRAME_BYTES);
   const memoryBytes = cmaBytes + roundUp(scatteredBytes + SPARE_BYTES, PAGEBLOCK_BYTES);
-  const system = await open({ memoryBytes, cma: { default: cmaBytes } });
-  return {
-    system,
-    camera: system.addDevice({
-      name: "camera",
-      dmaMaskBits: 32,
-      maxSegments: 1,
-      maxSegmentBytes: cmaBytes,
-    }),
-    gpu: system.addDevice({ name: "gpu", iommu: true, maxSegmentBytes: 1 * MiB }),
-    display: system.addDevice({
-      name: "display",
-      iommu: true,
-      maxSegments: 16,
-      maxSegmentBytes: 16 * MiB,
-    }),
-  };
+  return { memoryBytes, cma: { [CMA_REGION]: cmaBytes } };
 }
+
+/** What the devices can address. */
+export const deviceOptions: Readonly<Record<StageName, DeviceOptions>> = {
+  camera: { name: "camera", dmaMaskBits: 32, maxSegments: 1, maxSegmentBytes: 64 * MiB },
+  gpu: { name: "gpu", iommu: true, maxSegmentBytes: 1 * MiB },
+  display: { name: "display", iommu: true, maxSegments: 16, maxSegmentBytes: 16 * MiB },
+};
 
 function roundUp(bytes: number, multiple: number): number {
   return Math.ceil(bytes / multiple) * multiple;

@@ -8,7 +8,7 @@ import { relative } from "node:path";
 import Table from "cli-table3";
 import { describeLimits, formatBytes } from "dmabuf";
 import { type PageMap, pageMapText } from "./page-map.ts";
-import type { BufferReport, Report } from "./report.ts";
+import type { BufferReport, Report, ThreadsReport } from "./report.ts";
 
 /** The report for a terminal or a file: no colours, at most 100 columns. */
 export function reportText(report: Report): string {
@@ -16,6 +16,7 @@ export function reportText(report: Report): string {
     headline(report),
     bufferTable(report.buffers),
     deviceTable(report),
+    ...(report.threads === null ? [] : [frameTable(report.threads, report.runMs)]),
     totals(report),
     pageMapSection(report.pageMap),
     `last frame  ${shortPath(report.picturePath)}`,
@@ -24,14 +25,15 @@ export function reportText(report: Report): string {
   ].join("\n");
 }
 
-function headline({ clip, frames, runMs }: Report): string {
+function headline({ clip, frames, runMs, threads }: Report): string {
   const seconds = runMs / 1000;
   const rate = (frames.length / seconds).toFixed(0);
   return (
     `${frames.length} ${frames.length === 1 ? "frame" : "frames"} of ` +
     `${clip.width} x ${clip.height}` +
     ` from ${shortPath(clip.path)}, ` +
-    `in ${seconds.toFixed(2)} s (${rate} a second)`
+    `in ${seconds.toFixed(2)} s (${rate} a second)` +
+    (threads === null ? "" : `, on ${threads.threads.length} Workers`)
   );
 }
 
@@ -48,10 +50,35 @@ function deviceTable({ devices, stages }: Report): string {
   const table = makeTable(["device", "can address", "dmaBytes", "ms a frame", "longest"]);
   for (const { name, limits, dmaBytes } of devices) {
     const stage = stages.find(({ device }) => device === name);
-    const times = [stage?.meanMs ?? 0, stage?.maxMs ?? 0].map((ms) => ms.toFixed(2));
+    const times = [stage?.meanMs ?? 0, stage?.maxMs ?? 0].map((ms) => ms.toFixed(ms < 100 ? 2 : 1));
     table.push([name, describeLimits(limits), dmaBytes, ...times]);
   }
   return table.toString();
+}
+
+/** Who had which frame of the pools, and who got how many. */
+function frameTable({ threads, uses, consumers }: ThreadsReport, runMs: number): string {
+  const table = makeTable(["frame", "written by", "ms", "read by", "ms", "times", "by nobody, ms"]);
+  for (const frame of new Set(uses.map((use) => use.frame))) {
+    const [written, read] = (["write", "read"] as const).map((access) =>
+      uses.find((use) => use.frame === frame && use.access === access),
+    );
+    const idleMs = runMs - (written?.ms ?? 0) - (read?.ms ?? 0);
+    table.push([
+      frame,
+      written?.device ?? "",
+      written?.ms.toFixed(1) ?? "",
+      read?.device ?? "",
+      read?.ms.toFixed(1) ?? "",
+      written?.count ?? 0,
+      idleMs.toFixed(1),
+    ]);
+  }
+  const indexes = threads.map(({ device, thread }) => `${device} ${thread}`).join(", ");
+  const got = consumers.map(
+    ({ name, policy, taken, dropped }) => `${name} (${policy}) took ${taken}, skipped ${dropped}`,
+  );
+  return `${table.toString()}\nthreads: ${indexes}\n${got.join("\n")}`;
 }
 
 function makeTable(head: string[]): Table.Table {

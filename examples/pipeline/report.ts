@@ -4,9 +4,14 @@
  * @module
  */
 
-import { type DeviceLimits, FRAME_BYTES } from "dmabuf";
+import {
+  type ConsumerReport,
+  type Device,
+  type DeviceLimits,
+  type DmaBuf,
+  FRAME_BYTES,
+} from "dmabuf";
 import type { PageMap } from "./page-map.ts";
-import type { SharedBuffer } from "./shared-buffer.ts";
 
 /** A frame of the clip that reached the display. */
 export interface ShownFrame {
@@ -47,6 +52,28 @@ export interface StageReport {
   readonly maxMs: number;
 }
 
+/** Who had a frame of a pool, and for how long. */
+export interface FrameUse {
+  /** The buffer's name. */
+  readonly frame: string;
+  readonly device: string;
+  readonly access: "write" | "read";
+  /** How often. */
+  readonly count: number;
+  /** Milliseconds in all. */
+  readonly ms: number;
+}
+
+/** What a run on threads has to tell beside. */
+export interface ThreadsReport {
+  /** The index of each device's thread. */
+  readonly threads: readonly { readonly device: string; readonly thread: number }[];
+  readonly uses: readonly FrameUse[];
+  readonly consumers: readonly ConsumerReport[];
+  /** Frames that somebody still had when every device had ended. */
+  readonly heldAtEnd: readonly string[];
+}
+
 /** Everything a run has to tell. */
 export interface Report {
   readonly clip: { readonly path: string; readonly width: number; readonly height: number };
@@ -71,29 +98,43 @@ export interface Report {
   readonly picturePath: string;
   readonly mapPath: string;
   readonly pageMap: PageMap;
+  /** Null: everything ran on one thread. */
+  readonly threads: ThreadsReport | null;
 }
 
-/** Where the buffers of one kind live. */
-export function describeBuffers(kind: string, buffers: readonly SharedBuffer[]): BufferReport {
-  const cpuSegments = Math.max(...buffers.map(({ buf }) => buf.storage?.origNents ?? 0));
-  const devices = buffers[0]?.mappings.map(({ device }) => device) ?? [];
+/** Where the buffers of one kind live, and in how many segments devices see them. */
+export function describeBuffers(
+  kind: string,
+  buffers: readonly DmaBuf[],
+  dmaSegments: readonly DmaSegments[],
+): BufferReport {
+  const cpuSegments = Math.max(...buffers.map((buf) => buf.storage?.origNents ?? 0));
   return {
     kind,
     count: buffers.length,
-    sizeBytes: buffers[0]?.buf.sizeBytes ?? 0,
+    sizeBytes: buffers[0]?.sizeBytes ?? 0,
     storage: cpuSegments === 1 ? "contiguous" : "scattered",
     cpuSegments,
-    dmaSegments: devices.map((device) => ({
-      device: device.name,
-      count: Math.max(...buffers.map((buffer) => buffer.mappingOf(device).nents)),
-    })),
+    dmaSegments,
   };
+}
+
+/** What a device did until now. */
+export function describeDevice({ name, limits, dma }: Device): DeviceReport {
+  return { name, limits, dmaBytes: dma.bytes, faultCount: dma.faultCount };
+}
+
+/** How long a device worked, from the milliseconds of its jobs. */
+export function describeStage(device: string, jobMs: readonly number[]): StageReport {
+  const totalMs = jobMs.reduce((sum, ms) => sum + ms, 0);
+  return { device, meanMs: totalMs / jobMs.length, maxMs: Math.max(...jobMs) };
 }
 
 /** What a run failed to show, a line each; none if it is as it should be. */
 export function complaintsAbout(report: Report): string[] {
   const [yuv, rgb] = report.buffers;
   const { frames, bytesCopied, faultCount, pinnedAtEnd, brokenInvariant } = report;
+  const heldAtEnd = report.threads?.heldAtEnd ?? [];
   const scatteredMin = Math.min(17, rgb.sizeBytes / FRAME_BYTES); // a small buffer has fewer frames
   const maxSegmentsOf = (name: string): number =>
     report.devices.find((device) => device.name === name)?.limits.maxSegments ?? 0;
@@ -115,6 +156,7 @@ export function complaintsAbout(report: Report): string[] {
     [report.pinnedWhileMapped > 0, "the CPU read frames that were not pinned"],
     [pinnedAtEnd === 0, `${pinnedAtEnd} frames are still pinned`],
     [brokenInvariant === null, `memory breaks its invariant ${brokenInvariant}`],
+    [heldAtEnd.length === 0, `somebody still has ${heldAtEnd.join(", ")}`],
   ];
   return expectations.filter(([isMet]) => !isMet).map(([, complaint]) => complaint);
 }

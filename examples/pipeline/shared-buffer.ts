@@ -1,13 +1,13 @@
 /**
  * SharedBuffer: a buffer with the devices that pass it on, attached and mapped for the whole run.
  *
- *     alloc ─► attach every device ─► map every device ─► … jobs … ─► unmap, detach, put
- *                                       └ the first map chooses storage that suits them all
+ *     buf ─► attach every device ─► map every device ─► … jobs … ─► unmap, detach, put
+ *                                     └ the first map chooses storage that suits them all
  *
  * @module
  */
 
-import type { Attachment, Device, DeviceMapping, Direction, DmaBuf, System } from "dmabuf";
+import type { Attachment, Device, DeviceMapping, Direction, DmaBuf } from "dmabuf";
 
 /** A device that will use a buffer, and what for. */
 export interface User {
@@ -25,9 +25,9 @@ export class SharedBuffer {
   readonly buf: DmaBuf;
   readonly #seats: readonly Seat[];
 
-  /** Takes a buffer from the auto heap, for exactly these users. */
-  constructor(system: System, name: string, sizeBytes: number, users: readonly User[]) {
-    this.buf = system.heap("auto").alloc(sizeBytes, { name });
+  /** For exactly these users. Takes over the caller's reference. */
+  constructor(buf: DmaBuf, users: readonly User[]) {
+    this.buf = buf;
     const attached = users.map(({ device, direction }) => ({
       attachment: this.buf.attach(device),
       direction,

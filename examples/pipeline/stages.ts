@@ -1,20 +1,28 @@
 /**
  * The stages: what each device does with a picture, at its own addresses, in steps.
  *
- *     clip ─► capture ─► [YUV buffer] ─► filter ─► [RGB buffer] ─► scanOut ─► checksum
+ *     clip ─► capture ─► [YUV buffer] ─► filter ─► [RGB buffer] ─► scanOut ─► whoever looks
  *              camera                     gpu                      display
  *
  * - ST1  A stage touches memory through `device.dma` only, and yields between its steps.
+ * - ST2  It is the same code whether all devices work on one thread or each on its own.
  *
  * @module
  */
 
-import { crc32 } from "node:zlib";
 import type { Device, DeviceMapping } from "dmabuf";
 import { filterRows, PIXEL_BYTES } from "./edge-filter.ts";
 import { deviceViews, SpanBytes } from "./span-bytes.ts";
 
 const STEP_COUNT = 4;
+
+/** The three devices, in the order in which a frame passes them. */
+export const stageNames = ["camera", "gpu", "display"] as const;
+/** One of them. */
+export type StageName = (typeof stageNames)[number];
+
+/** A job's work, cut where other devices may run. */
+export type Work = () => Iterable<void>;
 
 /** Pixels of a picture. */
 export interface PictureSize {
@@ -54,20 +62,32 @@ export function* filter(
   }
 }
 
-/** The display shows the RGB buffer; what it showed is known by its CRC-32. */
+/** The display shows the RGB buffer to whoever looks: all bytes in order, view by view. */
 export function* scanOut(
   display: Device,
   rgb: DeviceMapping,
   { width, height }: PictureSize,
-  onShown: (crc: number) => void,
+  look: (view: Uint8Array<ArrayBufferLike>) => void,
 ): Generator<undefined> {
   const views = deviceViews(display, rgb, width * height * PIXEL_BYTES, "read");
-  let crc = 0;
   for (const { start, end } of steps(views.length)) {
-    for (const view of views.slice(start, end)) crc = crc32(view, crc);
+    for (const view of views.slice(start, end)) look(view);
     yield;
   }
-  onShown(crc);
+}
+
+/** Runs work step by step, with a pause after each. The milliseconds that its steps took. */
+export async function runInSteps(work: Work, pause: () => Promise<void> | null): Promise<number> {
+  const rest = work()[Symbol.iterator]();
+  let ms = 0;
+  for (;;) {
+    const start = performance.now();
+    const { done } = rest.next();
+    ms += performance.now() - start;
+    if (done) return ms;
+    const paused = pause();
+    if (paused !== null) await paused;
+  }
 }
 
 /** [0, count) in STEP_COUNT ranges of about the same length. */
