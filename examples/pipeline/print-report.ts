@@ -25,15 +25,14 @@ export function reportText(report: Report): string {
   ].join("\n");
 }
 
-function headline({ clip, frames, runMs, threads }: Report): string {
+function headline({ clip, frames, runMs }: Report): string {
   const seconds = runMs / 1000;
   const rate = (frames.length / seconds).toFixed(0);
   return (
     `${frames.length} ${frames.length === 1 ? "frame" : "frames"} of ` +
     `${clip.width} x ${clip.height}` +
     ` from ${shortPath(clip.path)}, ` +
-    `in ${seconds.toFixed(2)} s (${rate} a second)` +
-    (threads === null ? "" : `, on ${threads.threads.length} Workers`)
+    `in ${seconds.toFixed(2)} s (${rate} a second)`
   );
 }
 
@@ -50,7 +49,7 @@ function deviceTable({ devices, stages }: Report): string {
   const table = makeTable(["device", "can address", "dmaBytes", "ms a frame", "longest"]);
   for (const { name, limits, dmaBytes } of devices) {
     const stage = stages.find(({ device }) => device === name);
-    const times = [stage?.meanMs ?? 0, stage?.maxMs ?? 0].map((ms) => ms.toFixed(ms < 100 ? 2 : 1));
+    const times = [stage?.meanMs ?? 0, stage?.maxMs ?? 0].map((ms) => ms.toFixed(2));
     table.push([name, describeLimits(limits), dmaBytes, ...times]);
   }
   return table.toString();
@@ -78,7 +77,7 @@ function frameTable({ threads, uses, consumers }: ThreadsReport, runMs: number):
   const got = consumers.map(
     ({ name, policy, taken, dropped }) => `${name} (${policy}) took ${taken}, skipped ${dropped}`,
   );
-  return `${table.toString()}\nthreads: ${indexes}\n${got.join("\n")}`;
+  return `${table.toString()}\nthreads, each a Worker: ${indexes}\n${got.join("\n")}`;
 }
 
 function makeTable(head: string[]): Table.Table {
