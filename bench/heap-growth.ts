@@ -1,11 +1,12 @@
 /**
- * What does the JavaScript heap gain from mapping and unmapping, over and over?
+ * What does the JavaScript heap gain from mapping and unmapping, and from fences, over and over?
  *
  *     node --expose-gc build/bench/heap-growth.js
  *
  * 8 MiB of one run, shown to a device behind an IOMMU: 10 million cycles of map + unmap on a
- * standing attachment, and 1 million of attach + map + unmap + detach. Prints the bytes that each
- * left behind after the garbage was collected, as JSON. A byte left by each cycle would be 10 MB.
+ * standing attachment, of attach + map + unmap + detach, and of a fence with a callback that is
+ * signaled. Prints the bytes that each left behind after the garbage was collected, as JSON. A byte
+ * left by each cycle would be 10 MB.
  *
  * @module
  */
@@ -13,8 +14,7 @@
 import assert from "node:assert/strict";
 import { GiB, MiB, openSync } from "dmabuf";
 
-const STANDING_CYCLES = 10_000_000;
-const WHOLE_CYCLES = 1_000_000;
+const CYCLES = 10_000_000;
 const WARM_CYCLES = 100_000;
 
 const { gc } = globalThis as { gc?: () => void };
@@ -43,17 +43,33 @@ function whole(count: number): void {
   }
 }
 
-/** Bytes that `count` cycles leave behind. */
-function growth(cycles: (count: number) => void, count: number): number {
+let signaledCount = 0;
+const onSignaled = (): void => {
+  signaledCount++;
+};
+
+function fences(count: number): void {
+  const before = signaledCount;
+  for (let i = 0; i < count; i++) {
+    const fence = system.fence("work");
+    fence.addCallback(onSignaled);
+    fence.signal();
+  }
+  assert.equal(signaledCount - before, count);
+}
+
+/** Bytes that the cycles leave behind. */
+function growth(cycles: (count: number) => void): number {
   cycles(WARM_CYCLES);
   const { freeFrames } = system.stats();
   const before = heapBytes();
-  cycles(count);
+  cycles(CYCLES);
   const bytes = heapBytes() - before;
   assert.deepEqual([system.stats().freeFrames, system.check()], [freeFrames, null]);
   return bytes;
 }
 
-const standingBytes = growth(standing, STANDING_CYCLES);
-const wholeBytes = growth(whole, WHOLE_CYCLES);
-console.log(JSON.stringify({ standingBytes, wholeBytes }));
+const standingBytes = growth(standing);
+const wholeBytes = growth(whole);
+const fenceBytes = growth(fences);
+console.log(JSON.stringify({ standingBytes, wholeBytes, fenceBytes }));

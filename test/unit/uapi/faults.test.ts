@@ -1,25 +1,21 @@
 import { describe, expect, test } from "vitest";
-import { DmaBufError, F_SEAL_SHRINK, MiB, O_RDWR } from "../../../src/index.ts";
+import { DmaBufError, F_SEAL_SHRINK, MiB } from "../../../src/index.ts";
 import * as uapi from "../../../src/uapi/index.ts";
 import { FOR_EVER, faultyCores, sweepFaults } from "../../support/faults.ts";
+import { allocBuffer, createFence, RW } from "../../support/program.ts";
 
 /** More pages than the core takes in one list. */
 const PAGES = 700;
 
 describe.each(faultyCores)("system calls under injected faults on the $name core", (build) => {
-  const rw = uapi.PROT_READ + uapi.PROT_WRITE;
   const programs: Record<string, (process: uapi.Process) => void> = {
     "a heap's buffer, mapped": (process) => {
-      const heap = process.open("/dev/dma_heap/system");
-      const argument = uapi.dmaHeapAllocationData.encode({ len: 70_000n, fdFlags: O_RDWR });
-      process.ioctl(heap, uapi.DMA_HEAP_IOCTL_ALLOC, argument);
-      const { fd } = uapi.dmaHeapAllocationData.decode(argument);
-      process.mmap(70_000, rw, uapi.MAP_SHARED, fd);
+      process.mmap(70_000, RW, uapi.MAP_SHARED, allocBuffer(process, 70_000));
     },
     "a memfd, written and mapped": (process) => {
       const memfd = process.memfdCreate("m");
       process.write(memfd, new Uint8Array(PAGES * 4096));
-      process.mmap(PAGES * 4096, rw, uapi.MAP_SHARED, memfd);
+      process.mmap(PAGES * 4096, RW, uapi.MAP_SHARED, memfd);
     },
     "a udmabuf of a memfd with holes": (process) => {
       const memfd = process.memfdCreate("m", uapi.MFD_ALLOW_SEALING);
@@ -30,11 +26,8 @@ describe.each(faultyCores)("system calls under injected faults on the $name core
       process.ioctl(process.open("/dev/udmabuf"), uapi.UDMABUF_CREATE, argument);
     },
     "sync files of a timeline, merged and imported": (process) => {
-      const [a, b] = [1, 2].map((value) => {
-        const argument = uapi.swSyncCreateFenceData.encode({ value });
-        process.ioctl(process.open("sw_sync"), uapi.SW_SYNC_IOC_CREATE_FENCE, argument);
-        return uapi.swSyncCreateFenceData.decode(argument).fence;
-      }) as [number, number];
+      const fence = (value: number) => createFence(process, process.open("sw_sync"), value);
+      const [a, b] = [fence(1), fence(2)];
       process.ioctl(a, uapi.SYNC_IOC_MERGE, uapi.syncMergeData.encode({ fd2: b }));
     },
   };

@@ -3,6 +3,7 @@ import { type DmaBuf, F_SEAL_SHRINK, MiB, O_CLOEXEC, O_RDWR, POLLOUT } from "../
 import * as uapi from "../../../src/uapi/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { fuzzSeed, Prng } from "../../support/prng.ts";
+import { allocBuffer } from "../../support/program.ts";
 
 const EVENTS = 800;
 const SEED = fuzzSeed(20261122);
@@ -113,13 +114,7 @@ describe.each(eachCore)("processes on the $name core", (build) => {
   });
 
   function fromHeap(process: uapi.Process): number {
-    const fdFlags = O_RDWR + O_CLOEXEC;
-    const argument = uapi.dmaHeapAllocationData.encode({ len: 8192n, fdFlags });
-    const heap = process.open("/dev/dma_heap/system");
-    process.ioctl(heap, uapi.DMA_HEAP_IOCTL_ALLOC, argument);
-    process.close(heap);
-    const { fd } = uapi.dmaHeapAllocationData.decode(argument);
-    return fd;
+    return allocBuffer(process, 8192, O_RDWR + O_CLOEXEC);
   }
 
   function fromMemfd(process: uapi.Process): number {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import {
   F_SEAL_SHRINK,
-  MiB,
   O_APPEND,
   O_CLOEXEC,
   O_DIRECT,
@@ -13,40 +12,22 @@ import {
   POLLIN,
   POLLNVAL,
   POLLOUT,
-  type System,
 } from "../../../src/index.ts";
 import * as uapi from "../../../src/uapi/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRefusal, expectRejection } from "../../support/errors.ts";
-
-const RW = uapi.PROT_READ + uapi.PROT_WRITE;
+import {
+  allocBuffer,
+  createFence,
+  importFence,
+  inc,
+  openProgram,
+  RW,
+  sync,
+} from "../../support/program.ts";
 
 describe.each(eachCore)("a process on the $name core", (build) => {
-  function open(options: uapi.ProcessOptions = {}): [System, uapi.Process] {
-    const system = build.system({ memoryBytes: 8 * MiB, cma: { reserved: 4 * MiB } });
-    return [system, new uapi.Process(system, { memory: new Uint8Array(16384), ...options })];
-  }
-  function alloc(process: uapi.Process, len = 4096, fdFlags = O_RDWR): number {
-    const argument = uapi.dmaHeapAllocationData.encode({ len: BigInt(len), fdFlags });
-    const heap = process.open("/dev/dma_heap/system");
-    process.ioctl(heap, uapi.DMA_HEAP_IOCTL_ALLOC, argument);
-    process.close(heap);
-    return uapi.dmaHeapAllocationData.decode(argument).fd;
-  }
-  function fence(process: uapi.Process, timeline: number, value: number): number {
-    const argument = uapi.swSyncCreateFenceData.encode({ value });
-    process.ioctl(timeline, uapi.SW_SYNC_IOC_CREATE_FENCE, argument);
-    return uapi.swSyncCreateFenceData.decode(argument).fence;
-  }
-  const importFence = (process: uapi.Process, buf: number, flags: number, fd: number) =>
-    process.ioctl(
-      buf,
-      uapi.DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
-      uapi.dmaBufSyncFile.encode({ flags, fd }),
-    );
-  const inc = (process: uapi.Process, timeline: number, count = 1) =>
-    process.ioctl(timeline, uapi.SW_SYNC_IOC_INC, Uint8Array.of(count, 0, 0, 0));
-  const sync = (flags: number) => uapi.dmaBufSync.encode({ flags: BigInt(flags) });
+  const open = (options: uapi.ProcessOptions = {}) => openProgram(build, options);
 
   test("open finds heaps, udmabuf and sw_sync, and takes the lowest free number", () => {
     const [, process] = open();
@@ -65,16 +46,16 @@ describe.each(eachCore)("a process on the $name core", (build) => {
 
   test("a full table is EMFILE before anything is made", () => {
     const [system, process] = open({ fdLimit: 3 });
-    const buf = alloc(process);
+    const buf = allocBuffer(process);
     const timeline = process.open("sw_sync");
-    const file = fence(process, timeline, 1);
+    const file = createFence(process, timeline, 1);
     expect(process.files.openCount).toBe(3);
     const argument = uapi.dmaBufSyncFile.encode({ flags: 1 });
     for (const call of [
       () => process.open("/dev/udmabuf"),
       () => process.memfdCreate("m"),
       () => process.dup(buf),
-      () => fence(process, timeline, 2),
+      () => createFence(process, timeline, 2),
       () => process.ioctl(buf, uapi.DMA_BUF_IOCTL_EXPORT_SYNC_FILE, argument),
       () => process.ioctl(file, uapi.SYNC_IOC_MERGE, null), // before the argument is looked at
     ])
@@ -161,7 +142,7 @@ describe.each(eachCore)("a process on the $name core", (build) => {
 
   test("fcntl duplicates, marks and sets flags of descriptors", () => {
     const [, process] = open();
-    const fd = alloc(process, 4096, O_RDWR + O_CLOEXEC);
+    const fd = allocBuffer(process, 4096, O_RDWR + O_CLOEXEC);
     expect(process.fcntl(fd, uapi.F_DUPFD, 10)).toBe(10);
     expect(process.fcntl(fd, uapi.F_DUPFD_CLOEXEC, 10)).toBe(11);
     expect([fd, 10, 11].map((one) => process.fcntl(one, uapi.F_GETFD))).toEqual([1, 0, 1]);
@@ -183,7 +164,9 @@ describe.each(eachCore)("a process on the $name core", (build) => {
   test("read and write fail on a dma-buf as Linux has it, and work on a memfd", () => {
     const [, process] = open();
     const bytes = Uint8Array.of(1, 2, 3);
-    const [rw, ro, wo] = [O_RDWR, O_RDONLY, O_WRONLY].map((mode) => alloc(process, 4096, mode));
+    const [rw, ro, wo] = [O_RDWR, O_RDONLY, O_WRONLY].map((mode) =>
+      allocBuffer(process, 4096, mode),
+    );
     expectError("EINVAL", () => process.read(rw as number, bytes));
     expectError("EINVAL", () => process.write(rw as number, bytes));
     expectError("EBADF", () => process.read(wo as number, bytes));
@@ -226,11 +209,9 @@ describe.each(eachCore)("a process on the $name core", (build) => {
 
   test("mmap checks the offset, the descriptor, the length and the access, in this order", () => {
     const [system, process] = open();
-    const [rw, ro, wo] = [O_RDWR, O_RDONLY, O_WRONLY].map((mode) => alloc(process, 8192, mode)) as [
-      number,
-      number,
-      number,
-    ];
+    const [rw, ro, wo] = [O_RDWR, O_RDONLY, O_WRONLY].map((mode) =>
+      allocBuffer(process, 8192, mode),
+    ) as [number, number, number];
     const map = (fd: number, length: number, prot = RW, flags = uapi.MAP_SHARED, offset = 0) =>
       process.mmap(length, prot, flags, fd, offset);
     expectError("EINVAL", () => map(99, 4096, RW, 1, 1));
@@ -257,7 +238,7 @@ describe.each(eachCore)("a process on the $name core", (build) => {
 
   test("a shared mapping outlives its descriptor, a private one is a copy", () => {
     const [system, process] = open();
-    const fd = alloc(process, 8192);
+    const fd = allocBuffer(process, 8192);
     const whole = process.mmap(5000, RW, uapi.MAP_SHARED, fd);
     const second = process.mmap(4096, RW, uapi.MAP_SHARED, fd, 4096);
     const before = system.stats().bytesCopied;
@@ -278,9 +259,9 @@ describe.each(eachCore)("a process on the $name core", (build) => {
 
   test("poll tells what each descriptor is ready for", async () => {
     const [, process] = open();
-    const buf = alloc(process);
+    const buf = allocBuffer(process);
     const timeline = process.open("sw_sync");
-    const file = fence(process, timeline, 1);
+    const file = createFence(process, timeline, 1);
     importFence(process, buf, uapi.DMA_BUF_SYNC_READ, file);
     const both = POLLIN + POLLOUT;
     const requests = [
@@ -313,9 +294,9 @@ describe.each(eachCore)("a process on the $name core", (build) => {
 
   test("a sync ioctl that must wait is EAGAIN, EINTR with an interrupt, and waits if it may", async () => {
     const [system, process] = open();
-    const buf = alloc(process);
+    const buf = allocBuffer(process);
     const timeline = process.open("sw_sync");
-    importFence(process, buf, uapi.DMA_BUF_SYNC_READ, fence(process, timeline, 1));
+    importFence(process, buf, uapi.DMA_BUF_SYNC_READ, createFence(process, timeline, 1));
     const [read, write, end] = [1, 2, 6].map(sync) as [Uint8Array, Uint8Array, Uint8Array];
     process.ioctl(buf, uapi.DMA_BUF_IOCTL_SYNC, read);
     expectRefusal(system, "EAGAIN", () => process.ioctl(buf, uapi.DMA_BUF_IOCTL_SYNC, write));
@@ -334,71 +315,11 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     await expectRejection("EFAULT", process.ioctlAsync(buf, uapi.DMA_BUF_IOCTL_SYNC, null));
   });
 
-  test("sendFd passes a buffer to another process, which keeps it alive", () => {
-    const [system, process] = open();
-    const other = new uapi.Process(system, { fdLimit: 1 });
-    const fd = alloc(process);
-    process.mmap(4096, RW, uapi.MAP_SHARED, fd).set(0, 9);
-    expect(process.sendFd(fd, other, { closeOnExec: true })).toBe(0);
-    expectError("EMFILE", () => process.sendFd(fd, other));
-    process.exit();
-    expect(system.stats().bufferCount).toBe(1);
-    expect(other.mmap(4096, uapi.PROT_READ, uapi.MAP_SHARED, 0).at(0)).toBe(9);
-    other.exec("next");
-    expect([system.stats().bufferCount, other.name]).toEqual([0, "next"]);
-    system.close();
-  });
-
-  test("holders() finds the descriptors of processes until they end", () => {
-    const [, process] = open({ name: "player" });
-    const buf = process.dmaBuf(alloc(process));
-    process.dup(1);
-    const child = process.fork();
-    child.name = "child";
-    process.mmap(4096, RW, uapi.MAP_SHARED, 0);
-    const names = () => buf.holders().map(({ kind, name }) => `${kind} ${name}`);
-    expect(names()).toEqual([
-      "reference get()",
-      "fd descriptor 0 of player",
-      "fd descriptor 1 of player",
-      "fd descriptor 0 of child",
-      "fd descriptor 1 of child",
-      "cpu-mapping 1 pages from page 0 on",
-    ]);
-    child.exit();
-    process.exit();
-    expect(names()).toEqual(["reference get()"]);
-    buf.put();
-  });
-
-  test("fork inherits descriptors and mappings, exec drops what is marked and all mappings", () => {
-    const [system, process] = open();
-    const [kept, marked] = [alloc(process), alloc(process, 4096, O_RDWR + O_CLOEXEC)];
-    process.mmap(4096, RW, uapi.MAP_SHARED, kept);
-    const own = process.mmap(4096, RW, uapi.MAP_PRIVATE, marked);
-    own.set(0, 5);
-    const child = process.fork();
-    const count = (fd: number) => /count:\t(\d+)/.exec(process.fdinfo(fd))?.[1];
-    expect([kept, marked].map(count)).toEqual(["4", "4"]);
-    child.exec("a name that is longer than Linux keeps");
-    expect([child.name, child.files.fds, kept, marked].flat()).toEqual([
-      "a name that is ",
-      kept,
-      kept,
-      marked,
-    ]);
-    expect([kept, marked].map(count)).toEqual(["3", "2"]);
-    child.exit();
-    process.exit();
-    expect(system.stats().bufferCount).toBe(0);
-    system.close();
-  });
-
   test("dma-bufs and sync files cannot be opened again, memfds and devices can", () => {
     const [, process] = open();
-    const buf = alloc(process);
+    const buf = allocBuffer(process);
     const timeline = process.open("sw_sync");
-    const file = fence(process, timeline, 1);
+    const file = createFence(process, timeline, 1);
     const memfd = process.memfdCreate("m", uapi.MFD_CLOEXEC + uapi.MFD_ALLOW_SEALING);
     process.ftruncate(memfd, 100);
     const again = (fd: number, flags = O_RDONLY) => process.open(`/proc/self/fd/${fd}`, flags);
@@ -409,17 +330,7 @@ describe.each(eachCore)("a process on the $name core", (build) => {
     process.fcntl(memfd, uapi.F_ADD_SEALS, F_SEAL_SHRINK);
     expect(process.fcntl(readOnly, uapi.F_GET_SEALS)).toBe(F_SEAL_SHRINK);
     expect(process.readlink(`/proc/self/fd/${memfd}`)).toBe("/memfd:m (deleted)");
-    fence(process, again(timeline), 1);
+    createFence(process, again(timeline), 1);
     expectError("EINVAL", () => process.memfdCreate("m", 4));
-  });
-
-  test("dmaBuf() gives the typed buffer, with a reference", () => {
-    const [, process] = open();
-    const fd = alloc(process);
-    const buf = process.dmaBuf(fd);
-    expect([buf.sizeBytes, buf.refCount]).toEqual([4096, 2]);
-    process.close(fd);
-    buf.put();
-    expectError("EINVAL", () => process.dmaBuf(process.memfdCreate("m")));
   });
 });
