@@ -103,13 +103,14 @@ export class Fence {
 
   /**
    * The number that other threads import the fence by: `system.importFence(token)`. Release the
-   * fence when all have. EOPNOTSUPP: it belongs to no system.
+   * fence when all have. EOPNOTSUPP: it belongs to no system; ESTALE: it was released.
    */
   get token(): number {
     if (this.#isShared) return this.#handle;
     const { core } = this;
-    if (core === null)
-      return fail("EOPNOTSUPP", `share ${this.name}`, "it belongs to no system; make one there");
+    const operation = `share ${this.name}`;
+    if (core === null) return fail("EOPNOTSUPP", operation, "it belongs to no system");
+    if (this.#isReleased) return fail("ESTALE", operation, "it was released");
     if (this.#handle === NO_RECORD)
       this.#handle = makeRecord(core, this.context, this.seqno, this.name);
     this.#isShared = true;
@@ -270,13 +271,13 @@ export class Fence {
   }
 
   /**
-   * Gives the fence up, as the last dma_fence_put() does: if it is pending it ends with EDEADLK, so
-   * that nobody waits for ever.
+   * Gives the fence up, as the last dma_fence_put() does: if it is pending, also when its ops are
+   * asked, it ends with EDEADLK, so that nobody waits for ever.
    */
   release(): void {
     if (this.#isReleased) return;
     this.#isReleased = true;
-    this.signal("EDEADLK");
+    if (!this.isSignaled) this.signal("EDEADLK");
     this.#dropRecord();
     this.#ops?.release?.(this);
   }

@@ -6,7 +6,8 @@
  *
  * - FI1  It is pending here until this thread has looked: asked for its state, waited, or woken.
  * - FI2  While it is pending and has callbacks here, this thread waits on the record.
- * - FI3  Only its owner signals it (EPERM). An owner that is gone: it ends with EOWNERDEAD.
+ * - FI3  Only its owner signals it or sets its error (EPERM). An owner that is gone: it ends with
+ *        EOWNERDEAD.
  *
  * @module
  */
@@ -48,6 +49,13 @@ export class ImportedFence extends Fence {
     if (!this.#isReleasing && !this.#look())
       fail("EPERM", `signal ${this.name}`, "only the thread that made it signals it");
     return super.signal(error, atMs);
+  }
+
+  /** FI3: EPERM while the fence is pending, EINVAL once it has signaled. */
+  override setError(error: ErrnoCode): void {
+    if (!this.isMarkedSignaled)
+      fail("EPERM", `set the error of ${this.name}`, "only the thread that made it does");
+    super.setError(error);
   }
 
   override release(): void {

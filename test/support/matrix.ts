@@ -10,7 +10,7 @@
 import { describe, expect, test } from "vitest";
 import { DmaBufError } from "../../src/errors.ts";
 
-/** One cell: what a method does in a state: "ok", or the code it fails with. */
+/** One cell: what a method does in a state: its answer, or the code it fails with. */
 export interface Cell {
   readonly method: string;
   readonly state: string;
@@ -32,8 +32,10 @@ export function cellsOf(table: string): Cell[] {
 
 /** What a test does with a cell. */
 export interface Scene {
-  /** Calls the method; its result does not matter. */
+  /** Calls the method. */
   readonly call: () => unknown;
+  /** The result as the cell has it; "ok", if it does not matter. */
+  readonly answer?: (result: unknown) => string;
   /** Looks at whatever must hold after it, refused or not. */
   readonly after: (outcome: string) => void;
 }
@@ -47,18 +49,17 @@ export function matrix(
   describe(name, () => {
     const cells = cellsOf(table);
     test.each(cells)("$state: $method is $expected", async (cell) => {
-      const { call, after } = await enter(cell);
-      const outcome = await outcomeOf(call);
+      const { call, after, answer = () => "ok" } = await enter(cell);
+      const outcome = await outcomeOf(call, answer);
       expect(outcome).toBe(cell.expected);
       after(outcome);
     });
   });
 }
 
-async function outcomeOf(call: () => unknown): Promise<string> {
+async function outcomeOf(call: () => unknown, answer: (result: unknown) => string) {
   try {
-    await call();
-    return "ok";
+    return answer(await call());
   } catch (error) {
     if (error instanceof DmaBufError) return error.code;
     throw error;
