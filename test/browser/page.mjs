@@ -2,8 +2,8 @@
  * What the page checks with the package: both kinds of memory, both kinds of devices, the shipped
  * `.wasm` files, and a Worker on the same memory.
  *
- * The driver reads `globalThis.results`: a promise of `{ name, reason }` for each check, `reason`
- * empty when it passed.
+ * The driver reads `globalThis.results`: a promise of `{ name, reason, skipped }` for each check.
+ * `reason` is empty when it passed; `skipped` says why it could not be made.
  *
  * @module
  */
@@ -14,10 +14,16 @@ import {
   drawPicture,
   readCanvas,
   videoFrameOf,
+  writeGpuBuffer,
   writeGpuTexture,
 } from "dmabuf/adapters";
 
 const FRAME_COUNT = 32;
+const RUN = 64; // frames: more than a thread keeps for itself
+const HOLD_MS = 400;
+/** Of a texture. */
+const BYTES_OF_ROWS = 256;
+const ROWS = 16;
 const ANYWHERE = 0xffffffff;
 const camera = { name: "camera", maxSegments: 1, maxSegmentBytes: 4 * MiB };
 const gpu = { name: "gpu", iommu: true, maxSegmentBytes: MiB };
@@ -37,13 +43,14 @@ function equalBytes(actual, expected, what) {
   if (at >= 0) equal(actual[at], expected[at], `byte ${at} of ${what}`);
 }
 
-/** Opens a system, lets `work` use it, and demands that it is sound and closes. */
+/** Opens a system, lets `work` use it, demands that it is sound and closes. What work returns. */
 async function withSystem(options, work) {
   const system = await open({ memoryBytes: 16 * MiB, cma: { default: 4 * MiB }, ...options });
-  await work(system);
+  const skipped = await work(system);
   equal(system.check(true), null, "system.check(true)");
   equal(system.stats().faultCount, 0, "the number of faults");
   system.close();
+  return skipped;
 }
 
 /** A device writes through all its segments of a buffer, and reads back what it wrote. */
@@ -167,6 +174,48 @@ async function joinFromWorker(system) {
   }
 }
 
+/** What the page does while a Worker has the allocator's lock: all but allocating, and it awaits. */
+async function waitForLock(system) {
+  const worker = new Worker("./worker.mjs", { type: "module" });
+  const { core } = system;
+  const pool = system.pool({ name: "video", count: 2, bytes: 4096 });
+  const consumer = pool.consumer({ name: "page" });
+  const allocRun = () => system.frames.alloc(RUN);
+  try {
+    const joined = nextMessage(worker);
+    worker.postMessage({ memory: core.memory, module: core.module, count: 0 });
+    await joined;
+    const held = nextMessage(worker);
+    worker.postMessage({ holdMs: HOLD_MS });
+    await held;
+    const released = nextMessage(worker);
+    const start = performance.now();
+    const code = await Promise.resolve()
+      .then(allocRun)
+      .catch((error) => error.code);
+    equal(code, "EAGAIN", "the code of a call that would wait");
+    const late = await system.retry(allocRun, { timeoutMs: 20 }).catch((error) => error.code);
+    equal(late, "ETIME", "the code of calls that waited too long");
+    pool.tryAcquire().publish(); // frames go their way without any lock
+    (await consumer.take({ timeoutMs: 1000 })).release();
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 5);
+    const range = await system.retry(allocRun, { timeoutMs: 10_000 });
+    clearInterval(ticking);
+    const waitedMs = performance.now() - start;
+    if (waitedMs < HOLD_MS / 2) throw new Error(`it got the lock after ${waitedMs} ms`);
+    if (ticks < 5) throw new Error(`the page's timer ran ${ticks} times in ${waitedMs} ms`);
+    await released;
+    range.free();
+    const left = nextMessage(worker);
+    worker.postMessage({ leave: true });
+    await left;
+  } finally {
+    worker.terminate();
+    pool.release();
+  }
+}
+
 /** A picture of one colour goes from a buffer to a VideoFrame and to a canvas, and back. */
 async function showPicture(system) {
   const [width, height] = [64, 32];
@@ -194,23 +243,40 @@ async function showPicture(system) {
   buf.put();
 }
 
-/** A texture takes a buffer's bytes; skipped where the browser has no adapter. */
-async function uploadTexture(system) {
+/** A GPU buffer and a texture take a buffer's bytes. Why not, where there is no adapter. */
+async function uploadToGpu(system) {
   const adapter = await navigator.gpu?.requestAdapter();
-  if (!adapter) {
-    console.log("skipped: WebGPU has no adapter here");
-    return;
-  }
+  if (!adapter) return "WebGPU has no adapter here";
   const gpuDevice = await adapter.requestDevice();
-  const texture = gpuDevice.createTexture({ size: [64, 16], format: "rgba8unorm", usage: 2 });
-  const buf = system.heap("default").alloc(4096);
+  const { queue } = gpuDevice;
+  const buf = system.heap("default").alloc(BYTES_OF_ROWS * ROWS);
   const mapping = buf.mmap();
-  const picture = { width: 64, height: 16, bytesPerRow: 256 };
-  writeGpuTexture(gpuDevice.queue, { texture }, mapping.bytes, picture);
-  await gpuDevice.queue.onSubmittedWorkDone();
+  const bytes = pattern(mapping.bytes.length, 3);
+  mapping.bytes.set(bytes);
+  const make = (usage) => gpuDevice.createBuffer({ size: bytes.length, usage });
+  const back = async (gpuBuffer) => {
+    await gpuBuffer.mapAsync(GPUMapMode.READ);
+    return new Uint8Array(gpuBuffer.getMappedRange()).slice();
+  };
+  const whole = make(GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ);
+  writeGpuBuffer(queue, whole, [mapping.bytes.subarray(0, 100), mapping.bytes.subarray(100)]);
+  const picture = { width: BYTES_OF_ROWS / 4, height: ROWS, bytesPerRow: BYTES_OF_ROWS };
+  const size = [picture.width, picture.height];
+  const usage = GPUTextureUsage.COPY_DST | GPUTextureUsage.COPY_SRC;
+  const texture = gpuDevice.createTexture({ size, format: "rgba8unorm", usage });
+  writeGpuTexture(queue, { texture }, mapping.bytes, picture);
+  mapping.bytes.fill(0); // the host has copied them
+  const copied = make(GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ);
+  const encoder = gpuDevice.createCommandEncoder();
+  const target = { buffer: copied, bytesPerRow: BYTES_OF_ROWS };
+  encoder.copyTextureToBuffer({ texture }, target, size);
+  queue.submit([encoder.finish()]);
+  equalBytes(await back(whole), bytes, "the GPU buffer");
+  equalBytes(await back(copied), bytes, "the texture");
   gpuDevice.destroy();
   mapping.unmap();
   buf.put();
+  return "";
 }
 
 /** The page may not sleep: it waits for what another thread's system does without blocking. */
@@ -249,7 +315,7 @@ function checksOf(kind) {
     "what the camera wrote the GPU reads, after the fence": using(passOn),
     "a fence wait ends with the signal or the time limit": using(waitForFence),
     "a picture goes to a VideoFrame and a canvas, and back": using(showPicture),
-    "WebGPU takes a buffer's bytes, where it has an adapter": using(uploadTexture),
+    "WebGPU takes a buffer's bytes, where it has an adapter": using(uploadToGpu),
     [`${wasmNames[kind]} opens by fetch`]: () =>
       withSystem({ shared, wasm: fetchCore(kind) }, passOn),
     [`${wasmNames[kind]} opens as a compiled module`]: async () => {
@@ -267,15 +333,17 @@ async function runAll() {
     const join = () => withSystem({ shared: true }, joinFromWorker);
     const share = () => withSystem({ shared: true }, shareWithPage);
     checks.push(["the page waits for fences and frames without blocking", share, true]);
+    const lock = () => withSystem({ shared: true }, waitForLock);
+    checks.push(["a lock of a Worker's makes the page await, not throw or hang", lock, true]);
     checks.push(["a Worker joins as thread 1 and gets frames of its own", join, true]);
   }
   const results = [];
   for (const [name, work, isShared = false] of checks) {
-    const reason = await work().then(
-      () => "",
-      (error) => String(error?.stack ?? error),
+    const outcome = await work().then(
+      (skipped = "") => ({ reason: "", skipped }),
+      (error) => ({ reason: String(error?.stack ?? error), skipped: "" }),
     );
-    results.push({ name: `${isShared ? "shared" : "unshared"}: ${name}`, reason });
+    results.push({ name: `${isShared ? "shared" : "unshared"}: ${name}`, ...outcome });
   }
   return results;
 }

@@ -16,6 +16,11 @@ export class Report {
     console.log(reason === "" ? `ok      ${name}` : `FAILED  ${name}\n        ${indent(reason)}`);
   }
 
+  /** Prints what was not checked, and why. */
+  skip(name, reason) {
+    console.log(`skipped ${name}: ${reason}`);
+  }
+
   /** Runs a check that throws when it fails. Its result, or undefined. */
   async check(name, work) {
     try {
