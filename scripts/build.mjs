@@ -116,6 +116,7 @@ function buildPrograms() {
     "test/fuzz",
     "test/model",
     "test/support",
+    "test/examples",
     "tsconfig.programs.json",
     "dist/index.js",
   ].map((file) => at(file));

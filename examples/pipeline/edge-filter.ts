@@ -1,7 +1,7 @@
 /**
  * The edge filter: 4:2:0 video to RGB, dimmed, with the edges of the luma plane bright on it.
  *
- *     YUV ── BT.601, limited range ──► R G B ──► R/4 + edge ─► B G R 0, 4 bytes a pixel
+ *     YUV ── BT.601, limited range ──► R G B ──► R/4 + edge ─► B G R 255, 4 bytes a pixel
  *      └ Y ── Sobel 3x3, |gx| + |gy| ─────────────────┘
  *
  *          -1  0  1          -1 -2 -1
@@ -18,6 +18,9 @@ import { Cursor, type SpanBytes } from "./span-bytes.ts";
 /** Bytes of a pixel that the filter writes. */
 export const PIXEL_BYTES = 4;
 
+/** What stands where canvases look for alpha. */
+const OPAQUE = 255;
+
 /** A picture's two buffers as the filter sees them. */
 export interface FilterJob {
   readonly yuv: SpanBytes;
@@ -26,6 +29,8 @@ export interface FilterJob {
   readonly width: number;
   /** Pixels, even. */
   readonly height: number;
+  /** NV12: U and V of a pixel lie side by side in one plane. Default: each has a plane (I420). */
+  readonly isInterleaved?: boolean;
 }
 
 /** Filters the rows [row, rowEnd). */
@@ -33,13 +38,12 @@ export function filterRows(job: FilterJob, row: number, rowEnd: number): void {
   for (let y = row; y < rowEnd; y++) filterRow(job, y);
 }
 
-function filterRow({ yuv, rgb, width, height }: FilterJob, y: number): void {
+function filterRow(job: FilterJob, y: number): void {
+  const { yuv, rgb, width, height } = job;
   const above = new Cursor(yuv, Math.max(y - 1, 0) * width);
   const here = new Cursor(yuv, y * width);
   const below = new Cursor(yuv, Math.min(y + 1, height - 1) * width);
-  const chromaRow = (y >> 1) * (width / 2);
-  const uBytes = new Cursor(yuv, width * height + chromaRow);
-  const vBytes = new Cursor(yuv, (width * height * 5) / 4 + chromaRow);
+  const [uBytes, vBytes] = chromaCursors(job, y >> 1);
   const out = new Cursor(rgb, y * width * PIXEL_BYTES);
 
   // Three columns of three luma bytes slide along the row; (a, b, c) is the right one.
@@ -71,12 +75,24 @@ function filterRow({ yuv, rgb, width, height }: FilterJob, y: number): void {
   }
 }
 
+/** Where a row's U and V come from, one after the other for each pair of pixels. */
+function chromaCursors(job: FilterJob, row: number): readonly [u: Cursor, v: Cursor] {
+  const { yuv, width, height, isInterleaved = false } = job;
+  const plane = width * height;
+  if (isInterleaved) {
+    const both = new Cursor(yuv, plane + row * width);
+    return [both, both];
+  }
+  const at = row * (width / 2);
+  return [new Cursor(yuv, plane + at), new Cursor(yuv, (plane * 5) / 4 + at)];
+}
+
 /** `luma` is scaled by 256, as are the BT.601 factors. */
 function putPixel(out: Cursor, luma: number, u: number, v: number, edge: number): void {
   out.put(brighten(luma + 516 * u, edge));
   out.put(brighten(luma - 100 * u - 208 * v, edge));
   out.put(brighten(luma + 409 * v, edge));
-  out.put(0);
+  out.put(OPAQUE);
 }
 
 /** A quarter of the colour, with the edge on top. */

@@ -26,7 +26,7 @@ const SPARE_BYTES: number = 8 * MiB; // page tables, lists of segments, the map 
 export interface PictureSizes {
   /** Y, U and V planes. */
   readonly yuvBytes: number;
-  /** 4 bytes a pixel: blue, green, red, unused. */
+  /** 4 bytes a pixel: blue, green, red, alpha. */
   readonly rgbBytes: number;
 }
 

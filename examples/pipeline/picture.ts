@@ -10,7 +10,7 @@ import { PNG } from "pngjs";
 import { Cursor, SpanBytes, type Views } from "./span-bytes.ts";
 import type { PictureSize } from "./stages.ts";
 
-/** Saves the picture whose pixels (blue, green, red, unused) lie in `views`. */
+/** Saves the picture whose pixels (blue, green, red, alpha) lie in `views`. */
 export async function savePicture(
   path: string,
   views: Views,

@@ -17,7 +17,7 @@
 import type { Device, DeviceMapping, Direction, DmaBuf, Fence, System, Timeline } from "dmabuf";
 import { deviceOptions } from "./machine.ts";
 import type { DmaSegments, FrameUse } from "./report.ts";
-import { SharedBuffer } from "./shared-buffer.ts";
+import { Seats } from "./seats.ts";
 import { runInSteps, type StageName, type Work } from "./stages.ts";
 
 /** A frame in the hands of a device. */
@@ -34,23 +34,21 @@ export class StageThread {
   readonly #timeline: Timeline;
   readonly #pauseMs: number;
   readonly #forgotten: ReadonlySet<number>;
-  readonly #buffers: Map<DmaBuf, SharedBuffer> = new Map();
+  readonly #seats: Seats;
   readonly #uses: Map<string, FrameUse> = new Map();
 
   /** `forgotten`: the jobs whose fences are not passed on, for tests. */
   constructor(system: System, name: StageName, pauseMs: number, forgotten: readonly number[]) {
     this.device = system.addDevice(deviceOptions[name]);
+    this.#seats = new Seats(this.device);
     this.#timeline = system.timeline(name);
     this.#pauseMs = pauseMs;
     this.#forgotten = new Set(forgotten);
   }
 
-  /** How the device sees a frame; attached and mapped at the first sight, for the whole run. */
+  /** How the device sees a frame. */
   mappingOf(buf: DmaBuf, direction: Direction): DeviceMapping {
-    const known = this.#buffers.get(buf);
-    const buffer = known ?? new SharedBuffer(buf.get(), [{ device: this.device, direction }]);
-    this.#buffers.set(buf, buffer);
-    return buffer.mappingOf(this.device);
+    return this.#seats.mappingOf(buf, direction);
   }
 
   /**
@@ -91,7 +89,7 @@ export class StageThread {
 
   /** The largest number of segments of the frames whose names begin so; null: it saw none. */
   dmaSegmentsOf(kind: string): DmaSegments | null {
-    const counts = [...this.#buffers.values()]
+    const counts = this.#seats.all
       .filter(({ buf }) => buf.name.startsWith(kind))
       .map((buffer) => buffer.mappingOf(this.device).nents);
     return counts.length === 0 ? null : { device: this.device.name, count: Math.max(...counts) };
@@ -100,8 +98,7 @@ export class StageThread {
   /** Gives everything back. */
   close(): void {
     this.#timeline.close();
-    for (const buffer of this.#buffers.values()) buffer.release();
-    this.#buffers.clear();
+    this.#seats.release();
   }
 }
 

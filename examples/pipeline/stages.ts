@@ -11,7 +11,7 @@
  */
 
 import type { Device, DeviceMapping } from "dmabuf";
-import { filterRows, PIXEL_BYTES } from "./edge-filter.ts";
+import { type FilterJob, filterRows, PIXEL_BYTES } from "./edge-filter.ts";
 import { deviceViews, SpanBytes } from "./span-bytes.ts";
 
 const STEP_COUNT = 4;
@@ -48,13 +48,15 @@ export function* filter(
   gpu: Device,
   yuv: DeviceMapping,
   rgb: DeviceMapping,
-  { width, height }: PictureSize,
+  picture: PictureSize & Pick<FilterJob, "isInterleaved">,
 ): Generator<undefined> {
-  const job = {
+  const { width, height } = picture;
+  const job: FilterJob = {
     yuv: new SpanBytes(deviceViews(gpu, yuv, (width * height * 3) / 2, "read")),
     rgb: new SpanBytes(deviceViews(gpu, rgb, width * height * PIXEL_BYTES, "write")),
     width,
     height,
+    isInterleaved: picture.isInterleaved ?? false,
   };
   for (const { start, end } of steps(height)) {
     filterRows(job, start, end);

@@ -11,7 +11,10 @@ import { copyFromVideoFrame, videoFrameOf } from "./video-frame.ts";
 /** What can be drawn on: the 2D context of a canvas or of an `OffscreenCanvas`. */
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
 
-/** Draws pixels at (x, y). The host copies them. */
+/**
+ * Draws pixels at (x, y). The host copies them. Chromium takes the X of `RGBX` and `BGRX` for
+ * alpha: write 255 there.
+ */
 export function drawPicture(
   context: Context,
   view: Uint8Array<ArrayBufferLike>,

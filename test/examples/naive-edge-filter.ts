@@ -17,7 +17,7 @@ const KERNEL_Y = [
   [1, 2, 1],
 ];
 
-/** Filters a 4:2:0 picture. Its pixels, 4 bytes each: blue, green, red, 0. */
+/** Filters a 4:2:0 picture. Its pixels, 4 bytes each: blue, green, red, 255. */
 export function naiveEdgeFilter(yuv: Uint8Array, width: number, height: number): Uint8Array {
   const luma = (x: number, y: number): number => {
     const column = Math.min(Math.max(x, 0), width - 1);
@@ -43,6 +43,7 @@ export function naiveEdgeFilter(yuv: Uint8Array, width: number, height: number):
       const edge = Math.abs(convolve(KERNEL_X, x, y)) + Math.abs(convolve(KERNEL_Y, x, y));
       const [c, d, e] = [luma(x, y) - 16, chroma(0, x, y) - 128, chroma(1, x, y) - 128];
       const colours = [298 * c + 516 * d, 298 * c - 100 * d - 208 * e, 298 * c + 409 * e];
+      out[(y * width + x) * 4 + 3] = 255;
       colours.forEach((scaled, i) => {
         const colour = Math.min(Math.max(Math.floor((scaled + 128) / 256), 0), 255);
         out[(y * width + x) * 4 + i] = Math.min(Math.floor(colour / 4) + edge, 255);

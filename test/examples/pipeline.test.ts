@@ -36,10 +36,10 @@ function runFlower(hooks: RunHooks = {}, frameLimit?: number): Promise<Report> {
   return runPipeline({ clipPath: FLOWER, outDir, hooks, ...limit });
 }
 
-/** A PNG's pixels as blue, green, red, 0. */
+/** A PNG's pixels as blue, green, red, 255. */
 function pixelsOf(path: string): Uint8Array {
   const { data } = PNG.sync.read(readFileSync(path));
-  return data.map((_, at) => (at % 4 === 3 ? 0 : (data[at - (at % 4) + 2 - (at % 4)] as number)));
+  return data.map((_, at) => (at % 4 === 3 ? 255 : (data[at - (at % 4) + 2 - (at % 4)] as number)));
 }
 
 const pictures = readPictures(FLOWER, YUV_BYTES);
