@@ -9,7 +9,7 @@
 
 import { EBADF, EINVAL, ESTALE } from "./errno";
 import { KIND_BUFFER, KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
-import { HOLDERS_OFFSET, isHeldBy, shareBegin, shareLeave, shareReturn } from "./share";
+import { HOLDERS_OFFSET, isHeld, isHeldBy, shareBegin, shareLeave, shareReturn } from "./share";
 import { SgTable } from "./sg";
 import { storageFree } from "./storage";
 import { threadIndex } from "./thread";
@@ -52,7 +52,7 @@ export function bufferAlloc(tableHandle: u32, sizeBytes: u32): i32 {
 /** The address of the payload of a buffer that the calling thread holds; ESTALE, EBADF. */
 export function bufferAt(handle: u32): i32 {
   const payload = objectFind(handle, KIND_BUFFER);
-  if (payload == 0) return ESTALE;
+  if (payload == 0 || !isHeld(payload)) return ESTALE; // gone, or just going
   return isHeldBy(payload, threadIndex()) ? <i32>payload : EBADF;
 }
 
@@ -63,7 +63,7 @@ export function bufferAt(handle: u32): i32 {
  */
 export function bufferFree(handle: u32): i32 {
   const payload = objectFind(handle, KIND_BUFFER);
-  if (payload == 0) return ESTALE;
+  if (payload == 0 || !isHeld(payload)) return ESTALE;
   if (!isHeldBy(payload, threadIndex())) return EBADF;
   return bufferLeave(payload, threadIndex());
 }

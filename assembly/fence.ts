@@ -18,10 +18,9 @@ import {
   ObjectRecord,
   objectAlloc,
   objectFind,
-  objectFree,
   recordOf,
 } from "./object";
-import { isHeldBy, shareBegin, shareLeave } from "./share";
+import { isHeldBy, shareBegin, shareRelease } from "./share";
 import { threadIndex } from "./thread";
 
 const PENDING: i32 = 0;
@@ -107,13 +106,8 @@ export function fenceFree(handle: u32): i32 {
   if (payload == 0 || !isHeldBy(payload, threadIndex())) return ESTALE;
   const isOwner = ObjectRecord.at(recordOf(payload)).owner == threadIndex();
   if (isOwner && atomic.load<i32>(payload) == PENDING) return EBUSY;
-  fenceLeave(payload, threadIndex());
+  shareRelease(payload, threadIndex());
   return 0;
-}
-
-/** `thread` holds the fence no longer; frees it after its last holder. */
-export function fenceLeave(payload: usize, thread: u32): void {
-  if (shareLeave(payload, thread)) objectFree(recordOf(payload));
 }
 
 /** Whether nobody has signaled the fence yet. */

@@ -10,7 +10,7 @@
 // J1  The word is the truth about a frame and is changed by one CAS: 0 = free; either a writer has
 //     it (thread + 1), or consumers have it pending or held.
 // J2  A consumer that takes the latest has at most one frame pending; all others get every frame,
-//     in the order of seqno.
+//     those of one producer in the order in which it published them.
 // J3  Who writes has a frame alone: it waits for those who read, and those who write take turns by
 //     index; nobody takes a frame that a consumer writes.
 // J4  freeEvent is counted up when a frame becomes free, publishEvent when one may have become
@@ -344,7 +344,21 @@ export function poolTake(handle: u32, i: u32, nowMs: f64): i32 {
   return EAGAIN;
 }
 
+/**
+ * The frame that consumer `i` takes next, or -1. One that was published before it, but behind the
+ * place where the look was then, is found by a second look: so both must agree (J2).
+ */
 function nextPending(pool: Pool, i: u32, bit: u64): i32 {
+  let found = pendingLook(pool, i, bit);
+  while (found >= 0) {
+    const again = pendingLook(pool, i, bit);
+    if (again == found) break;
+    found = again;
+  }
+  return found;
+}
+
+function pendingLook(pool: Pool, i: u32, bit: u64): i32 {
   const isLatest = (pool.consumer(i).flags & CONSUMER_LATEST) != 0;
   let found: i32 = -1;
   for (let f: u32 = 0; f < pool.frameCount; f++) {

@@ -26,7 +26,7 @@ import { NONE } from "./bits";
 import { Buffer, bufferDestroy, bufferLeave } from "./buffer";
 import { deviceFree } from "./dma-device";
 import { EINVAL, EOWNERDEAD, ESRCH } from "./errno";
-import { fenceAbandon, fenceIsPending, fenceLeave } from "./fence";
+import { fenceAbandon, fenceIsPending } from "./fence";
 import { frameInsert } from "./free-list";
 import {
   DOMAINS_LOCK_AT,
@@ -70,7 +70,7 @@ import {
 import { rebuildDevice, rebuildFrames, rebuildRegion, rebuildSlabs } from "./rebuild";
 import { regionPayload } from "./region";
 import { SgTable } from "./sg";
-import { isHeld, isHeldBy, isShareable } from "./share";
+import { isHeld, isHeldBy, isShareable, shareRelease } from "./share";
 import { sweep } from "./sweep";
 import { DEAD, FREE_SLOT, RESERVED_SLOT, RUNNING, Thread, threadIndex } from "./thread";
 
@@ -287,7 +287,7 @@ function heldDrop(thread: u32, poolState: u32): void {
       if (isOwnedBy(payload, thread)) lastFree(kind, payload);
     } else if (kind == KIND_FENCE) {
       if (isOwnedBy(payload, thread)) fenceAbandon(payload, EOWNERDEAD);
-      if (isHeldBy(payload, thread)) fenceLeave(payload, thread);
+      if (isHeldBy(payload, thread)) shareRelease(payload, thread);
     } else if (kind == KIND_POOL) {
       if (isHeldBy(payload, thread)) poolLeave(payload, thread, poolState);
     } else if (kind == KIND_BUFFER) {

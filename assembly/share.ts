@@ -24,7 +24,7 @@ import {
   PAYLOAD_BYTES,
   PAYLOAD_OFFSET,
 } from "./object";
-import { INDEX_BITS, recordAt, recordIsUsed } from "./slab";
+import { INDEX_BITS, recordAt, recordFree, recordIsUsed } from "./slab";
 import { threadIndex } from "./thread";
 
 export const HOLDERS_OFFSET: usize = 40;
@@ -100,6 +100,17 @@ export function shareLeave(payload: usize, thread: u32): bool {
   if (isLast) ObjectRecord.at(payload - PAYLOAD_OFFSET).owner = thread; // who frees it (reap.ts)
   unlock(SLAB_LOCK_AT);
   return isLast;
+}
+
+/** The same for an object that is its record alone, which goes with the last holder in one step. */
+export function shareRelease(payload: usize, thread: u32): void {
+  lockHard(SLAB_LOCK_AT);
+  const holders = Holders.at(payload);
+  const left = holders.mask & ~bitOf(thread);
+  if (left == 0) ObjectRecord.at(payload - PAYLOAD_OFFSET).owner = thread; // who frees it (reap.ts)
+  holders.mask = left;
+  if (left == 0) recordFree(payload - PAYLOAD_OFFSET);
+  unlock(SLAB_LOCK_AT);
 }
 
 /** Makes `thread` the holder again of an object that could not be freed. */

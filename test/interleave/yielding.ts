@@ -80,7 +80,7 @@ export function instance(
 export class YieldingMemory {
   readonly build: Build;
   readonly core: Core;
-  readonly #before: Uint8Array;
+  #before: Uint8Array;
 
   /**
    * `backed` frames with bytes and `unbacked` without, on shared memory. `prepare` is done once;
@@ -97,7 +97,12 @@ export class YieldingMemory {
     this.#before = this.core.u8.slice();
   }
 
-  /** Everything as it was when this was made. */
+  /** Makes what is there now what reset() leads back to. */
+  keep(): void {
+    this.#before = this.core.u8.slice();
+  }
+
+  /** Everything as it was when this was made, or kept. */
   reset(): void {
     this.core.u8.set(this.#before);
   }
