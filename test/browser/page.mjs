@@ -174,7 +174,7 @@ async function joinFromWorker(system) {
   }
 }
 
-/** What the page does while a Worker has the allocator's lock: all but allocate; that, it awaits. */
+/** While a Worker has the allocator's lock, the page goes on; what allocates is awaited. */
 async function waitForLock(system) {
   const worker = new Worker("./worker.mjs", { type: "module" });
   const { core } = system;
