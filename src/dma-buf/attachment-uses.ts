@@ -7,7 +7,8 @@
  * - AU1  Calls of a dynamic importer need `buf.resv` held; the unlocked and the async forms hold it
  *        themselves.
  * - AU2  A mapping or a pin is there from the exporter's answer until the exporter has ended it.
- * - AU3  While an asynchronous call has not ended, the attachment is not detached.
+ * - AU3  While an asynchronous call has not ended, the attachment is not detached; detachAsync()
+ *        waits for those that were interrupted.
  *
  * Compare dma_buf_map_attachment() and dma_buf_pin() in the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -47,6 +48,12 @@ export interface AttachmentHost {
   onUnused(): void;
 }
 
+/** An asynchronous call, and what is there when it has ended, whatever its caller was told. */
+interface UnfinishedCall {
+  readonly limit: TimeLimit<AsyncOptions>;
+  readonly ended: Promise<unknown>;
+}
+
 /** The mappings and pins of one attachment. */
 export abstract class AttachmentUses {
   readonly buf: DmaBuf;
@@ -59,7 +66,8 @@ export abstract class AttachmentUses {
   /** @internal */
   protected abstract readonly exporter: ExporterCalls;
   #pinCount = 0;
-  #unfinished = 0;
+  /** Null until there is one (AU3). */
+  #unfinished: Set<UnfinishedCall> | null = null;
 
   /** @internal */
   constructor(buf: DmaBuf, device: Device, host: AttachmentHost, importerOps: AttachOps | null) {
@@ -199,8 +207,9 @@ export abstract class AttachmentUses {
     const { exporter } = this;
     const begun = endings.takeOver(exporter);
     await this.#later("unpin", options, begun === undefined, async (limit) => {
-      await limit.ended(begun ?? endings.of(exporter)?.catch(() => {})); // another's
-      if (begun !== undefined) return;
+      if (begun !== undefined) return limit.ended(begun);
+      const other = endings.of(exporter);
+      if (other !== undefined) await limit.settled(other);
       this.#requirePin(); // after the wait
       await limit.ended(endings.later(exporter, exporter.unpin(), () => this.#dropPin()));
     });
@@ -215,8 +224,14 @@ export abstract class AttachmentUses {
       fail("EBUSY", operation, `${this.set.ownCount} mappings are alive; unmap them first`);
     if (this.#pinCount > 0)
       fail("EBUSY", operation, `${this.#pinCount} pins are left; unpin them first`);
-    if (this.#unfinished > 0)
-      fail("EBUSY", operation, `${this.#unfinished} asynchronous calls have not ended`);
+    const unfinished = this.#unfinished?.size ?? 0;
+    if (unfinished > 0) fail("EBUSY", operation, `${unfinished} asynchronous calls have not ended`);
+  }
+
+  /** The ends of the calls that were interrupted, and that nobody waits for (AU3). */
+  protected get interrupted(): Promise<unknown>[] {
+    const calls = [...(this.#unfinished ?? [])].filter(({ limit }) => limit.isGivenUp);
+    return calls.map(({ ended }) => ended);
   }
 
   #operation(verb: string): string {
@@ -246,15 +261,14 @@ export abstract class AttachmentUses {
     call: (limit: TimeLimit<AsyncOptions>) => Promise<T>,
   ): Promise<T> {
     const limit = new TimeLimit(options, this.#operation(verb));
-    const { resv } = this.buf;
-    return limit.run(async () => {
-      this.#unfinished += 1;
-      try {
-        if (!needsLock) return await call(limit);
-        return await withLockAsync(resv, this.device, limit.rest, async () => call(limit));
-      } finally {
-        this.#unfinished -= 1;
-      }
+    return limit.run(() => {
+      const { resv } = this.buf;
+      const inTurn = async (): Promise<T> => call(limit);
+      const result = needsLock ? withLockAsync(resv, this.device, limit.rest, inTurn) : inTurn();
+      const unfinished = { limit, ended: result.catch(() => {}) };
+      this.#unfinished ??= new Set();
+      this.#unfinished.add(unfinished);
+      return result.finally(() => this.#unfinished?.delete(unfinished));
     });
   }
 

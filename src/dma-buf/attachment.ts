@@ -95,7 +95,8 @@ export class Attachment extends AttachmentUses {
    * EALREADY: before it has ended.
    */
   detach(): void {
-    this.#requireIdle();
+    this.#requireAttached();
+    this.requireUnused(this.#operation());
     requireFree(this.buf.resv, this.device, () => this.#operation());
     const failures: unknown[] = [];
     this.#endKept(failures);
@@ -106,15 +107,17 @@ export class Attachment extends AttachmentUses {
   }
 
   /**
-   * The same for exporters of both kinds, after waiting for `buf.resv`. ETIME, EINTR: what the
-   * exporter has begun goes on, and the attachment ends with it.
+   * The same for exporters of both kinds, after waiting for calls that were interrupted, and for
+   * `buf.resv`. ETIME, EINTR: what the exporter has begun goes on, and the attachment ends with it.
    */
   async detachAsync(options: AsyncOptions = {}): Promise<void> {
     const limit = new TimeLimit(options, this.#operation());
     const begun = this.#host.endings.takeOver(this);
     if (begun !== undefined) return limit.run(() => limit.ended(begun));
-    this.#requireIdle();
-    return limit.run(() => this.#detachLater(limit, options.context));
+    this.#requireAttached();
+    const { interrupted } = this;
+    if (interrupted.length === 0) this.requireUnused(this.#operation());
+    return limit.run(() => this.#detachLater(limit, interrupted, options.context));
   }
 
   [Symbol.dispose](): void {
@@ -135,12 +138,10 @@ export class Attachment extends AttachmentUses {
     return `detach ${this.device.name} from ${this.buf.name}`;
   }
 
-  /** Throws unless nothing is left (A2). */
-  #requireIdle(): void {
+  #requireAttached(): void {
     if (this.#life === "detached") fail("EINVAL", this.#operation(), "it was detached before");
     if (this.#isDetaching)
       fail("EALREADY", this.#operation(), "detachAsync() has not ended; await it");
-    this.requireUnused(this.#operation());
   }
 
   #keeping(): KeptMapping {
@@ -159,11 +160,19 @@ export class Attachment extends AttachmentUses {
     }
   }
 
-  async #detachLater(limit: TimeLimit<AsyncOptions>, context?: AcquireContext): Promise<void> {
+  async #detachLater(
+    limit: TimeLimit<AsyncOptions>,
+    interrupted: Promise<unknown>[],
+    context?: AcquireContext,
+  ): Promise<void> {
     const before = this.#life;
     this.#life = "ending";
     this.#isDetaching = true;
     try {
+      if (interrupted.length > 0) {
+        await limit.settled(Promise.all(interrupted));
+        this.requireUnused(this.#operation()); // A2
+      }
       await this.#endAll(limit, context);
     } finally {
       this.#isDetaching = false;

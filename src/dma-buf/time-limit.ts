@@ -46,6 +46,11 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
     this.#end = this.#clock.now() + requireTimeout(options, operation);
   }
 
+  /** Whether the caller has been told that the time is over, while the call goes on (TL2). */
+  get isGivenUp(): boolean {
+    return this.#error !== null;
+  }
+
   get #left(): number {
     return Math.max(0, this.#end - this.#clock.now());
   }
@@ -78,20 +83,22 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
   /** The same for an op that gives back: if the call is given up, it goes on to its end. */
   async ended<T>(answer: MaybePromise<T>): Promise<T> {
     if (!isPromise(answer)) return answer;
-    const subscribe: Subscribe = (wake) => {
-      let tell: (() => void) | null = wake;
-      const settled = (): void => tell?.();
-      answer.then(settled, settled);
-      return () => {
-        tell = null;
-      };
-    };
-    armWait(this.#options, this.#left, subscribe, (left) => {
+    armWait(this.#options, this.#left, onSettled(answer), (left) => {
       if (left > 0) return;
       this.#error = waitError(left, this.#operation, this.#options);
       this.#giveUp(this.#error);
     });
     return answer;
+  }
+
+  /** Waits for another call, which ends without this one. ETIME, EINTR. */
+  settled(other: Promise<unknown>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      armWait(this.#options, this.#left, onSettled(other), (left) => {
+        if (left > 0) resolve();
+        else reject(waitError(left, this.#operation, this.#options));
+      });
+    });
   }
 
   /** Waits until `isOver`, or the time is. EINTR. */
@@ -103,4 +110,16 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
       if (result < 0) throw waitError(result, this.#operation, this.#options);
     }
   }
+}
+
+/** Wakes when a promise is fulfilled or rejected. */
+function onSettled(promise: Promise<unknown>): Subscribe {
+  return (wake) => {
+    let tell: (() => void) | null = wake;
+    const settled = (): void => tell?.();
+    promise.then(settled, settled);
+    return () => {
+      tell = null;
+    };
+  };
 }

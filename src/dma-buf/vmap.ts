@@ -88,8 +88,8 @@ export class Vmap {
     return limit.run(async () => {
       this.#waiting += 1;
       try {
-        for (let other = this.#busy; other !== null; other = this.#busy)
-          await limit.answer(other, () => {});
+        for (let other = this.#busy; other !== undefined; other = this.#busy)
+          await limit.settled(other);
         if (this.#mapping === null) await this.#startMaking(limit, operation);
         return this.#use(this.#mapping as Vmapping, stack);
       } finally {
@@ -124,11 +124,9 @@ export class Vmap {
     else await limit.run(() => limit.ended(begun ?? this.#endLater(mapping)));
   }
 
-  /** What must end before the exporter is asked for a mapping; null: nothing. */
-  get #busy(): Promise<void> | null {
-    const ending = this.#mapping === null ? undefined : this.#endings.of(this.#mapping);
-    const settled = (): void => {};
-    return this.#making ?? ending?.then(settled, settled) ?? null;
+  /** What must end before the exporter is asked for a mapping. */
+  get #busy(): Promise<void> | undefined {
+    return this.#making ?? (this.#mapping === null ? undefined : this.#endings.of(this.#mapping));
   }
 
   #use(mapping: Vmapping, stack?: string): Vmapping {

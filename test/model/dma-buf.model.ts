@@ -10,17 +10,20 @@ import type { Direction } from "../../src/index.ts";
 /** Static and caching exporters stay where they are; a dynamic one pins. */
 export type ExporterKind = "static" | "caching" | "dynamic";
 
+/** Now, as the importer holds the lock; with the lock held by the call; or after waiting. */
+export type Form = "now" | "unlocked" | "async";
+
 /** What is done to the buffer. `at` picks an attachment or mapping, modulo how many there are. */
 export interface Command {
   readonly verb: Verb;
   readonly at: number;
   readonly which: number;
   readonly isDynamic: boolean;
-  readonly isUnlocked: boolean;
+  readonly form: Form;
   readonly direction: Direction;
-  /** The exporter's callback that fails during this command, and how. */
+  /** The exporter's callback that fails during this command, or answers later, and how. */
   readonly faultAt: string;
-  readonly fault: "throw" | "promise";
+  readonly fault: "throw" | "promise" | "reject";
 }
 
 export const verbs = [
@@ -67,7 +70,10 @@ export interface Counts {
   readonly cpuMappingCount: number;
 }
 
-const MAY_PROMISE = ["attach", "pin", "map", "begin", "end", "vmap"];
+/** Callbacks that give: a synchronous call gets no promise of theirs. */
+const GIVING = ["attach", "pin", "map", "begin", "end", "vmap"];
+/** Callbacks that always answer at once. */
+const PROMPT = ["mmap", "release"];
 const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
 
 /** The twin. */
@@ -165,11 +171,7 @@ export class DmaBufModel {
         this.#put(1);
         this.#cpu -= 1;
       },
-      begin: () => {
-        this.#requireLive();
-        if (this.#isFenced) throw "EAGAIN";
-        this.#ask("begin");
-      },
+      begin: () => this.#begin(),
       end: () => {
         this.#requireLive();
         this.#ask("end");
@@ -189,6 +191,19 @@ export class DmaBufModel {
     calls[verb]?.();
   }
 
+  get #isAsync(): boolean {
+    return this.#command?.form === "async";
+  }
+
+  #begin(): void {
+    this.#requireLive();
+    if (this.#isFenced && !this.#isAsync) throw "EAGAIN";
+    this.#ask("begin");
+    if (!this.#isFenced) return;
+    this.#try("end");
+    throw "ETIME";
+  }
+
   #requireLive(): void {
     if (this.#refs === 0) throw "ESTALE";
   }
@@ -197,12 +212,14 @@ export class DmaBufModel {
   #ask(verb: string, name = ""): void {
     this.calls.push(`${verb}${name === "" ? "" : ` ${name}`} ${this.#isLocked ? "" : "un"}locked`);
     if (this.#command?.faultAt !== verb) return;
-    if (this.#command.fault === "throw") throw "EIO";
-    if (MAY_PROMISE.includes(verb)) throw "EWOULDBLOCK";
+    const { fault } = this.#command;
+    const rejects = fault === "reject" && this.#isAsync && !PROMPT.includes(verb);
+    if (fault === "throw" || rejects) throw "EIO";
+    if (!this.#isAsync && GIVING.includes(verb)) throw "EWOULDBLOCK";
   }
 
   /** The same where nobody hears of a failure; whether it failed. */
-  #try(verb: string, name: string): boolean {
+  #try(verb: string, name = ""): boolean {
     try {
       this.#ask(verb, name);
       return false;
@@ -212,7 +229,7 @@ export class DmaBufModel {
   }
 
   #locked(isLocking: boolean, call: () => void): void {
-    if (isLocking && this.#isLocked) throw "EAGAIN";
+    if (isLocking && this.#isLocked) throw this.#isAsync ? "ETIME" : "EAGAIN";
     this.#isLocked ||= isLocking;
     try {
       call();
@@ -223,12 +240,13 @@ export class DmaBufModel {
 
   #attach(name: string, isDynamic: boolean): void {
     this.#requireLive();
-    if (this.#isLocked) throw "EAGAIN";
+    if (this.#isLocked && !this.#isAsync) throw "EAGAIN";
     this.#ask("attach", name);
     const exporterPins = this.#kind === "dynamic";
     const made = { name, isDynamic, kept: null, keptUses: 0, own: [], pins: 0 };
     const attachment: AttachmentModel = made;
     try {
+      if (this.#isLocked) throw "ETIME";
       if (isDynamic !== exporterPins) this.#locked(exporterPins, () => this.#keep(attachment));
     } catch (code) {
       this.#try("detach", name);
@@ -241,8 +259,7 @@ export class DmaBufModel {
     const exporterPins = this.#kind === "dynamic";
     if (exporterPins) this.#ask("pin", attachment.name);
     try {
-      if (!attachment.isDynamic && this.#isFenced) throw "EAGAIN";
-      this.#ask("map", attachment.name);
+      this.#askForMapping(attachment);
     } catch (code) {
       if (exporterPins) this.#try("unpin", attachment.name);
       throw code;
@@ -250,9 +267,26 @@ export class DmaBufModel {
     attachment.kept = "bidirectional";
   }
 
+  /** Static importers wait for fences: a synchronous call before it asks, others after that. */
+  #askForMapping({ name, isDynamic }: AttachmentModel): void {
+    const mustWait = !isDynamic && this.#isFenced;
+    if (mustWait && !this.#isAsync) throw "EAGAIN";
+    this.#ask("map", name);
+    if (!mustWait) return;
+    this.#try("unmap", name);
+    throw "ETIME";
+  }
+
+  /** Whether a detach would go on after its time: then it is not tried. */
+  wouldGoOn({ verb, form, at }: Command): boolean {
+    const attachment = this.attachments[at % Math.max(1, this.attachments.length)];
+    const isDetach = verb === "detach" && form === "async" && attachment !== undefined;
+    return isDetach && this.#isLocked && this.#kind !== "dynamic" && attachment.kept !== null;
+  }
+
   #detach(attachment: AttachmentModel): void {
     if (attachment.own.length + attachment.pins > 0) throw "EBUSY";
-    if (this.#isLocked) throw "EAGAIN";
+    if (this.#isLocked) throw this.#isAsync ? "ETIME" : "EAGAIN";
     let hasFailed = false;
     if (attachment.kept !== null) {
       const exporterPins = this.#kind === "dynamic";
@@ -266,16 +300,20 @@ export class DmaBufModel {
     if (hasFailed) throw "EIO";
   }
 
-  #map(attachment: AttachmentModel, { isUnlocked, direction }: Command): void {
-    if (!isUnlocked && attachment.isDynamic && !this.#isLocked) throw "EINVAL";
-    this.#locked(isUnlocked, () => {
+  /** Whether a call locks; EINVAL: its importer should have. */
+  #locks({ isDynamic }: AttachmentModel, form: Form): boolean {
+    if (form === "now" && isDynamic && !this.#isLocked) throw "EINVAL";
+    return form === "unlocked" || (form === "async" && (isDynamic || this.#kind === "dynamic"));
+  }
+
+  #map(attachment: AttachmentModel, { form, direction }: Command): void {
+    this.#locked(this.#locks(attachment, form), () => {
       if (attachment.kept !== null) {
         if (attachment.kept !== "bidirectional" && attachment.kept !== direction) throw "EBUSY";
         attachment.keptUses += 1;
         return;
       }
-      if (!attachment.isDynamic && this.#isFenced) throw "EAGAIN";
-      this.#ask("map", attachment.name);
+      this.#askForMapping(attachment);
       if (this.#kind !== "caching") attachment.own.push(direction);
       else {
         attachment.kept = direction;
@@ -285,11 +323,10 @@ export class DmaBufModel {
   }
 
   /** Of the mappings that were given out, the kept one comes first. */
-  #unmap(attachment: AttachmentModel, { isUnlocked, which }: Command): void {
+  #unmap(attachment: AttachmentModel, { form, which }: Command): void {
     const uses = Math.min(attachment.keptUses, 1) + attachment.own.length;
     if (uses === 0) throw "EINVAL";
-    if (!isUnlocked && attachment.isDynamic && !this.#isLocked) throw "EINVAL";
-    this.#locked(isUnlocked, () => {
+    this.#locked(this.#locks(attachment, form), () => {
       const index = (which % uses) - Math.min(attachment.keptUses, 1);
       if (index < 0) {
         attachment.keptUses -= 1;
@@ -301,15 +338,19 @@ export class DmaBufModel {
   }
 
   #pin(attachment: AttachmentModel): void {
-    if (!attachment.isDynamic || !this.#isLocked) throw "EINVAL";
-    if (this.#kind === "dynamic") this.#ask("pin", attachment.name);
-    attachment.pins += 1;
+    if (!attachment.isDynamic || (!this.#isLocked && !this.#isAsync)) throw "EINVAL";
+    this.#locked(this.#isAsync, () => {
+      if (this.#kind === "dynamic") this.#ask("pin", attachment.name);
+      attachment.pins += 1;
+    });
   }
 
   #unpin(attachment: AttachmentModel): void {
-    if (attachment.pins === 0 || !this.#isLocked) throw "EINVAL";
-    if (this.#kind === "dynamic") this.#ask("unpin", attachment.name);
-    attachment.pins -= 1;
+    if (attachment.pins === 0 || (!this.#isLocked && !this.#isAsync)) throw "EINVAL";
+    this.#locked(this.#isAsync, () => {
+      if (this.#kind === "dynamic") this.#ask("unpin", attachment.name);
+      attachment.pins -= 1;
+    });
   }
 
   #moveNotify(): void {

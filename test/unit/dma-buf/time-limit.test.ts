@@ -172,6 +172,29 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
     expect(system.check(true)).toBeNull();
   });
 
+  test("detachAsync waits for calls that were interrupted, detach does not", async () => {
+    const system = open();
+    for (const which of ["map", "unmap"] as const) {
+      const { buf, calls, gate } = slow(system, which, { pins: true });
+      const attachment = buf.dynamicAttach(gpuOf(system), deaf);
+      const soon = { timeoutMs: 1 };
+      if (which === "map") await expectRejection("ETIME", attachment.mapAsync("to-device", soon));
+      else {
+        const mapping = attachment.mapUnlocked("to-device");
+        await expectRejection("ETIME", attachment.unmapAsync(mapping, soon));
+      }
+      expectRefusal(system, "EBUSY", () => attachment.detach());
+      await expectRejection("ETIME", attachment.detachAsync(soon));
+      gate.open();
+      await settle();
+      expect(attachment.isDetached).toBe(false); // it had not begun
+      await attachment.detachAsync();
+      expect(calls.slice(1)).toEqual(["map gpu locked", "unmap gpu locked", "detach gpu unlocked"]);
+      buf.put();
+    }
+    expect(system.check(true)).toBeNull();
+  });
+
   test("endCpuAccessAsync is interrupted; the exporter's end goes on", async () => {
     const system = open();
     const { buf, calls, gate } = slow(system, "endCpuAccess");
