@@ -8,6 +8,9 @@ import { cpus } from "node:os";
 import Table from "cli-table3";
 import type { Row } from "./suite.ts";
 
+/** Part of a processor that may be missing. */
+const TOLERANCE = 0.15;
+
 /** Rows and, beside peers, their time as a multiple of ours. */
 export function formatTable(rows: readonly Row[]): string {
   const nsByName = new Map(rows.map(({ name, nsPerOp }) => [name, nsPerOp]));
@@ -29,7 +32,15 @@ export function formatTable(rows: readonly Row[]): string {
     ]);
   }
   const machine = `${cpus()[0]?.model ?? "unknown processor"}, Node ${process.version}`;
-  return `${table.toString()}\n${machine}, ${new Date().toISOString().slice(0, 10)}`;
+  const foot = `${machine}, ${new Date().toISOString().slice(0, 10)}`;
+  return [table.toString(), ...rows.flatMap(processorNote), foot].join("\n");
+}
+
+/** What a row is worth that had fewer processors than threads. */
+function processorNote({ name, processors }: Row): string[] {
+  if (processors === undefined || processors.free >= processors.needed - TOLERANCE) return [];
+  const { needed, free } = processors;
+  return [`${name}: ${needed} threads had ${free.toFixed(1)} free processors, and took turns`];
 }
 
 /** Three digits, more only before the point. */

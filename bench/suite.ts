@@ -11,6 +11,7 @@
  */
 
 import { measure, type Timing } from "./measure.ts";
+import { watchProcessors } from "./processors.ts";
 
 /** One line of the table. */
 export interface Row extends Timing {
@@ -20,6 +21,8 @@ export interface Row extends Timing {
   readonly unit: string;
   /** The row that a peer is compared with. */
   readonly peerOf?: string;
+  /** How many processors it needs at once, and had, where that is more than one. */
+  readonly processors?: { readonly needed: number; readonly free: number };
 }
 
 /** A workload that is ready to run. */
@@ -28,6 +31,8 @@ export interface Job {
   run(count: number): void;
   /** Operations in each; default 1. */
   readonly opsPerRun?: number;
+  /** How many threads work at once; default 1. */
+  readonly threads?: number;
   /** Gives back what the workload holds. */
   end?(): void;
 }
@@ -59,9 +64,13 @@ export class Suite {
 
   #add(title: Omit<Row, keyof Timing>, setUp: () => Job): void {
     const job = setUp();
+    const freeProcessors = watchProcessors();
     const timing = measure((count) => job.run(count), job.opsPerRun ?? 1);
+    const free = freeProcessors();
     job.end?.();
-    this.rows.push({ ...title, ...timing });
+    const { threads: needed = 1 } = job;
+    const processors = needed === 1 ? {} : { processors: { needed, free } };
+    this.rows.push({ ...title, ...timing, ...processors });
   }
 }
 

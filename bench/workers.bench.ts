@@ -4,11 +4,12 @@
  *     workers/hand-off         8 MiB: acquire, publish to one Worker, which takes and releases it
  *     workers/fan-out/3        the same to three Workers at once
  *     workers/alloc/1          alloc + free of 4 frames on one Worker
- *     workers/alloc/2          the same on two at once: nanoseconds per pair of both
+ *     workers/alloc/2, /4      the same on two, or four, at once: nanoseconds per pair of all
  *
  * Everybody sleeps in the call while there is nothing to do. The peers move an ArrayBuffer of 8 MiB
  * by message: transferred there and back; cloned for each Worker; one transferred, and copies for
- * the others. With fewer free processors than threads, it is the cost of changing between them.
+ * the others. With fewer free processors than threads, it is the cost of changing between them; the
+ * table says where alloc had not enough.
  *
  * @module
  */
@@ -85,6 +86,7 @@ function allocate(system: System, threads: number): Job {
   );
   return {
     opsPerRun: threads,
+    threads,
     run(count) {
       for (const hand of hands) ask(hand, count);
       for (const hand of hands) awaitAnswer(hand);
@@ -146,6 +148,6 @@ export const family: Family = (suite: Suite) => {
       port.postMessage(sent, [sent]);
     }),
   );
-  for (const threads of [1, 2])
+  for (const threads of [1, 2, 4])
     suite.row(`workers/alloc/${threads}`, "pair", () => allocate(system, threads));
 };
