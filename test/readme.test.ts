@@ -1,4 +1,6 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test, vi } from "vitest";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
@@ -77,6 +79,21 @@ describe("README.md", () => {
     expect(refusal.conflicts).toMatchObject([{ field: "maxSegments", devices: ["panel"] }]);
     expect(() => system.heap("auto").alloc(2 ** 20 + 1, { owner: tab })).toThrow(/tab 3 may hold/);
     expect(system.check(true)).toBeNull();
+  });
+
+  test("the program on two threads runs, and prints what it says", () => {
+    const section = readme.slice(readme.indexOf("## Threads"), readme.indexOf("## As a program"));
+    const folder = fileURLToPath(new URL("../build/readme-threads/", import.meta.url));
+    mkdirSync(folder, { recursive: true });
+    try {
+      const files = [...section.matchAll(/```js\n\/\/ (\w+\.mjs)\n([\s\S]*?)```/g)];
+      expect(files.map(([, name]) => name)).toEqual(["main.mjs", "encoder.mjs"]);
+      for (const [, name, code] of files) writeFileSync(`${folder}${name}`, code as string);
+      const printed = execFileSync(process.execPath, [`${folder}main.mjs`], { encoding: "utf8" });
+      expect(printed.trim()).toBe(/console\.log\(.*\); \/\/ (.*)/.exec(section)?.[1]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test("the two commands are scripts, and every file it links to exists", () => {
