@@ -11,6 +11,7 @@
  * @module
  */
 
+import { requireObject } from "./arguments.ts";
 import { DmaBufError, errno, fail } from "./errors.ts";
 
 /** Time for waits. */
@@ -49,10 +50,13 @@ export const hostClock: Clock = {
 };
 
 /** The time limit of a wait, Infinity without one. EINVAL: it is negative. */
-export function requireTimeout({ timeoutMs }: WaitOptions, operation: string): number {
+export function requireTimeout(options: WaitOptions, operation: string): number {
+  requireObject(options, "the options", operation);
+  const { timeoutMs } = options;
   const timeout = timeoutMs ?? Number.POSITIVE_INFINITY;
-  if (timeout >= 0) return timeout;
-  return fail("EINVAL", operation, `the timeout must not be negative, and is ${timeoutMs}`);
+  if (typeof timeout === "number" && timeout >= 0) return timeout;
+  const reason = `the timeout must be a number, 0 or more, and is ${String(timeoutMs)}`;
+  return fail("EINVAL", operation, reason);
 }
 
 /**

@@ -243,13 +243,15 @@ export class System extends SharedSystem {
   fence(name: string, options?: FenceOptions): Fence {
     this.#requireOpen("create a fence");
     if (options === undefined) return new Fence(this.core, this.fenceContexts(1), 1, name);
-    const { context = this.fenceContexts(1), seqno = 1, ops = null } = options;
+    const { context = this.fenceContexts(1), seqno = 1, ops = null } = options ?? {};
+    requireInteger(context, "context", 0, Number.MAX_SAFE_INTEGER, `create fence ${name}`);
     requireInteger(seqno, "seqno", 0, Number.MAX_SAFE_INTEGER, `create fence ${name}`);
     return new Fence(this.core, context, seqno, name, ops);
   }
 
   /** `count` consecutive fence contexts that nobody else has; the first. */
   fenceContexts(count: number): number {
+    requireInteger(count, "count", 1, NO_PFN, "make fence contexts");
     return this.core.exports.fenceContextAlloc(count) >>> 0;
   }
 
@@ -274,9 +276,8 @@ export class System extends SharedSystem {
 
   /**
    * A table of the frames [pfn, pfn + frameCount) that somebody holds as a range. It pins them
-   * until it is freed, so the range is
-   * not freed before; old bytes are cleared first. EINVAL; ENOENT: a frame is not handed out as a
-   * range.
+   * until it is freed, so the range is not freed before; old bytes are cleared first. EINVAL;
+   * ENOENT: a frame is not handed out as a range.
    */
   sgTableFromRange(pfn: number, frameCount: number, maxSegmentBytes?: number): SgTable {
     this.#requireOpen("build an sg table");

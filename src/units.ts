@@ -63,5 +63,5 @@ function trimmed(value: number): string {
 
 /** A device address for people: hexadecimal. */
 export function formatAddress(address: number): string {
-  return `0x${address.toString(16)}`;
+  return typeof address === "number" ? `0x${address.toString(16)}` : String(address);
 }

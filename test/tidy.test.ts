@@ -72,7 +72,15 @@ const coreOrder = [
 
 /** The library, bottom-up: a folder or file imports only earlier lines, or its own folder. */
 const sourceOrder = [
-  ["errors.ts", "units.ts", "direction.ts", "clock.ts", "stacks.ts", "dma-buf/formats.ts"],
+  [
+    "errors.ts",
+    "arguments.ts",
+    "units.ts",
+    "direction.ts",
+    "clock.ts",
+    "stacks.ts",
+    "dma-buf/formats.ts",
+  ],
   ["core"],
   ["files"],
   ["fence"],

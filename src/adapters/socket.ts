@@ -14,6 +14,7 @@
  * @module
  */
 
+import { requireMethods, requireViews } from "../arguments.ts";
 import { fail } from "../errors.ts";
 
 type Views = readonly Uint8Array<ArrayBufferLike>[];
@@ -59,6 +60,7 @@ export class SocketReader {
   }
 
   #start(views: Views): void {
+    requireViews(views, "receive into a frame");
     this.#views = views.filter((view) => view.length > 0);
     if (this.#views.length === 0) fail("EINVAL", "receive into a frame", "the views are empty");
     this.#view = 0;
@@ -94,6 +96,8 @@ export interface ByteSink {
  * error.
  */
 export function sendViews(socket: ByteSink, views: Views): Promise<void> {
+  requireMethods(socket, ["cork", "uncork", "write"], "the socket", "send views");
+  requireViews(views, "send views");
   const written = views.map(
     (view) =>
       new Promise<void>((resolve, reject) => {

@@ -13,6 +13,7 @@
  */
 
 import { instantiateSync } from "@assemblyscript/loader";
+import { requireObject } from "../arguments.ts";
 import { checked, DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import type { Stacks } from "../stacks.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
@@ -248,6 +249,7 @@ function findCanBlock(): boolean {
 }
 
 function checkOptions(options: CoreOptions): void {
+  requireObject(options, "the options", "open the core");
   const { threads = 8, physicalBase = 0, unbackedFrames = 0, bounceBytes = 0 } = options;
   requireInteger(bounceBytes, "bounceBytes", 0, GiB, "open a system");
   requireInteger(threads, "threads", 1, 64, "open a system");
@@ -310,11 +312,13 @@ function openReason(code: ErrnoCode, bytes: number): string {
 
 /** Opens a core on new memory. */
 export async function openCore(options: CoreOptions = {}): Promise<Core> {
+  requireObject(options, "the options", "open the core");
   return start(await loadModule(options.wasm, options.shared ?? false), options);
 }
 
 /** The same without waiting: `wasm` must be compiled or bytes. */
 export function openCoreSync(options: CoreOptions = {}): Core {
+  requireObject(options, "the options", "open the core");
   const { wasm, shared = false } = options;
   if (wasm === undefined) return start(inlinedModule(shared), options);
   if (wasm instanceof WebAssembly.Module) return start(wasm, options);

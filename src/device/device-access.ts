@@ -11,6 +11,7 @@
  * @module
  */
 
+import { requireBytes } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
 import { type Access, accessBits, accessOf } from "../iommu/access.ts";
@@ -99,6 +100,7 @@ export class DeviceAccess {
 
   /** The device writes `bytes` at `address`. EFAULT (D1). */
   write(address: number, bytes: Uint8Array): void {
+    requireBytes(bytes, "the bytes", `write as ${this.name}`);
     let done = 0;
     for (const view of this.#translate(address, bytes.length, "write")) {
       view.set(bytes.subarray(done, done + view.length));
@@ -109,6 +111,7 @@ export class DeviceAccess {
 
   /** The device reads `into.length` bytes from `address`. EFAULT (D1). */
   read(address: number, into: Uint8Array): void {
+    requireBytes(into, "the buffer", `read as ${this.name}`);
     let done = 0;
     for (const view of this.#translate(address, into.length, "read")) {
       into.set(view, done);

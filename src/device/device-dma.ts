@@ -14,10 +14,11 @@
  * @module
  */
 
+import { requireBytes, requireInstance, requireObject, requireObjects } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { type Direction, directionNumber } from "../direction.ts";
 import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "../errors.ts";
-import type { SgEntry, SgTable } from "../mm/sg-table.ts";
+import { type SgEntry, SgTable } from "../mm/sg-table.ts";
 import { withWords, wordsOf } from "../mm/word-list.ts";
 import { ADDRESS_END, FRAME_BYTES, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
 import { CoherentBuffer, type DeviceMemory } from "./coherent-buffer.ts";
@@ -73,6 +74,7 @@ export class DeviceDma extends DeviceAccess {
    * the view is of other memory, as a vmalloc address is for dma_map_single(); ENOMEM (D9).
    */
   mapSingle(view: Uint8Array, direction: Direction, attrs: MapAttrs = noAttrs): DeviceMapping {
+    requireBytes(view, "the view", `map bytes for ${this.name}`);
     const operation = `map ${view.length} bytes for ${this.name}`;
     const at = this.core.byteOffsetOf(view);
     if (at === null) return fail("EINVAL", operation, "they are not in the memory of this system");
@@ -90,7 +92,8 @@ export class DeviceDma extends DeviceAccess {
     direction: Direction,
     attrs: MapAttrs = noAttrs,
   ): DeviceMapping {
-    const operation = `map a list of ${segments.length} segments for ${this.name}`;
+    const operation = `map a list for ${this.name}`;
+    requireObjects(segments, "the segments", operation);
     const numbers = segments.flatMap((one) => [one.pfn, one.offset, one.lengthBytes, 0]);
     const words = wordsOf(numbers, "a segment's number", operation);
     return this.#map("sg", direction, attrs, operation, (number, bits) =>
@@ -108,6 +111,7 @@ export class DeviceDma extends DeviceAccess {
   mapSgtable(table: SgTable, direction: Direction, attrs: MapAttrs = noAttrs): DeviceMapping {
     const operation = `map a table for ${this.name}`;
     directionNumber(direction, operation);
+    requireInstance(table, SgTable, "the table", operation);
     if (!table.isOn(this.core)) fail("EINVAL", operation, "the table is of another system");
     return this.#map("sgtable", direction, attrs, operation, (number, bits) =>
       this.core.exports.dmaMapTable(this.handle, table.handle, number, bits),
@@ -231,6 +235,7 @@ export class DeviceDma extends DeviceAccess {
   #sync(mapping: DeviceMapping, range: SyncRange, isForDevice: number): void {
     const operation = `sync a mapping of ${this.name} for the ${isForDevice ? "device" : "CPU"}`;
     this.#requireOwn(mapping, operation);
+    requireObject(range, "the range", operation);
     const { offset = 0, direction = mapping.direction } = range;
     requireInteger(offset, "offset", 0, mapping.lengthBytes, operation);
     const { lengthBytes = mapping.lengthBytes - offset } = range;

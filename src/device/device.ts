@@ -7,6 +7,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { IommuGroup } from "../iommu/iommu-group.ts";
@@ -135,6 +136,7 @@ export class Device {
   constructor(core: Core, options: DeviceOptions, pool: DevicePool) {
     this.#core = core;
     this.#pool = pool;
+    requireObject(options, "the options", "add a device");
     this.name = options.name;
     this.#limits = checkLimits(limitsOf(options), options.name);
     const { dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = this.#limits;
@@ -338,6 +340,7 @@ function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
 
 /** "no IOMMU, 32 bits, 1 segment of 64 KiB": limits for people. */
 export function describeLimits(limits: DeviceLimits): string {
+  requireObject(limits, "the limits", "describe limits");
   const { iommu, dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = limits;
   const most = segmentsOf(limits);
   const isAny = most === NO_PFN;

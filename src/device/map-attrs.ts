@@ -7,6 +7,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import { fail } from "../errors.ts";
 
 /** What a mapping may be asked for. Each is off unless it is true. */
@@ -51,6 +52,7 @@ export const noAttrs: MapAttrs = Object.freeze({});
 /** The attributes as bits. EINVAL: one is not known. */
 export function attrsNumber(attrs: MapAttrs, operation: string): number {
   if (attrs === noAttrs) return 0;
+  requireObject(attrs, "the attributes", operation);
   let number = 0;
   for (const [name, isSet] of Object.entries(attrs)) {
     const bit = Object.hasOwn(bits, name) ? bits[name as keyof MapAttrs] : undefined;

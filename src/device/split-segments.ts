@@ -7,6 +7,7 @@
  * @module
  */
 
+import { requireList, requireObject } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 import type { DmaSegment } from "./device-mapping.ts";
 
@@ -21,6 +22,7 @@ export function splitSegments(
 ): DmaSegment[][] {
   const operation = "split a list of segments";
   requireInteger(skip, "skip", 0, Number.MAX_SAFE_INTEGER, operation);
+  requireList(sizes, "the sizes", operation);
   for (const size of sizes) requireInteger(size, "a size", 1, Number.MAX_SAFE_INTEGER, operation);
   if (sizes.length === 0) fail("EINVAL", operation, "no size is given");
 
@@ -29,7 +31,13 @@ export function splitSegments(
   let left = sizes[0] ?? 0; // bytes that the output lacks
   let from = skip; // the next byte that it takes
   let begin = 0; // the first byte of the segment
-  for (const { address, lengthBytes } of segments) {
+  if (typeof segments?.[Symbol.iterator] !== "function")
+    fail("EINVAL", operation, "there is no list of segments");
+  for (const segment of segments) {
+    requireObject(segment, "a segment", operation);
+    const { address, lengthBytes } = segment;
+    requireInteger(address, "an address", 0, Number.MAX_SAFE_INTEGER, operation);
+    requireInteger(lengthBytes, "a length", 0, Number.MAX_SAFE_INTEGER, operation);
     const end = begin + lengthBytes;
     while (left > 0 && from < end) {
       const bytes = Math.min(left, end - from);

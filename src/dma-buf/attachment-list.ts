@@ -14,8 +14,9 @@
  * @module
  */
 
+import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import type { Device } from "../device/device.ts";
+import { Device } from "../device/device.ts";
 import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
 import { Attachment, type AttachmentListing } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
@@ -160,6 +161,7 @@ export class AttachmentList implements AttachmentListing {
     if (device === null || device === undefined)
       this.#refuse(device, "EINVAL", "there is no device");
     if (device.isRemoved) this.#refuse(device, "ENODEV", "the device was removed");
+    requireInstance(device, Device, "the device", `attach to ${this.#buf.name}`);
     if (!device.isOn(this.#core)) this.#refuse(device, "EINVAL", "it is of another system");
   }
 

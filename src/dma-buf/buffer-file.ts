@@ -15,7 +15,7 @@ import { fail } from "../errors.ts";
 import type { SyncFile } from "../fence/sync-file.ts";
 import { requireName } from "../files/name.ts";
 import { O_ACCMODE, O_NONBLOCK, O_RDWR, type OpenFile } from "../files/open-file.ts";
-import { type PollableFile, pollFile, type WaitQueue } from "../files/poll.ts";
+import { type PollableFile, pollFile, requireEvents, type WaitQueue } from "../files/poll.ts";
 import type { Stacks } from "../stacks.ts";
 import type { ExportInfo } from "./ops.ts";
 import { BufferPoll } from "./poll.ts";
@@ -146,6 +146,7 @@ export abstract class BufferFile implements OpenFile, PollableFile {
 
   /** Which of POLLIN (nobody writes) and POLLOUT (nobody reads or writes) are ready now. */
   poll(events: number): number {
+    requireEvents(events);
     return this.#polling().poll(events);
   }
 

@@ -21,6 +21,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { Device } from "../device/device.ts";
@@ -290,6 +291,7 @@ export class DmaBuf extends BufferFile {
         operation,
         `the exporter ${this.exporterName} does not let the CPU map it`,
       );
+    requireObject(options, "the options", operation);
     const area = mmapArea(options, this.sizeBytes, operation);
     const table = this.#ops.mmap(this, area);
     return new CpuMapping(this.#owner.core, this, table, area, this.#cpuMappings);

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import { requireName } from "../files/name.ts";
 import type { DmaBufOps, ExportInfo } from "./ops.ts";
 
@@ -35,6 +35,7 @@ export function checkExport(info: ExportInfo): void {
     fail("EINVAL", operation, "the exporter's name must be a string");
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0)
     fail("EINVAL", operation, `sizeBytes must be a whole number, and is ${sizeBytes}`);
+  requireInteger(info.flags ?? 0, "flags", 0, 0xffffffff, operation);
   if (info.name !== undefined) requireName(info.name, operation);
 }
 

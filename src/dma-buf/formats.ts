@@ -16,6 +16,8 @@
  * @module
  */
 
+import { fail } from "../errors.ts";
+
 /** What a format's pixels take. */
 export interface FormatInfo {
   /** The four characters of its code. */
@@ -185,9 +187,9 @@ export function isPixelFormat(name: string): name is PixelFormat {
 
 /** The 32-bit code of a format: fourcc_code(). */
 export function fourccOf(format: PixelFormat): number {
-  const [a = 0, b = 0, c = 0, d = 0] = [...pixelFormats[format].fourcc].map((character) =>
-    character.charCodeAt(0),
-  );
+  const info = Object.hasOwn(pixelFormats, format) ? pixelFormats[format] : undefined;
+  if (info === undefined) fail("EINVAL", "number a format", `${format} is no known one`);
+  const [a = 0, b = 0, c = 0, d = 0] = [...info.fourcc].map((character) => character.charCodeAt(0));
   return a + b * 2 ** 8 + c * 2 ** 16 + d * 2 ** 24;
 }
 
@@ -245,6 +247,7 @@ export function hasLayout(modifier: bigint): boolean {
 
 /** "LINEAR", or the number of a modifier that is not known. */
 export function modifierName(modifier: bigint): string {
+  if (typeof modifier !== "bigint") fail("EINVAL", "name a modifier", "it must be a bigint");
   if (modifier === modifiers.INVALID) return "INVALID";
   return tiles.get(modifier)?.name ?? `0x${modifier.toString(16)}`;
 }

@@ -17,6 +17,7 @@
  * @module
  */
 
+import { requireObject, requireObjects } from "../arguments.ts";
 import { type DeviceLimits, segmentsOf } from "../device/device.ts";
 import { requireInteger } from "../errors.ts";
 import { ADDRESS_END, addressOf, FRAME_BYTES, framesOf, GiB } from "../units.ts";
@@ -77,6 +78,9 @@ export function negotiate(
   request: StorageRequest,
 ): Negotiation {
   const operation = "negotiate a storage";
+  requireObject(request, "the request", operation);
+  requireObjects(participants, "the participants", operation);
+  for (const { limits } of participants) requireObject(limits, "the limits", operation);
   if (request.sizeBytes !== undefined || request.pixels === undefined)
     requireInteger(request.sizeBytes ?? 0, "sizeBytes", 1, MAX_BYTES, operation);
   const picture = request.pixels

@@ -17,6 +17,7 @@
  * @module
  */
 
+import { requireInstance } from "../arguments.ts";
 import { type WaitDone, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
@@ -154,6 +155,7 @@ export class Resv extends WwMutex {
 
   /** Takes over the pending fences of another list; what this one held is forgotten. */
   copyFences(source: Resv): void {
+    requireInstance(source, Resv, "the source", "copy fences");
     const pending = source.#places.filter(({ fence }) => !fence.isSignaled);
     this.#capacity = pending.length === 0 ? 0 : capacityFor(source.#places.length);
     this.#places = pending;

@@ -42,8 +42,9 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
   constructor(options: Options, operation: string) {
     this.#options = options;
     this.#operation = operation;
+    const timeout = requireTimeout(options, operation);
     this.#clock = options.clock ?? hostClock;
-    this.#end = this.#clock.now() + requireTimeout(options, operation);
+    this.#end = this.#clock.now() + timeout;
   }
 
   /** Whether the caller has been told that the time is over, while the call goes on (TL2). */

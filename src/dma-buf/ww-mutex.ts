@@ -14,6 +14,7 @@
  * @module
  */
 
+import { requireInstance, requireObject } from "../arguments.ts";
 import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
 
 /** One attempt to hold several locks at once. Made by `system.acquireContext()`. */
@@ -99,10 +100,9 @@ export class WwMutex {
    * also while waiting, when an older context comes. It cannot end with EDEADLK for a context that
    * holds nothing: that is the kernel's lock_slow().
    */
-  async lockAsync(
-    context: AcquireContext | null = null,
-    { signal }: LockOptions = {},
-  ): Promise<void> {
+  async lockAsync(context: AcquireContext | null = null, options: LockOptions = {}): Promise<void> {
+    requireObject(options, "the options", LOCK);
+    const { signal } = options;
     this.#requireMayWait(context);
     if (!this.#isLocked) {
       this.#take(context);
@@ -132,6 +132,7 @@ export class WwMutex {
 
   #requireMayWait(context: AcquireContext | null): void {
     if (context === null) return;
+    requireInstance(context, AcquireContext, "the context", LOCK);
     if (context.isDone) fail("EINVAL", LOCK, "the context takes no more locks");
     if (!this.#isLocked) return;
     if (this.#holder === context) fail("EALREADY", LOCK, "the context holds it already"); // WW3

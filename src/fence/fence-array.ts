@@ -17,6 +17,7 @@
  * @module
  */
 
+import { requireObject, requireObjects } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import { Fence, type FenceOps } from "./fence.ts";
@@ -54,6 +55,7 @@ export class FenceArray extends Fence {
 
   /** @internal */
   constructor(core: Core, fences: readonly Fence[], options: FenceArrayOptions = {}) {
+    requireObject(options, "the options", "make a fence array");
     const { mode = "all", seqno = 1 } = options;
     requireParts(core, fences);
     const context = options.context ?? core.exports.fenceContextAlloc(1) >>> 0;
@@ -121,6 +123,7 @@ export class FenceArray extends Fence {
 /** FA4. */
 function requireParts(core: Core, fences: readonly Fence[]): void {
   const operation = "make a fence array";
+  requireObjects(fences, "its parts", operation);
   if (fences.length === 0) fail("EINVAL", operation, "it has no parts");
   for (const fence of fences) {
     if (!(fence instanceof Fence)) fail("EINVAL", operation, "a part is not a fence");
@@ -131,5 +134,6 @@ function requireParts(core: Core, fences: readonly Fence[]): void {
 
 /** Whether a fence, or each part of an array, is of a context: dma_fence_match_context(). */
 export function matchesContext(fence: Fence, context: number): boolean {
+  requireObject(fence, "the fence", "match a context");
   return fence instanceof FenceArray ? fence.matchesContext(context) : fence.context === context;
 }

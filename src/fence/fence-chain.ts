@@ -15,6 +15,7 @@
  * @module
  */
 
+import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { Fence, type FenceOps } from "./fence.ts";
@@ -42,6 +43,7 @@ export class FenceChain extends Fence {
     const operation = "make a chain node";
     requireInteger(seqno, "seqno", 0, Number.MAX_SAFE_INTEGER, operation);
     if (!(fence instanceof Fence)) fail("EINVAL", operation, "what it contains is not a fence");
+    if (previous !== null) requireInstance(previous, Fence, "what is before it", operation);
     if (!fence.isOn(core) || previous?.isOn(core) === false)
       fail("EINVAL", operation, "a fence is of another system");
     if (fence instanceof FenceChain) fail("EINVAL", operation, "a chain cannot contain a chain");

@@ -227,7 +227,12 @@ export class Fence {
   setError(error: ErrnoCode): void {
     if (this.#callbacks === null)
       fail("EINVAL", `set the error of ${this.name}`, "it has signaled already");
-    this.#outcome = -errno[error];
+    this.#outcome = -this.#numberOf(error, "set the error of");
+  }
+
+  #numberOf(error: ErrnoCode, verb: string): number {
+    if (Object.hasOwn(errno, error)) return errno[error];
+    return fail("EINVAL", `${verb} ${this.name}`, `${String(error)} is no errno's name`);
   }
 
   /**
@@ -237,10 +242,8 @@ export class Fence {
   signal(error: ErrnoCode | null = null, atMs: number = performance.now()): boolean {
     const callbacks = this.#callbacks;
     if (callbacks === null) return false;
-    if (error !== null && !Object.hasOwn(errno, error)) {
-      fail("EINVAL", `signal ${this.name}`, `${String(error)} is no errno's name`);
-    }
-    if (error !== null) this.#outcome = -errno[error];
+    if (!Number.isFinite(atMs)) fail("EINVAL", `signal ${this.name}`, `${atMs} is no time`);
+    if (error !== null) this.#outcome = -this.#numberOf(error, "signal");
     this.#timestampMs = atMs;
     this.#callbacks = null; // F1 holds from here on, even if a callback looks
     this.#endRecord();

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import { fail } from "../errors.ts";
 import type { Fence } from "./fence.ts";
 
@@ -35,6 +36,8 @@ export function laterFence(a: Fence, b: Fence): Fence | null {
 }
 
 function requireOneContext(a: Fence, b: Fence): void {
+  requireObject(a, "the first", "order two fences");
+  requireObject(b, "the second", "order two fences");
   if (a.context === b.context) return;
   const contexts = `${a.context} and ${b.context}`;
   fail("EINVAL", `order ${a.name} and ${b.name}`, `their contexts ${contexts} have no order`);

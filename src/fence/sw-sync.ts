@@ -15,6 +15,7 @@
  * @module
  */
 
+import { requireText } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { requireInteger } from "../errors.ts";
 import { O_RDWR, ReferencedFile } from "../files/open-file.ts";
@@ -38,6 +39,7 @@ export class SwSync extends ReferencedFile {
   /** @internal */
   constructor(core: Core, name: string) {
     super(O_RDWR);
+    requireText(name, "the name", "create a sw_sync timeline");
     this.#core = core;
     this.name = name;
     this.context = core.exports.fenceContextAlloc(1) >>> 0;

@@ -16,7 +16,7 @@
 import { fail } from "../errors.ts";
 import { cutName } from "../files/name.ts";
 import { O_RDONLY, ReferencedFile } from "../files/open-file.ts";
-import { POLLIN, type PollableFile, WaitQueue } from "../files/poll.ts";
+import { POLLIN, type PollableFile, requireEvents, WaitQueue } from "../files/poll.ts";
 import { Fence } from "./fence.ts";
 import { mergeFences, unwrapFence } from "./unwrap.ts";
 
@@ -95,6 +95,7 @@ export class SyncFile extends ReferencedFile implements PollableFile {
 
   poll(events: number): number {
     this.requireLive("poll");
+    requireEvents(events);
     if (!this.#isHooked) {
       this.#isHooked = true; // SF2
       if (!this.fence.addCallback(this.#onSignaled)) this.pollQueue.wakeAll();

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { requireText } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { Fence, type FenceOps } from "./fence.ts";
@@ -28,6 +29,7 @@ export class Timeline {
 
   /** @internal */
   constructor(core: Core, name: string) {
+    requireText(name, "the name", "create a timeline");
     this.#core = core;
     this.name = name;
     this.#ops = { timelineName: name };

@@ -12,7 +12,8 @@
  * @module
  */
 
-import { type Fence, signaledFence } from "./fence.ts";
+import { requireInstance, requireObjects } from "../arguments.ts";
+import { Fence, signaledFence } from "./fence.ts";
 import { FenceArray } from "./fence-array.ts";
 import { containedFence, walkChain } from "./fence-chain.ts";
 import { isLater } from "./order.ts";
@@ -34,6 +35,7 @@ export function mergeFences(...fences: readonly (Fence | null)[]): Fence {
   const pending: Fence[] = [];
   let lastMs = 0;
   for (const fence of fences) {
+    if (fence !== null) requireInstance(fence, Fence, "a fence", "merge fences");
     for (const leaf of unwrapFence(fence)) {
       if (!leaf.isSignaled) pending.push(leaf);
       else lastMs = Math.max(lastMs, leaf.timestampMs);
@@ -48,6 +50,7 @@ export function mergeFences(...fences: readonly (Fence | null)[]): Fence {
 
 /** The latest fence of each context, by rising context: dma_fence_dedup_array(). */
 export function latestOfEachContext(fences: readonly Fence[]): Fence[] {
+  requireObjects(fences, "the fences", "find the latest fences");
   const latest = new Map<number, Fence>();
   for (const fence of fences) {
     const known = latest.get(fence.context);

@@ -15,6 +15,7 @@
  * @module
  */
 
+import { requireObjects } from "../arguments.ts";
 import { armWait, requireTimeout, type WaitDone, type WaitOptions, waitError } from "../clock.ts";
 import { fail } from "../errors.ts";
 import type { Fence } from "./fence.ts";
@@ -36,6 +37,10 @@ export function startWaitAny(
   done: (left: number, index: number) => void,
 ): void {
   const timeout = requireTimeout(options, "wait for any fence");
+  requireObjects(fences, "the fences", "wait for any fence");
+  for (const fence of fences)
+    if (typeof fence.enableSignaling !== "function")
+      fail("EINVAL", "wait for any fence", "one of them is no fence");
   if (fences.length === 0) fail("EINVAL", "wait for any fence", "there are none to wait for");
   if (timeout === 0) {
     const signaled = fences.findIndex((fence) => fence.isSignaled);

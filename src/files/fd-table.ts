@@ -15,6 +15,7 @@
  * @module
  */
 
+import { requireInstance, requireObject } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
@@ -68,8 +69,10 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * Moves the caller's reference into the table (FD1). EMFILE: the table is full, and the caller
    * still owns it.
    */
-  install(file: File, { closeOnExec = false, min = 0 }: FdOptions = {}): number {
-    if (file === null || file === undefined) fail("EINVAL", "install a file", "there is no file");
+  install(file: File, options: FdOptions = {}): number {
+    requireObject(file, "the file", "install a file");
+    requireObject(options, "the options", "install a file");
+    const { closeOnExec = false, min = 0 } = options;
     const operation = `install ${file.description}`;
     requireInteger(min, "min", 0, this.limit - 1, operation);
     const fd = this.#lowestFree(min);
@@ -116,8 +119,10 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * Makes `target` refer to the file of `fd`, and closes what it referred to: dup3(). EBADF:
    * `target` is beyond the limit; EINVAL: both are the same.
    */
-  dupTo(fd: number, target: number, { closeOnExec = false }: FdOptions = {}): number {
+  dupTo(fd: number, target: number, options: FdOptions = {}): number {
     const operation = `duplicate descriptor ${fd}`;
+    requireObject(options, "the options", operation);
+    const { closeOnExec = false } = options;
     const { file } = this.#slot(fd);
     if (fd === target) fail("EINVAL", operation, "it would replace itself");
     if (!Number.isInteger(target) || target < 0 || target >= this.limit)
@@ -133,6 +138,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * lowest free number, a reference of its own. EBADF; EMFILE: that table is full.
    */
   pass(fd: number, to: FdTable<File>, options: FdOptions = {}): number {
+    requireInstance(to, FdTable, "the table", `pass descriptor ${fd}`);
     const file = this.get(fd);
     try {
       return to.install(file, options);

@@ -12,7 +12,9 @@
  * @module
  */
 
+import { requireObjects } from "../arguments.ts";
 import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
+import { fail, requireInteger } from "../errors.ts";
 
 /** There is something to read; of a buffer: nobody writes any more. */
 export const POLLIN = 1;
@@ -62,9 +64,21 @@ export interface PollEntry {
   readonly events: number;
 }
 
+/** The kernel keeps them in 16 bits. */
+const EVENTS_MAX = 0xffff;
+
+/** Throws EINVAL for what is no mask of events. */
+export function requireEvents(events: number): void {
+  requireInteger(events, "events", 0, EVENTS_MAX, "poll");
+}
+
 /** What of its events each entry is ready for now (PO2). */
 export function pollNow(entries: readonly PollEntry[]): number[] {
+  requireObjects(entries, "the entries", "poll");
   return entries.map(({ file, events }) => {
+    requireEvents(events);
+    if (file !== null && typeof file?.poll !== "function")
+      fail("EINVAL", "poll", "a file of the entries cannot be polled");
     const told = events | ALWAYS_TOLD;
     return (file === null ? DEFAULT_EVENTS : file.poll(told)) & told;
   });

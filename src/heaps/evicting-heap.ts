@@ -22,6 +22,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import { type AsyncOptions, withLock, withLockAsync } from "../dma-buf/buffer-lock.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
@@ -81,7 +82,9 @@ export class EvictingHeap implements EvictingHost {
   #movedBytes = 0;
 
   /** @internal EINVAL: a place is unknown, or both are one. */
-  constructor(context: HeapContext, { name, near, far }: EvictingHeapOptions) {
+  constructor(context: HeapContext, options: EvictingHeapOptions) {
+    requireObject(options, "the options", "add a heap");
+    const { name, near, far } = options;
     const operation = `add heap ${name}`;
     const area = (wanted: string): CmaRegion =>
       context.areas.find((one) => one.name === wanted) ??

@@ -11,13 +11,14 @@
  * @module
  */
 
+import { requireInstance, requireObject } from "../arguments.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelRequest } from "../dma-buf/negotiate-pixels.ts";
 import { fail } from "../errors.ts";
 import { O_ACCMODE, O_CLOEXEC, O_RDWR } from "../files/open-file.ts";
 import { FRAME_BYTES, formatBytes, framesOf, GiB } from "../units.ts";
 import type { Accounts } from "./accounts.ts";
-import type { Owner } from "./owner.ts";
+import { Owner } from "./owner.ts";
 
 /** What a buffer is allocated with. */
 export interface AllocOptions {
@@ -91,8 +92,10 @@ export class Heap {
    * that Linux does not know, an owner of another system; EDQUOT: the owner's quota; ENOMEM (HP2).
    */
   alloc(sizeBytes: number | bigint, options: AllocOptions = {}): DmaBuf {
-    const { name, owner, fdFlags = O_RDWR, heapFlags = 0, pixels } = options;
     const operation = `allocate ${String(sizeBytes)} bytes from heap ${this.name}`;
+    requireObject(options, "the options", operation);
+    const { name, owner, fdFlags = O_RDWR, heapFlags = 0, pixels } = options;
+    if (owner !== undefined) requireInstance(owner, Owner, "the owner", operation);
     if (!FD_FLAGS.has(fdFlags))
       fail("EINVAL", operation, `fdFlags ${fdFlags} are not an access mode and O_CLOEXEC`);
     if (heapFlags !== 0) fail("EINVAL", operation, `heapFlags must be 0, and are ${heapFlags}`);

@@ -14,6 +14,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import { fail } from "../errors.ts";
 import { formatBytes } from "../units.ts";
 
@@ -35,8 +36,10 @@ export class Owner {
   readonly #onRemoved: () => void;
 
   /** @internal */
-  constructor(name: string, { quotaBytes = Infinity }: OwnerOptions, onRemoved: () => void) {
+  constructor(name: string, options: OwnerOptions, onRemoved: () => void) {
     const operation = `make owner ${name}`;
+    requireObject(options, "the options", operation);
+    const { quotaBytes = Infinity } = options;
     if (typeof name !== "string" || name === "") fail("EINVAL", "make an owner", "it needs a name");
     requireQuota(quotaBytes, operation);
     this.name = name;

@@ -15,7 +15,8 @@
  * @module
  */
 
-import type { Core } from "../core/core.ts";
+import { requireInstance, requireObjects } from "../arguments.ts";
+import { Core } from "../core/core.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import type { Attachment } from "../dma-buf/attachment.ts";
@@ -62,6 +63,8 @@ interface Pages {
  */
 export function createUdmabuf(context: UdmabufContext, items: readonly UdmabufItem[]): DmaBuf {
   const operation = "create a udmabuf";
+  requireInstance(context?.core, Core, "the system's core", operation);
+  requireObjects(items, "the items", operation);
   const parts = requireItems(items, operation); // UD3
   const held: HeldShmem[] = [];
   let table: SgTable | null = null;

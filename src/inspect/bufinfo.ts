@@ -4,12 +4,14 @@
  * @module
  */
 
+import { requireMethods } from "../arguments.ts";
 import type { BufferInfo } from "../dma-buf/bufinfo.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { System } from "../system.ts";
 
 /** What `cat /sys/kernel/debug/dma_buf/bufinfo` prints, line by line, for a system's buffers. */
 export function formatBufinfo(system: System): string {
+  requireMethods(system, ["bufinfo"], "the system", "list the buffers");
   const rows = system.bufinfo();
   const bytes = rows.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return [
@@ -53,6 +55,7 @@ function hex(value: number): string {
 
 /** Who holds a buffer, a line each, with where it was made if the system tracks that. */
 export function formatHolders(buf: DmaBuf): string {
+  requireMethods(buf, ["holders"], "the buffer", "list the holders");
   const lines = buf.holders().flatMap(({ kind, name, count, stack }) => {
     const times = count > 1 ? ` x${count}` : "";
     const frames = stack === null ? [] : stack.split("\n").map((frame) => `    ${frame}`);

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { requireMethods } from "../arguments.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { System } from "../system.ts";
 import { framesOf } from "../units.ts";
@@ -48,6 +49,7 @@ export interface FrameInfo {
 
 /** Every frame of a system, in order. */
 export function pageMap(system: System): FrameInfo[] {
+  requireMethods(system, ["stats"], "the system", "map the frames");
   const frameCount = system.stats().frameCount;
   const owners = bufferByFrame(system);
   return Array.from({ length: frameCount }, (_, pfn) => {

@@ -14,6 +14,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { ADDRESS_END, addressOf, FRAME_BYTES, formatAddress, NO_PFN, pfnOf } from "../units.ts";
@@ -55,6 +56,7 @@ export class BuiltInDomain extends Domain {
 
   /** @internal EINVAL: an option; ENOMEM. */
   constructor(core: Core, options: DomainOptions, use: DomainUse = {}) {
+    requireObject(options, "the options", "make a domain");
     const { type = "paging" } = options;
     super(type);
     const operation = "make a domain";
@@ -111,7 +113,7 @@ export class BuiltInDomain extends Domain {
    * takes; ENOMEM. See BD2.
    */
   map(iova: number, paddr: number, sizeBytes: number, prot: number): void {
-    const operation = `map ${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    const operation = `map ${sizeBytes} bytes at ${formatAddress(iova)}`;
     this.#requireLive(operation);
     requireInteger(prot, "prot", 0, PROT_MAX, operation);
     requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
@@ -134,7 +136,7 @@ export class BuiltInDomain extends Domain {
    * bytes that is. Errors as of map(), and then nothing of the list is mapped.
    */
   mapSg(iova: number, ranges: readonly PhysRange[], prot: number): number {
-    const operation = `map ${ranges.length} ranges at ${formatAddress(Number(iova))}`;
+    const operation = `map ranges at ${formatAddress(iova)}`;
     const runs = runsOf(ranges, operation);
     const sizeBytes = runs.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
     requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
@@ -180,7 +182,7 @@ export class BuiltInDomain extends Domain {
     sizeBytes: number,
     call: (domain: number, iovaPfn: number, pageCount: number) => number,
   ): number {
-    const operation = `unmap ${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    const operation = `unmap ${sizeBytes} bytes at ${formatAddress(iova)}`;
     this.#requireLive(operation);
     requireRange(iova, sizeBytes, "iova", operation);
     if (this.format === null || iova >= this.#end || sizeBytes === 0) return 0;
@@ -193,7 +195,7 @@ export class BuiltInDomain extends Domain {
 
   /** The physical address behind a device address; null for none. */
   iovaToPhys(iova: number): number | null {
-    const operation = `translate ${formatAddress(Number(iova))}`;
+    const operation = `translate ${formatAddress(iova)}`;
     this.#requireLive(operation);
     requireRange(iova, 0, "iova", operation);
     if (this.type === "identity") return iova;
@@ -229,11 +231,13 @@ export class BuiltInDomain extends Domain {
   override readAndClearDirty(
     iova: number,
     sizeBytes: number,
-    { noClear = false }: { readonly noClear?: boolean } = {},
+    options: { readonly noClear?: boolean } = {},
   ): DirtyBitmap {
-    const where = `${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    const where = `${sizeBytes} bytes at ${formatAddress(iova)}`;
     const operation = `read the dirty pages of ${where}`;
     this.#requireLive(operation);
+    requireObject(options, "the options", operation);
+    const { noClear = false } = options;
     requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
     const { exports, scratch } = this.#core;
     const { granuleBytes = FRAME_BYTES, dirtyTracking } = this.format ?? {};

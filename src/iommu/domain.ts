@@ -12,6 +12,7 @@
  * @module
  */
 
+import { nameOf } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import { formatAddress } from "../units.ts";
@@ -93,7 +94,7 @@ export abstract class Domain {
     sizeBytes: number,
     _options: { readonly noClear?: boolean } = {},
   ): DirtyBitmap {
-    const where = `${sizeBytes} bytes at ${formatAddress(Number(iova))}`;
+    const where = `${sizeBytes} bytes at ${formatAddress(iova)}`;
     return fail("EOPNOTSUPP", `read the dirty pages of ${where}`, "it has no dirty tracking");
   }
 
@@ -114,7 +115,9 @@ export abstract class Domain {
     this.#groupOf(device, "detach").detach(this);
   }
 
-  #groupOf({ name, group }: IommuMember, what: string): IommuGroup {
+  #groupOf(device: IommuMember, what: string): IommuGroup {
+    const { name, group } = device ?? {};
+    if (group === undefined) fail("EINVAL", `${what} a device`, `that is none: ${nameOf(device)}`);
     const operation = `${what} device ${name}`;
     if (group === null) fail("ENODEV", operation, "it is not behind an IOMMU");
     if (group.devices.length !== 1) {

@@ -16,6 +16,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import { FRAME_BYTES, formatAddress } from "../units.ts";
@@ -37,6 +38,7 @@ export class IommuDomain extends Domain {
   /** EINVAL: `ops.pgsizeBitmap` or `type` is none. */
   constructor(ops: DomainOps, type: DomainType = "paging") {
     super(type);
+    requireObject(ops, "the ops", "make a domain");
     this.#ops = ops;
     this.#sizes = new PageSizes(ops.pgsizeBitmap);
   }
@@ -60,7 +62,7 @@ export class IommuDomain extends Domain {
    * bytes that is. Errors as of map(); each run must be a multiple of the smallest page.
    */
   mapSg(iova: number, ranges: readonly PhysRange[], prot: number): number {
-    const operation = `map ${ranges.length} ranges at ${at(iova)}`;
+    const operation = `map ranges at ${at(iova)}`;
     const runs = runsOf(ranges, operation);
     const sizeBytes = runs.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
     requireRange(iova, sizeBytes, "iova", operation);
@@ -262,5 +264,5 @@ function outcomeOf(
 }
 
 function at(iova: number): string {
-  return formatAddress(Number(iova));
+  return formatAddress(iova);
 }

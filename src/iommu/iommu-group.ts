@@ -17,6 +17,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Clock } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { checked, fail } from "../errors.ts";
@@ -102,6 +103,7 @@ export class IommuGroup {
 
   /** @internal EINVAL: an option; ENOMEM. */
   constructor(core: Core, options: IommuGroupOptions = {}) {
+    requireObject(options, "the options", "make a group");
     const { name = "iommu group", invalidation = "strict", reserved = [] } = options;
     if (invalidation !== "strict" && invalidation !== "lazy") {
       fail("EINVAL", `make group ${name}`, "its invalidation must be strict or lazy");

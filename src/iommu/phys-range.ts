@@ -4,6 +4,7 @@
  * @module
  */
 
+import { requireObjects } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 
 /** Physical bytes in a row. */
@@ -15,6 +16,7 @@ export interface PhysRange {
 /** The ranges without empty ones, neighbours joined. EINVAL, ERANGE, as of requireRange(). */
 export function runsOf(ranges: readonly PhysRange[], operation: string): PhysRange[] {
   const runs: { address: number; lengthBytes: number }[] = [];
+  requireObjects(ranges, "the ranges", operation);
   for (const { address, lengthBytes } of ranges) {
     requireRange(address, lengthBytes, "address", operation);
     const last = runs[runs.length - 1];

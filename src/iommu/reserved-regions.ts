@@ -9,6 +9,7 @@
  * @module
  */
 
+import { requireObjects } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { ADDRESS_END, FRAME_BYTES } from "../units.ts";
 import { iommuProt } from "./domain-ops.ts";
@@ -35,6 +36,7 @@ const types: readonly ReservedType[] = ["direct", "direct-relaxable", "reserved"
 
 /** The regions sorted, those of one type that touch joined. EINVAL: one is no region. */
 export function mergeReserved(regions: readonly ReservedRegion[]): ReservedRegion[] {
+  requireObjects(regions, "the regions", "set regions aside");
   const sorted = regions.map(checkRegion).sort(compareRegions);
   const merged: ReservedRegion[] = [];
   for (const region of sorted) {

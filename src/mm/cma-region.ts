@@ -7,6 +7,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
 import { FRAME_BYTES, formatBytes } from "../units.ts";
@@ -72,8 +73,10 @@ export class CmaRegion {
    * The first run of `frameCount` frames whose device address is a multiple of 4096 << alignOrder.
    * EINVAL: no region could; ENOMEM: the message says what was asked and what there is.
    */
-  alloc(frameCount: number, { alignOrder = 0 }: { readonly alignOrder?: number } = {}): FrameRange {
+  alloc(frameCount: number, options: { readonly alignOrder?: number } = {}): FrameRange {
     const operation = `allocate ${frameCount} frames of region ${this.name}`;
+    requireObject(options, "the options", operation);
+    const { alignOrder = 0 } = options;
     requireInteger(frameCount, "frameCount", 1, this.frameCount, operation);
     requireInteger(alignOrder, "alignOrder", 0, 31, operation);
     const pfn = checked(

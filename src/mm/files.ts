@@ -11,6 +11,7 @@
  * @module
  */
 
+import { requireMethods, requireObject, requireViews } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 
 /** What is read from: Node's `FileHandle` is one. */
@@ -45,9 +46,14 @@ type Views = readonly Uint8Array<ArrayBufferLike>[];
 type Move = (views: Views, position: number | undefined) => Promise<number>;
 
 /** Fills the views from a file: how many bytes, fewer when the file ends before. */
-export function readAll(file: FileSource, views: Views, options: TransferOptions): Promise<number> {
-  const move: Move = async (part, position) => (await file.readv(part, position)).bytesRead;
-  return moveAll(move, views, options, "read a file into an sg table");
+export async function readAll(
+  file: FileSource,
+  views: Views,
+  options: TransferOptions,
+): Promise<number> {
+  requireMethods(file, ["readv"], "the file", "read a file into an sg table");
+  const move: Move = async (part, position) => (await file.readv(part, position))?.bytesRead;
+  return await moveAll(move, views, options, "read a file into an sg table");
 }
 
 /** Writes the views to a file: how many bytes. EIO when the file takes none. */
@@ -57,8 +63,9 @@ export async function writeAll(
   options: TransferOptions,
 ): Promise<number> {
   const operation = "write an sg table to a file";
+  requireMethods(file, ["writev"], "the file", operation);
   const move: Move = async (part, position) => {
-    const { bytesWritten } = await file.writev(part, position);
+    const { bytesWritten } = (await file.writev(part, position)) ?? {};
     if (bytesWritten === 0) fail("EIO", operation, "the file takes no more bytes");
     return bytesWritten;
   };
@@ -71,6 +78,8 @@ async function moveAll(
   options: TransferOptions,
   operation: string,
 ): Promise<number> {
+  requireObject(options, "the options", operation);
+  requireViews(all, operation);
   const { position, skip = 0, lengthBytes = Number.MAX_SAFE_INTEGER } = options;
   for (const [name, value] of Object.entries({ position: position ?? 0, skip, lengthBytes }))
     requireInteger(value, name, 0, Number.MAX_SAFE_INTEGER, operation);
@@ -82,6 +91,8 @@ async function moveAll(
     const part = views.slice(next, next + VIEWS_A_CALL);
     part[0] = (part[0] as Uint8Array<ArrayBufferLike>).subarray(into);
     const moved = await move(part, position === undefined ? undefined : position + done);
+    if (!(Number.isInteger(moved) && moved >= 0 && moved <= bytesOf(part)))
+      fail("EIO", operation, `the file says that ${String(moved)} bytes were moved`); // F1
     if (moved === 0) break; // the file ended
     done += moved;
     into += moved;
@@ -91,6 +102,10 @@ async function moveAll(
     }
   }
   return done;
+}
+
+function bytesOf(views: Views): number {
+  return views.reduce((sum, view) => sum + view.length, 0);
 }
 
 /** Views of at most `lengthBytes` bytes from byte `skip` of all on; none is empty. */

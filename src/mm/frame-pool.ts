@@ -6,6 +6,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
@@ -41,8 +42,9 @@ export class FramePool {
 
   /** A run of 1 to 1024 frames. EINVAL; ENOMEM when no run is free that long. */
   alloc(frameCount: number, options: FrameOptions = {}): FrameRange {
-    const { alignOrder = 0, maskBits = 64, type = "unmovable" } = options;
     const operation = `allocate a run of ${frameCount}`;
+    requireObject(options, "the options", operation);
+    const { alignOrder = 0, maskBits = 64, type = "unmovable" } = options;
     requireInteger(frameCount, "frameCount", 1, RUN_FRAMES_MAX, operation);
     requireInteger(alignOrder, "alignOrder", 0, 10, operation);
     requireInteger(maskBits, "maskBits", 12, 64, operation);

@@ -18,6 +18,7 @@
  * @module
  */
 
+import { requireInstance, requireObject } from "../arguments.ts";
 import { DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import type { Movable, PinnedMovable } from "./movable.ts";
 
@@ -205,12 +206,11 @@ export function getUserPages(range: UserRange, options: UserPagesOptions = {}): 
   return hold(range, "get", options);
 }
 
-function hold(
-  range: UserRange,
-  reference: Reference,
-  { first = 0, pageCount, write = false, longterm = false }: PinUserPagesOptions,
-): HeldPages {
+function hold(range: UserRange, reference: Reference, options: PinUserPagesOptions): HeldPages {
   const operation = `${reference} user pages`;
+  requireInstance(range, UserRange, "the range", operation);
+  requireObject(options, "the options", operation);
+  const { first = 0, pageCount, write = false, longterm = false } = options;
   requireInteger(first, "first", 0, PAGES_MAX, operation);
   const count = pageCount ?? Math.max(0, range.pageCount - first);
   requireInteger(count, "pageCount", 0, PAGES_MAX, operation);

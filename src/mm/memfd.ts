@@ -12,7 +12,8 @@
  * @module
  */
 
-import type { Core } from "../core/core.ts";
+import { requireBytes, requireInstance, requireObject } from "../arguments.ts";
+import { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { isReadable, isWritable, O_APPEND, O_RDWR, ReferencedFile } from "../files/open-file.ts";
 import { addressOf, framesOf, offsetOf, pfnOf } from "../units.ts";
@@ -50,10 +51,14 @@ export interface SharedMemory {
  * reference. EINVAL: the name has more than 249 bytes of UTF-8.
  */
 export function memfdCreate(
-  { core }: { readonly core: Core },
+  system: { readonly core: Core },
   name: string,
-  { allowSealing = false }: MemfdOptions = {},
+  options: MemfdOptions = {},
 ): Memfd {
+  requireObject(options, "the options", "create a memfd");
+  requireInstance(system?.core, Core, "the system's core", "create a memfd");
+  const { core } = system;
+  const { allowSealing = false } = options;
   if (typeof name !== "string" || new TextEncoder().encode(name).length > NAME_BYTES_MAX)
     fail(
       "EINVAL",
@@ -127,6 +132,7 @@ export class Memfd extends ReferencedFile {
   pread(into: Uint8Array, offset: number): number {
     const operation = `read ${this.description}`;
     this.requireLive("read");
+    requireBytes(into, "the buffer", operation);
     if (!isReadable(this)) fail("EBADF", operation, "it is not open for reading");
     requireInteger(offset, "offset", 0, Number.MAX_SAFE_INTEGER, operation);
     return this.#shared.shmem.read(into, offset);
@@ -136,6 +142,7 @@ export class Memfd extends ReferencedFile {
   pwrite(bytes: Uint8Array, offset: number): number {
     const operation = `write to ${this.description}`;
     this.requireLive("write to");
+    requireBytes(bytes, "the bytes", operation);
     if (!isWritable(this)) fail("EBADF", operation, "it is not open for writing");
     requireInteger(offset, "offset", 0, Number.MAX_SAFE_INTEGER, operation);
     return this.#shared.shmem.write(bytes, offset);
@@ -171,8 +178,10 @@ export class Memfd extends ReferencedFile {
    * The bytes for the CPU, shared with everybody. EINVAL: the range; EACCES: not opened for that;
    * EPERM: sealed against writing; ENOMEM.
    */
-  mmap({ offset = 0, lengthBytes, writable = true }: MemfdMapOptions = {}): MemfdMapping {
+  mmap(options: MemfdMapOptions = {}): MemfdMapping {
     const operation = `map ${this.description}`;
+    requireObject(options, "the options", operation);
+    const { offset = 0, lengthBytes, writable = true } = options;
     this.requireLive("map");
     const length = lengthBytes ?? this.sizeBytes - offset;
     requireInteger(length, "lengthBytes", 1, Number.MAX_SAFE_INTEGER, operation);

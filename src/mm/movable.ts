@@ -16,6 +16,7 @@
  * @module
  */
 
+import { requireBytes, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { addressOf, FRAME_BYTES } from "../units.ts";
@@ -52,11 +53,13 @@ export class Movable {
 
   /** Reads `into.length` bytes from byte `offset` on. EINVAL outside; ESTALE once freed. */
   read(into: Uint8Array, offset = 0): void {
+    requireBytes(into, "the buffer", "read movable memory");
     this.#access("read", offset, into.length, (view, at) => into.set(view, at));
   }
 
   /** Writes `bytes` from byte `offset` on. EINVAL outside; ESTALE once freed. */
   write(bytes: Uint8Array, offset = 0): void {
+    requireBytes(bytes, "the bytes", "write movable memory");
     this.#access("write", offset, bytes.length, (view, at) => {
       view.set(bytes.subarray(at, at + view.length));
     });
@@ -86,8 +89,10 @@ export class Movable {
   }
 
   /** Keeps the bytes where they are. ENOMEM: a long-term pin finds no frame outside the regions. */
-  pin({ longterm = false }: PinOptions = {}): PinnedMovable {
+  pin(options: PinOptions = {}): PinnedMovable {
     const operation = "pin movable memory";
+    requireObject(options, "the options", operation);
+    const { longterm = false } = options;
     if (this.#isFreed) fail("ESTALE", operation, "it was freed");
     checked(this.#core.exports.movablePin(this.#handle, longterm ? 1 : 0), operation, pinReason);
     return new PinnedMovable(this.#core, this.#handle, this.frameCount);

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { requireObjects } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
 import { addressOf, offsetOf, pfnOf } from "../units.ts";
@@ -44,6 +45,7 @@ export function tableFromFrames(
 
 /** A table of listed segments. */
 export function tableFromList(core: Core, segments: readonly SgEntry[]): SgTable {
+  requireObjects(segments, "the segments", operation);
   const words = wordsOfEntries(segments);
   const runs = segments.map(({ pfn, offset, lengthBytes }) => ({
     pfn: pfn + pfnOf(offset),

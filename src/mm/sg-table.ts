@@ -9,6 +9,7 @@
  * @module
  */
 
+import { requireInstance, requireList, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { addressOf, FRAME_BYTES, framesOf } from "../units.ts";
@@ -19,7 +20,7 @@ import {
   type TransferOptions,
   writeAll,
 } from "./files.ts";
-import type { PinnedRange } from "./frame-range.ts";
+import { PinnedRange } from "./frame-range.ts";
 import { holdRuns, PinnedTable, runsOf } from "./pinned-table.ts";
 import { withWords, wordsOf } from "./word-list.ts";
 
@@ -60,7 +61,9 @@ export function framesInto(
   options: SgTableOptions,
   operation: string,
 ): number {
+  requireObject(options, "the options", operation);
   const { offset = 0, maxSegmentBytes = MAX_BYTES } = options;
+  requireInteger(offset, "offset", 0, MAX_BYTES, operation);
   const { lengthBytes = addressOf(words.length) - offset } = options;
   for (const [name, value] of Object.entries({ offset, lengthBytes, maxSegmentBytes }))
     requireInteger(value, name, 0, MAX_BYTES, operation);
@@ -267,6 +270,7 @@ export class SgTable {
   split(sizes: readonly number[], skip = 0): SgTable[] {
     const operation = "split an sg table";
     requireInteger(skip, "skip", 0, MAX_BYTES, operation);
+    requireList(sizes, "the sizes", operation);
     for (const size of sizes) requireInteger(size, "a size", 1, MAX_BYTES, operation);
     const end = sizes.reduce((sum, size) => sum + size, skip);
     if (sizes.length === 0) fail("EINVAL", operation, "no size is given");
@@ -342,6 +346,7 @@ export class SgTable {
   #pcopy(buffer: PinnedRange, skip: number, isToBuffer: number): number {
     const operation = "copy an sg table";
     requireInteger(skip, "skip", 0, MAX_BYTES, operation);
+    requireInstance(buffer, PinnedRange, "the buffer", operation);
     if (!buffer.isOn(this.#core)) fail("EINVAL", operation, "the buffer is of another system");
     const { byteOffset, length } = buffer.bytes;
     const copied = checked(

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { requireList } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, requireInteger } from "../errors.ts";
 import { addressOf, framesOf } from "../units.ts";
@@ -44,9 +45,12 @@ export function withWords<T>(
 /** Numbers as words. EINVAL: one of them is none. */
 export function wordsOf(numbers: ArrayLike<number>, name: string, operation: string): Uint32Array {
   if (numbers instanceof Uint32Array) return numbers;
-  const words = Uint32Array.from(numbers);
+  requireList(numbers, "the list", operation);
+  const words = new Uint32Array(numbers.length);
   for (let i = 0; i < words.length; i++) {
-    if (words[i] !== numbers[i]) requireInteger(Number(numbers[i]), name, 0, ANYWHERE, operation);
+    const number = numbers[i] as number;
+    words[i] = typeof number === "number" ? number : 0;
+    if (words[i] !== number) requireInteger(number, name, 0, ANYWHERE, operation);
   }
   return words;
 }

@@ -11,6 +11,9 @@
  * @module
  */
 
+import { requireText } from "../arguments.ts";
+import { requireInteger } from "../errors.ts";
+
 /** The kernel reads the argument: `_IOW`. */
 export const IOC_WRITE = 1;
 /** The kernel writes the argument: `_IOR`. */
@@ -39,12 +42,16 @@ export function ioctlNumber(
   number: number,
   sizeBytes: number,
 ): number {
+  requireText(type, "the type", "number an ioctl");
+  for (const value of [direction, number, sizeBytes])
+    requireInteger(value, "each number", 0, SIZE_END, "number an ioctl");
   const low = type.charCodeAt(0) * TYPE_UNIT + number;
   return direction * DIRECTION_UNIT + sizeBytes * SIZE_UNIT + low;
 }
 
 /** The parts of a number. */
 export function ioctlParts(command: number): IoctlParts {
+  requireInteger(command, "the command", 0, 0xffffffff, "split an ioctl");
   return {
     direction: Math.floor(command / DIRECTION_UNIT),
     sizeBytes: Math.floor(command / SIZE_UNIT) % SIZE_END,

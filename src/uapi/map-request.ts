@@ -6,7 +6,7 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import { isReadable, isWritable, type OpenFile } from "../files/open-file.ts";
 import { FRAME_BYTES } from "../units.ts";
 import { MAP_PRIVATE, PROT_WRITE } from "./constants.ts";
@@ -18,6 +18,7 @@ const MAP_TYPE = 3;
 const LAST_PAGE = 2n ** 52n - 1n;
 /** Pages that a process can address, on x86-64: all of 47 bits but the last one. */
 const TASK_PAGES = 2n ** 35n - 1n;
+const WORD_MAX = 0xffffffff;
 const PAGE_BYTES = BigInt(FRAME_BYTES);
 
 /**
@@ -32,6 +33,8 @@ export function decodeMap(
   file: () => OpenFile,
 ): MapCall {
   const operation = `map ${lengthBytes} bytes`;
+  requireInteger(prot, "prot", 0, WORD_MAX, operation);
+  requireInteger(flags, "the flags", 0, WORD_MAX, operation);
   const at = registerOf(offset);
   if (at === null || at % PAGE_BYTES !== 0n)
     return fail("EINVAL", operation, "the offset must be whole pages");

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { requireObject, requireObjects } from "../arguments.ts";
 import { type WaitOptions, waitError } from "../clock.ts";
 import type { FdTable } from "../files/fd-table.ts";
 import type { OpenFile } from "../files/open-file.ts";
@@ -24,6 +25,7 @@ export interface PollRequest {
 
 /** What each descriptor is ready for now. */
 export function pollRequests(files: FdTable<OpenFile>, requests: readonly PollRequest[]): number[] {
+  requireObjects(requests, "the requests", "poll");
   const found = requests.map(({ fd }) => files.find(fd));
   return answer(requests, found, pollNow(entriesOf(requests, found)));
 }
@@ -34,6 +36,8 @@ export function pollRequestsAsync(
   requests: readonly PollRequest[],
   options: WaitOptions,
 ): Promise<number[]> {
+  requireObjects(requests, "the requests", "poll");
+  requireObject(options, "the options", "poll");
   const found = requests.map(({ fd }) => files.find(fd));
   const isBad = requests.some(({ fd }, i) => fd >= 0 && found[i] === null); // PR1
   const limited = isBad ? { ...options, timeoutMs: 0 } : options;

@@ -13,14 +13,15 @@
  * @module
  */
 
+import { requireInstance, requireObject, requireText } from "../arguments.ts";
 import type { WaitOptions } from "../clock.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import { getDmaBuf } from "../dma-buf/get-dma-buf.ts";
-import { fail } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import { type FdOptions, FdTable } from "../files/fd-table.ts";
 import { isReadable, isWritable, O_CLOEXEC, O_RDWR, type OpenFile } from "../files/open-file.ts";
 import { memfdCreate } from "../mm/memfd.ts";
-import type { System } from "../system.ts";
+import { System } from "../system.ts";
 import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from "./constants.ts";
 import { fcntl } from "./fcntl.ts";
 import type { FileOperations } from "./file-operations.ts";
@@ -61,6 +62,7 @@ export interface Stat {
 }
 
 const NAME_LENGTH = 15;
+const FLAGS_MAX = 0xffffffff;
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const SEEK_MAX = 4;
@@ -77,10 +79,12 @@ export class Process {
 
   /** `files`: descriptors that it inherits; none, if it is not given. */
   constructor(system: System, options: ProcessOptions = {}, files?: FdTable<OpenFile>) {
+    requireInstance(system, System, "the system", "make a process");
+    requireObject(options, "the options", "make a process");
     this.system = system;
     this.files = files ?? new FdTable(options.fdLimit);
     this.memory = options.memory ?? new Uint8Array();
-    this.files.name = (options.name ?? "process").slice(0, NAME_LENGTH);
+    this.name = options.name ?? "process";
     system.fileTables.add(this.files);
   }
 
@@ -90,6 +94,7 @@ export class Process {
   }
 
   set name(name: string) {
+    requireText(name, "the name", "name a process");
     this.files.name = name.slice(0, NAME_LENGTH);
   }
 
@@ -99,6 +104,7 @@ export class Process {
 
   /** Moves the caller's reference into the table. EMFILE: then it is put. */
   install(file: OpenFile, options?: FdOptions): number {
+    requireObject(file, "the file", "install a file");
     try {
       return this.files.install(file, options);
     } catch (error) {
@@ -117,6 +123,8 @@ export class Process {
    * /proc/self/fd/<n>. ENOENT, EBADF, EMFILE; ENXIO: it cannot be opened again.
    */
   open(path: string, flags: number = O_RDWR): number {
+    if (typeof path !== "string") fail("EFAULT", "open a file", "the path is no text");
+    requireInteger(flags, "the flags", 0, FLAGS_MAX, `open ${path}`);
     const file = openPath(this, path, flags & ~O_CLOEXEC);
     return this.install(file, { closeOnExec: (flags & O_CLOEXEC) !== 0 });
   }
@@ -179,7 +187,10 @@ export class Process {
     return ioctlAsync(this.#ioctlCall(command, argument, options));
   }
 
-  #ioctlCall(command: number, argument: UserArgument, { signal }: CallOptions) {
+  #ioctlCall(command: number, argument: UserArgument, options: CallOptions) {
+    requireInteger(command, "the command", 0, FLAGS_MAX, "control a file");
+    requireObject(options, "the options", "control a file");
+    const { signal } = options;
     const pointer = new UserPointer(argument, this.memory);
     const interrupt = signal === undefined ? {} : { signal };
     return { process: this, command, argument: pointer, ...interrupt };
@@ -188,6 +199,13 @@ export class Process {
   /** Moves the position of a file, or tells the size of a buffer. EBADF, EINVAL, ESPIPE. */
   lseek(fd: number, offset: number, whence: number): number {
     const { seek } = this.#operations(fd);
+    requireInteger(
+      offset,
+      "the offset",
+      -Number.MAX_SAFE_INTEGER,
+      Number.MAX_SAFE_INTEGER,
+      "lseek",
+    );
     if (!Number.isInteger(whence) || whence < 0 || whence > SEEK_MAX)
       fail("EINVAL", "lseek", `${whence} is no place to start from`);
     return seek === undefined ? this.#lacks(fd, "ESPIPE", "position") : seek(offset, whence);
@@ -207,6 +225,7 @@ export class Process {
   read(fd: number, into: Uint8Array): number {
     const { read } = this.#operations(fd);
     this.#requireReadable(fd);
+    requireUserBytes(into, `read descriptor ${fd}`);
     return read === undefined ? this.#lacks(fd, "EINVAL", "read") : read(into, null);
   }
 
@@ -214,6 +233,7 @@ export class Process {
   write(fd: number, bytes: Uint8Array): number {
     const { write } = this.#operations(fd);
     this.#requireWritable(fd);
+    requireUserBytes(bytes, `write to descriptor ${fd}`);
     return write === undefined ? this.#lacks(fd, "EINVAL", "write") : write(bytes, null);
   }
 
@@ -222,6 +242,7 @@ export class Process {
     const { read } = this.#operations(fd);
     if (read === undefined) return this.#lacks(fd, "ESPIPE", "position");
     this.#requireReadable(fd);
+    requireUserBytes(into, `read descriptor ${fd}`);
     return read(into, offset);
   }
 
@@ -230,6 +251,7 @@ export class Process {
     const { write } = this.#operations(fd);
     if (write === undefined) return this.#lacks(fd, "ESPIPE", "position");
     this.#requireWritable(fd);
+    requireUserBytes(bytes, `write to descriptor ${fd}`);
     return write(bytes, offset);
   }
 
@@ -302,6 +324,7 @@ export class Process {
 
   /** Makes a memfd: MFD_CLOEXEC, MFD_ALLOW_SEALING. EINVAL, EMFILE. */
   memfdCreate(name: string, flags = 0): number {
+    requireInteger(flags, "the flags", 0, FLAGS_MAX, "create a memfd");
     if ((flags & ~MFD_FLAGS) !== 0)
       fail("EINVAL", "create a memfd", `the flags ${flags} are not MFD_CLOEXEC, MFD_ALLOW_SEALING`);
     const allowSealing = (flags & MFD_ALLOW_SEALING) !== 0;
@@ -339,6 +362,7 @@ export class Process {
    * number there. EBADF; EMFILE: it has no room.
    */
   sendFd(fd: number, to: Process, options: { readonly closeOnExec?: boolean } = {}): number {
+    requireInstance(to, Process, "the receiver", `send descriptor ${fd}`);
     return this.files.pass(fd, to.files, options);
   }
 
@@ -352,6 +376,7 @@ export class Process {
 
   /** Begins another program: mappings end, and descriptors that are marked close-on-exec. */
   exec(name: string): void {
+    requireText(name, "the name", "begin a program");
     for (const mapping of [...this.#mappings]) mapping.unmap();
     this.files.exec();
     this.name = name;
@@ -367,4 +392,9 @@ export class Process {
   [Symbol.dispose](): void {
     this.exit();
   }
+}
+
+/** EFAULT: what a call should read or write is no memory. */
+function requireUserBytes(bytes: Uint8Array, operation: string): void {
+  if (!(bytes instanceof Uint8Array)) fail("EFAULT", operation, "that is no memory");
 }

@@ -16,6 +16,7 @@
  * @module
  */
 
+import { requireBytes, requireObject } from "../arguments.ts";
 import { fail } from "../errors.ts";
 
 /** The type of a field: an integer of 32 or 64 bits, or 32 characters that end with a NUL. */
@@ -78,6 +79,7 @@ export class Struct<F extends FieldTypes> {
 
   /** All values in `bytes`, which begin at `at`. */
   decode(bytes: Uint8Array, at = 0): StructValues<F> {
+    requireBytes(bytes, "the bytes", `decode a struct ${this.name}`);
     const values: Partial<StructValues<F>> = {};
     for (const field of this.#fields) values[field] = this.get(bytes, field, at);
     return values as StructValues<F>;
@@ -85,6 +87,7 @@ export class Struct<F extends FieldTypes> {
 
   /** The bytes of the values; fields that are not given are 0. */
   encode(values: Partial<StructValues<F>>): Uint8Array<ArrayBuffer> {
+    requireObject(values, "the values", `encode a struct ${this.name}`);
     const bytes = new Uint8Array(this.sizeBytes);
     for (const field of this.#fields) {
       const value = values[field];

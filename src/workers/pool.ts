@@ -14,6 +14,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
@@ -84,7 +85,9 @@ export class Pool implements ConsumedPool, WriterSide {
   }
 
   /** @internal */
-  static make(system: PoolSystem, { name, count, bytes, heap = "system" }: PoolOptions): Pool {
+  static make(system: PoolSystem, options: PoolOptions): Pool {
+    requireObject(options, "the options", "make a frame pool");
+    const { name, count, bytes, heap = "system" } = options;
     const operation = `make frame pool ${String(name)}`;
     const { core } = system;
     if (typeof name !== "string" || name === "")

@@ -11,6 +11,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
@@ -57,8 +58,10 @@ export abstract class SharedSystem {
    * What another thread needs to join: post it to a Worker and call `join()` there. EINVAL: the
    * memory is not shared; ENOSPC: every thread is taken.
    */
-  share({ worker, reserve = worker !== undefined }: ShareOptions = {}): SystemShare {
+  share(options: ShareOptions = {}): SystemShare {
     this.requireOpen("share the system");
+    requireObject(options, "the options", "share the system");
+    const { worker, reserve = worker !== undefined } = options;
     const share = shareCore(this.core, this.physicalBase, this.regions, reserve);
     const { thread } = share;
     if (worker !== undefined && thread !== null) worker.once("exit", () => this.#exited(thread));
