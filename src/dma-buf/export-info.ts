@@ -9,6 +9,7 @@
 import { fail, requireInteger } from "../errors.ts";
 import { requireName } from "../files/name.ts";
 import type { DmaBufOps, ExportInfo } from "./ops.ts";
+import { Resv } from "./resv.ts";
 
 const OPTIONAL_OPS = [
   "attach",
@@ -21,6 +22,9 @@ const OPTIONAL_OPS = [
   "vmap",
   "vunmap",
   "storage",
+  "layout",
+  "canAttach",
+  "token",
 ] as const;
 
 /** Throws EINVAL for what dma_buf_export() warns about. */
@@ -37,6 +41,16 @@ export function checkExport(info: ExportInfo): void {
     fail("EINVAL", operation, `sizeBytes must be a whole number, and is ${sizeBytes}`);
   requireInteger(info.flags ?? 0, "flags", 0, 0xffffffff, operation);
   if (info.name !== undefined) requireName(info.name, operation);
+  checkSurroundings(info, operation);
+}
+
+function checkSurroundings({ flags, resv, owner }: ExportInfo, operation: string): void {
+  if (flags !== undefined && !Number.isInteger(flags))
+    fail("EINVAL", operation, `flags must be a whole number, and is ${flags}`);
+  if (resv !== undefined && !(resv instanceof Resv))
+    fail("EINVAL", operation, "resv must be a Resv; leave it out for one of the buffer's own");
+  if (owner !== undefined && typeof owner?.tryGet !== "function")
+    fail("EINVAL", operation, "the owner must be a module, or have tryGet() and put()");
 }
 
 function checkOps(ops: DmaBufOps, operation: string): void {

@@ -216,7 +216,8 @@ export class HeapBuffer implements DmaBufOps {
   }
 
   /** HB6: what devices wrote becomes visible to the CPU. */
-  beginCpuAccess(_: DmaBuf, direction: Direction): void {
+  beginCpuAccess(buf: DmaBuf, direction: Direction): void {
+    this.#decideForCpu(buf); // HB1
     this.#storage?.sync(direction, false);
   }
 

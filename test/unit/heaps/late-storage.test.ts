@@ -12,6 +12,7 @@ import {
   KiB,
   MiB,
   modifiers,
+  POLLIN,
   type System,
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
@@ -97,6 +98,21 @@ describe.each(eachCore)("late storage on the $name core", (build) => {
     expect((answer as ConflictError).conflicts).toMatchObject([
       { field: "maxSegments", devices: ["camera"], allowed: 1 },
     ]);
+  });
+
+  test.each<[string, (buf: DmaBuf) => unknown]>([
+    ["map", (buf) => buf.attachments[0]?.map("to-device")],
+    ["mmap", (buf) => buf.mmap()],
+    ["vmap", (buf) => buf.vmap()],
+    ["beginCpuAccess", (buf) => buf.beginCpuAccess("from-device")],
+  ])("%s chooses the storage; attach, name, seek and poll do not", (_, use) => {
+    const system = open();
+    const buf = system.heap("auto").alloc(64 * KiB);
+    buf.attach(cameraOf(system));
+    buf.setName("frame");
+    expect([buf.seek(0, "end"), buf.poll(POLLIN), buf.storage]).toEqual([64 * KiB, POLLIN, null]);
+    use(buf);
+    expect(buf.storage?.origNents).toBe(1); // for the camera
   });
 
   test("a heap whose storage is chosen at alloc never moves it", () => {
