@@ -21,6 +21,7 @@ import { iotlbIsSound } from "./iotlb";
 import { iovaFind } from "./iova";
 import { iovaCheck } from "./iova-check";
 import { IovaSpace } from "./iova-space";
+import { tableFrames } from "./iova-table";
 import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
 import { Movable } from "./movable";
 import {
@@ -320,7 +321,7 @@ function checkMovable(payload: usize, handle: u32): u32 {
 
 /** Frames of state TABLE that a domain holds. */
 function domainTables(domain: Domain): u32 {
-  return pgtTableFrames(domain.tableAt) + <u32>(IovaSpace.at(domain.spaceAt).control.tableAt != 0);
+  return pgtTableFrames(domain.tableAt) + tableFrames(IovaSpace.at(domain.spaceAt));
 }
 
 /** Every frame of state OBJECT or TABLE belongs to an object that is alive: nothing leaked. */

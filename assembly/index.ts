@@ -67,7 +67,6 @@ export {
   storageFree,
 } from "./storage";
 export { iovaCheck } from "./iova-check";
-export { BLOCK_PAGES_MAX } from "./iova-space";
 export {
   iovaAlloc,
   iovaFind,
@@ -94,7 +93,7 @@ export { IOTLB_ENTRIES_MAX } from "./iotlb";
 export { DIRTY_BITS_MAX } from "./pgtable-dirty";
 export { iommuClearDirty, iommuReadDirty } from "./iommu-dirty";
 export { iommuFaultReason } from "./iommu-access";
-export { iommuFlushQueue, iommuQueuedCount } from "./iommu-dma";
+export { OPTIMAL_PAGES, iommuFlushQueue, iommuQueuedCount } from "./iommu-dma";
 export {
   iommuAttach,
   iommuDomainAlloc,

@@ -24,6 +24,9 @@ import { pgtUnmap } from "./pgtable";
 import { pgtMapFrames } from "./pgtable-frames";
 import { SgEntry } from "./sg-entries";
 
+/** The longest range that the kernel takes from its caches: what dma_opt_mapping_size() says. */
+export const OPTIMAL_PAGES: u32 = 32;
+
 const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
 
 /**
@@ -36,6 +39,10 @@ function rangeAlloc(domain: Domain, pageCount: u32, limitPfn: u32): u32 {
     if (low != 0) return low;
   }
   return iovaAlloc(domain.spaceAt, pageCount, limitPfn, true);
+}
+
+function rangeFree(domain: Domain, iovaPfn: u32): void {
+  iovaFree(domain.spaceAt, iovaPfn);
 }
 
 /**
@@ -62,7 +69,7 @@ export function domainMapList(
         : runsMap(domain.tableAt, iovaPfn, entriesAt, count, boundaryPageMask, prot);
     if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount); // of tables it replaced
     if (error != 0) {
-      iovaFree(domain.spaceAt, iovaPfn);
+      rangeFree(domain, iovaPfn);
       iovaPfn = 0;
     }
   }
@@ -108,7 +115,7 @@ export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): v
     queueAdd(domain.queue, iovaPfn, pageCount);
   } else {
     if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
-    iovaFree(domain.spaceAt, iovaPfn); // I2
+    rangeFree(domain, iovaPfn); // I2
   }
   unlock(payload);
 }

@@ -26,6 +26,7 @@ import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
 import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake } from "./iotlb";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve } from "./iova";
+import { SPACE_BYTES } from "./iova-space";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_SHIFT, frameAt, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { frameDrop, frameTake, framesAdopt } from "./magazine";
@@ -49,7 +50,7 @@ export const IDENTITY: u32 = 2;
 
 export const LAZY: u32 = 4; // beside the flags of pgtable-format.ts
 
-const PAGE_TABLE_OFFSET: usize = 64;
+const PAGE_TABLE_OFFSET: usize = SPACE_BYTES;
 const QUEUE_OFFSET: usize = 1024;
 
 @unmanaged
@@ -311,8 +312,9 @@ export function iommuIovaAlloc(
   isSizeAligned: u32,
 ): u32 {
   const payload = objectAt(handle);
-  if (!objectIs(payload, handle, KIND_DOMAIN) || pageCount == 0) return 0;
-  if (Domain.at(payload).bodyAt == 0 || !lock(payload)) return 0;
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return 0;
+  if (Domain.at(payload).bodyAt == 0) return 0; // I5
+  if (!lock(payload)) return 0;
   const pfn = iovaAlloc(Domain.at(payload).spaceAt, pageCount, limitPfn, isSizeAligned != 0);
   unlock(payload);
   return pfn;

@@ -2,14 +2,13 @@
 // is broken.
 //
 //   leaves, left to right     V1 V2 V3 V4: the cursor is where the next gap begins
-//   table, then lists         V5 V6 V7
+//   blocks, lists, recent     V5 V6 V7 V11
 //   all together              V8 V9
 //
 // It changes nothing but what iovaFind last returned, where its cursor lies, and the path.
 //
 // Costs O(entries + blocks). The invariants stand at the head of the file that keeps them.
 
-import { BLOCK_PAGES, IovaBlock, OPEN, TABLE_ENTRIES, TableEntry, blockOver } from "./iova-block";
 import {
   HIGH,
   LANE_BYTES,
@@ -22,7 +21,17 @@ import {
   laneMax,
 } from "./iova-node";
 import { pathSeek } from "./iova-path";
-import { IovaControl, IovaSpace, PathStep, SIZE_CLASSES } from "./iova-space";
+import { IovaBlock, OPEN, blockPages } from "./iova-slots";
+import { EXACT_CLASSES, IovaControl, IovaSpace, PathStep, SIZE_CLASSES } from "./iova-space";
+import {
+  PLACES,
+  PLACE_SHIFT,
+  blockNear,
+  blockPlace,
+  placedBlock,
+  placesAgree,
+  placesNamed,
+} from "./iova-table";
 import { MAX_PFN } from "./iova-tree";
 
 const V1: u32 = 8601;
@@ -34,6 +43,7 @@ const V6: u32 = 8606;
 const V7: u32 = 8607;
 const V8: u32 = 8608;
 const V9: u32 = 8609;
+const V11: u32 = 8611;
 
 @unmanaged
 class Cursor {
@@ -56,7 +66,7 @@ export function iovaCheck(spaceAt: usize): u32 {
   const entries = cursor.entries;
   broken = blocksCheck(space);
   if (broken != 0) return broken;
-  if (entries - 1 - space.control.blockCount + liveSlots(space.control) != space.rangeCount)
+  if (entries - 1 - space.control.blockCount + usedSlots(space) != space.rangeCount)
     return V8;
   return sparesCheck(space.control);
 }
@@ -106,51 +116,51 @@ function childCheck(node: TreeNode, i: u32, isLast: bool, cursor: Cursor): u32 {
 // ---- blocks
 
 function blocksCheck(space: IovaSpace): u32 {
-  const control = space.control;
   let count: u32 = 0;
   let listed: u32 = 0;
-  for (let i: u32 = 0; i < TABLE_ENTRIES; i++) {
-    const at = tableBlock(control, i);
-    if (at == 0) continue;
-    const block = IovaBlock.at(at);
-    if (blockOver(control, block.base) != at) return V5;
-    const leaf = pathSeek(space, block.base);
-    const entry = PathStep.at(control, 0).index;
-    if (
-      leaf.word(LOW, entry) != block.base ||
-      leaf.word(HIGH, entry) != block.slotPfn(block.end) - 1
-    )
-      return V5;
+  let places: u32 = 0;
+  for (let place = blockPlace(space, 0); place < PLACES; place = blockPlace(space, place + 1)) {
+    const block = placedBlock(space, place);
+    if (!placesAgree(space, block) || !entryAgrees(space, block)) return V5;
     if (!slotsAgree(block)) return V6;
     count += 1;
     if (block.isListed) listed += 1;
+    places += blockPages(block.sizeShift) >> PLACE_SHIFT;
   }
-  if (count != control.blockCount) return V5;
+  if (count != space.control.blockCount || places != placesNamed(space)) return V5;
   for (let sizeShift: u32 = 0; sizeShift < SIZE_CLASSES; sizeShift++) {
-    const length = listCheck(control, sizeShift);
+    const length = listCheck(space.control, sizeShift);
     if (length < 0) return V7;
     listed -= <u32>length;
   }
-  return listed == 0 ? 0 : V7;
+  return listed == 0 ? recentsCheck(space) : V7;
 }
 
-function tableBlock(control: IovaControl, i: u32): usize {
-  return control.tableAt == 0 ? 0 : TableEntry.at(control.tableAt, i * BLOCK_PAGES).blockAt;
+/** Whether an entry of the tree covers just the slots of a block. */
+function entryAgrees(space: IovaSpace, block: IovaBlock): bool {
+  const leaf = pathSeek(space, block.base);
+  const i = PathStep.at(space.control, 0).index;
+  return leaf.word(LOW, i) == block.base && leaf.word(HIGH, i) == block.slotPfn(block.end) - 1;
 }
 
-/** Whether `live` and wordMask say what the bits do. */
+/** Whether `live` and wordMask say what the bits do, and all ranges fill more than half a slot. */
 function slotsAgree(block: IovaBlock): bool {
+  const slots = blockPages(block.sizeShift) >> block.sizeShift;
   let live: u32 = 0;
-  for (let slot: u32 = 0; slot < block.end; slot++)
-    if (block.isLive(block.slotPfn(slot))) live += 1;
+  for (let slot: u32 = 0; slot < block.end; slot++) {
+    if (!block.isTaken(slot)) continue;
+    const pages = block.pageCount(slot);
+    if (pages > block.slotPages || pages << 1 <= block.slotPages) return false;
+    live += 1;
+  }
   if (live != block.live) return false;
-  for (let w: u32 = 0; w < BLOCK_PAGES >> 6; w++) {
+  for (let w: u32 = 0; w << 6 < slots; w++) {
     if ((block.free(w) != 0) != (((block.wordMask >> w) & 1) != 0)) return false;
   }
-  return block.state != OPEN || block.end == BLOCK_PAGES >> block.sizeShift;
+  return block.state != OPEN || block.end == slots;
 }
 
-/** The length of the list of one size, or -1 when a block has no place there. */
+/** The length of the list of one class, or -1 when a block has no place there. */
 function listCheck(control: IovaControl, sizeShift: u32): i32 {
   let length: i32 = 0;
   let emptyCount: u32 = 0;
@@ -165,12 +175,24 @@ function listCheck(control: IovaControl, sizeShift: u32): i32 {
   return emptyCount <= 1 ? length : -1;
 }
 
-function liveSlots(control: IovaControl): u32 {
-  let live: u32 = 0;
-  for (let i: u32 = 0; i < TABLE_ENTRIES; i++) {
-    const at = tableBlock(control, i);
-    if (at != 0) live += IovaBlock.at(at).live;
+function recentsCheck(space: IovaSpace): u32 {
+  for (let sizeShift: u32 = 0; sizeShift < EXACT_CLASSES; sizeShift++) {
+    const pfn = space.recent(sizeShift);
+    if (pfn == 0) continue;
+    const at = blockNear(space, pfn);
+    if (at == 0) return V11;
+    const block = IovaBlock.at(at);
+    const slot = block.slotOver(pfn);
+    if (slot >= block.end || block.slotPfn(slot) != pfn || !block.isTaken(slot)) return V11;
+    if (block.state != OPEN || block.sizeShift != sizeShift) return V11;
   }
+  return 0;
+}
+
+function usedSlots(space: IovaSpace): u32 {
+  let live: u32 = 0;
+  for (let place = blockPlace(space, 0); place < PLACES; place = blockPlace(space, place + 1))
+    live += placedBlock(space, place).live;
   return live;
 }
 

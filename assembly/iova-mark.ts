@@ -7,9 +7,9 @@
 // The caller holds the locks of all domains, so that no record is on its way, and every space is
 // sound (iova-check.ts).
 
-import { BLOCK_PAGES, TABLE_ENTRIES, TableEntry } from "./iova-block";
 import { TreeNode } from "./iova-node";
-import { CACHE_IOVA_NODES, CACHE_IOVA_RECORDS, IovaControl, IovaSpace } from "./iova-space";
+import { CACHE_IOVA_NODES, CACHE_IOVA_RECORDS, IovaSpace } from "./iova-space";
+import { PLACES, blockPlace, placedBlock } from "./iova-table";
 import { SLAB_LOCK_AT, frameAt, header } from "./layout";
 import { lockHard, unlock } from "./lock";
 import { Frame, SLAB } from "./page";
@@ -28,7 +28,7 @@ export function iovaMark(spaceAt: usize): void {
   mark(space.controlAt);
   for (let at = space.control.spareAt; at != 0; at = TreeNode.at(at).nextAt) mark(at);
   nodeMark(TreeNode.at(space.rootAt));
-  blocksMark(space.control);
+  blocksMark(space);
 }
 
 function nodeMark(node: TreeNode): void {
@@ -37,12 +37,9 @@ function nodeMark(node: TreeNode): void {
   for (let i: u32 = 0; i < node.count; i++) nodeMark(node.child(i));
 }
 
-function blocksMark(control: IovaControl): void {
-  if (control.tableAt == 0) return;
-  for (let i: u32 = 0; i < TABLE_ENTRIES; i++) {
-    const at = TableEntry.at(control.tableAt, i * BLOCK_PAGES).blockAt;
-    if (at != 0) mark(at);
-  }
+function blocksMark(space: IovaSpace): void {
+  for (let place = blockPlace(space, 0); place < PLACES; place = blockPlace(space, place + 1))
+    mark(changetype<usize>(placedBlock(space, place)));
 }
 
 /** Takes all marks off; with `isFreeing`, frees what has none. */

@@ -1,8 +1,8 @@
 // The records of one domain's device addresses.
 //
-//   IovaSpace, in the domain      ├ root ┼ height ┼ control ┼ rangeCount ┼ found ┤
+//   IovaSpace, in the domain      ├ root ┼ height ┼ control ┼ … ┼ tables ┼ recent[4] ┤
 //                                                     └──┐
-//   IovaControl, 256 bytes        ├ head: 32 ┼ partial[6] ┼ … ┼ path[12]: node, index ┼ … ┤
+//   IovaControl, 256 bytes        ├ head: 32 ┼ partial[11] ┼ pause[11] ┼ path[12]: node, index ┼ … ┤
 //
 // Both lie under the domain's lock. The control record holds what the domain has no room for: spare
 // tree nodes, the heads of the lists of blocks (iova-block.ts), and the path through the tree of
@@ -13,12 +13,15 @@ import { TreeNode } from "./iova-node";
 export const CACHE_IOVA_RECORDS: u32 = 3; // 256-byte records: IovaControl and IovaBlock
 export const CACHE_IOVA_NODES: u32 = 4; // 512-byte records: TreeNode
 
-export const SIZE_CLASSES: u32 = 6; // ranges of 1, 2, 4 … 32 pages
-export const BLOCK_PAGES_MAX: u32 = 1 << (SIZE_CLASSES - 1); // longer ranges go to the tree
+export const SIZE_CLASSES: u32 = 11; // slots of 1, 2, 4 … 1024 pages
+export const EXACT_CLASSES: u32 = 4; // the first of them serve no smaller range
+export const SLOT_PAGES_MAX: u32 = 1 << (SIZE_CLASSES - 1); // longer ranges go to the tree
 export const MAX_HEIGHT: u32 = 12;
 
+const RECENT_OFFSET: usize = 32;
 const PARTIAL_OFFSET: usize = 32;
-const PATH_OFFSET: usize = 64;
+const PAUSE_OFFSET: usize = PARTIAL_OFFSET + <usize>SIZE_CLASSES * 4;
+const PATH_OFFSET: usize = 128;
 
 /**
  * A range of device pages, both ends inclusive: so the last of all 2^32 pages needs no case of its
@@ -39,8 +42,9 @@ export class IovaSpace {
   rootAt: usize; // TreeNode; 0 before iovaInit and after iovaFini
   height: u32; // levels of the tree, 1 .. MAX_HEIGHT
   controlAt: usize;
-  rangeCount: u32; // live ranges
+  rangeCount: u32; // V8
   private found: u64; // an IovaRange: what iovaFind last returned
+  tablesAt: usize; // frame with the tables of blocks (iova-table.ts); 0 until the first block
 
   static at(address: usize): IovaSpace {
     return changetype<IovaSpace>(address);
@@ -53,6 +57,15 @@ export class IovaSpace {
   get foundAt(): usize {
     return changetype<usize>(this) + offsetof<IovaSpace>("found");
   }
+
+  /** The first page of the recent slot of class `sizeShift`; 0 = none (iova-block.ts). */
+  recent(sizeShift: u32): u32 {
+    return load<u32>(changetype<usize>(this) + ((<usize>sizeShift) << 2), RECENT_OFFSET);
+  }
+
+  setRecent(sizeShift: u32, pfn: u32): void {
+    store<u32>(changetype<usize>(this) + ((<usize>sizeShift) << 2), pfn, RECENT_OFFSET);
+  }
 }
 
 @unmanaged
@@ -61,9 +74,7 @@ export class IovaControl {
   startPfn: u32; // pages below are never given
   spareAt: usize; // list of spare tree nodes; 0 = none
   spareCount: u32;
-  tableAt: usize; // frame with the table of blocks; 0 until the first block
   blockCount: u32;
-  pause: u32; // so many small ranges come from the tree before the next block is made
 
   /** The first block of class `sizeShift` with a free slot; 0 = none. */
   partial(sizeShift: u32): usize {
@@ -73,6 +84,15 @@ export class IovaControl {
   setPartial(sizeShift: u32, blockAt: usize): void {
     store<usize>(changetype<usize>(this) + ((<usize>sizeShift) << 2), blockAt, PARTIAL_OFFSET);
   }
+
+  /** So many ranges of class `sizeShift` come from the tree before the next block is made. */
+  pause(sizeShift: u32): u32 {
+    return load<u32>(changetype<usize>(this) + ((<usize>sizeShift) << 2), PAUSE_OFFSET);
+  }
+
+  setPause(sizeShift: u32, count: u32): void {
+    store<u32>(changetype<usize>(this) + ((<usize>sizeShift) << 2), count, PAUSE_OFFSET);
+  }
 }
 
 /** The control record of a space without blocks and spare nodes. */
@@ -80,11 +100,11 @@ export function controlInit(control: IovaControl, startPfn: u32): void {
   control.startPfn = startPfn;
   control.spareAt = 0;
   control.spareCount = 0;
-  control.tableAt = 0;
   control.blockCount = 0;
-  control.pause = 0;
-  for (let sizeShift: u32 = 0; sizeShift < SIZE_CLASSES; sizeShift++)
+  for (let sizeShift: u32 = 0; sizeShift < SIZE_CLASSES; sizeShift++) {
     control.setPartial(sizeShift, 0);
+    control.setPause(sizeShift, 0);
+  }
 }
 
 /**
@@ -110,8 +130,11 @@ export class PathStep {
   }
 }
 
-if (offsetof<IovaSpace>() > 32) ERROR("IovaSpace is longer than the domain's room for it");
+export const SPACE_BYTES: usize = 64;
+
+if (offsetof<IovaSpace>() > RECENT_OFFSET) ERROR("the head of IovaSpace reaches into recent[]");
+if (RECENT_OFFSET + <usize>EXACT_CLASSES * 4 > SPACE_BYTES) ERROR("recent[] leaves the space");
 if (offsetof<IovaControl>() > PARTIAL_OFFSET)
   ERROR("the head of IovaControl reaches into the lists");
-if (PARTIAL_OFFSET + <usize>SIZE_CLASSES * 4 > PATH_OFFSET) ERROR("the lists reach into the path");
+if (PAUSE_OFFSET + <usize>SIZE_CLASSES * 4 > PATH_OFFSET) ERROR("the pauses reach into the path");
 if (PATH_OFFSET + <usize>MAX_HEIGHT * 8 > 256) ERROR("the path leaves IovaControl");

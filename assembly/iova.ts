@@ -1,11 +1,12 @@
 // Device address ranges of a domain: who has which pages of the 2^32 that a device can name.
 //
-//   iovaAlloc ──► a block's slot (iova-block.ts)   1, 2, 4 … 32 pages: one bit
+//   iovaAlloc ──► the recent slot (iova-block.ts)  1, 2, 4, 8 pages: the range freed last
+//        ├──────► a block's slot (iova-block.ts)   up to 1024 pages: one bit
 //        └──────► the tree (iova-tree.ts)          any size, any limit: the highest place that fits
-//   iovaFree, iovaFind ──► the same two, by any page of the range
+//   iovaFree, iovaFind ──► the same, by any page of the range
 //
 // V8  rangeCount is the number of entries in the tree without the anchor and the blocks, plus the
-//     live slots of all blocks.
+//     slots in use of all blocks: live ranges and recent slots.
 //
 // An allocation returns 0 only if no place for the shape exists at or below the limit, or if no
 // frame is left for the records. The caller holds the domain's lock; a thread that may not block
@@ -22,21 +23,24 @@ import {
   blockFind,
   blockGive,
   blockTake,
-  blocksDissolve,
-  blocksFini,
-  isBlockEntry,
+  recentGive,
+  recentTake,
+  recentsCount,
 } from "./iova-block";
+import { blocksDissolve, blocksFini } from "./iova-dissolve";
 import { HIGH, LOW, TreeNode } from "./iova-node";
 import { pathSeek } from "./iova-path";
+import { IovaBlock } from "./iova-slots";
 import {
-  BLOCK_PAGES_MAX,
   CACHE_IOVA_RECORDS,
-  IovaControl,
+  EXACT_CLASSES,
   IovaRange,
   IovaSpace,
   PathStep,
+  SLOT_PAGES_MAX,
   controlInit,
 } from "./iova-space";
+import { blockNear, isBlockEntry } from "./iova-table";
 import {
   sparesFill,
   treeFini,
@@ -74,7 +78,9 @@ export function iovaInit(spaceAt: usize, startPfn: u32): i32 {
 export function iovaFini(spaceAt: usize): void {
   const space = IovaSpace.at(spaceAt);
   if (space.controlAt == 0) return; // never begun, or ended before
-  blocksFini(space.control);
+  blocksFini(space);
+  for (let sizeShift: u32 = 0; sizeShift < EXACT_CLASSES; sizeShift++)
+    space.setRecent(sizeShift, 0);
   treeFini(space);
   slabFree(space.controlAt);
   space.controlAt = 0;
@@ -83,25 +89,41 @@ export function iovaFini(spaceAt: usize): void {
 
 /** How many ranges are live. */
 export function iovaRangeCount(spaceAt: usize): u32 {
-  return IovaSpace.at(spaceAt).rangeCount;
+  const space = IovaSpace.at(spaceAt);
+  return space.rangeCount - recentsCount(space); // V8
 }
 
 /**
  * Takes `pageCount` pages whose last is at or below `limitPfn`, if `isSizeAligned` at a multiple of
  * the next power of two. The first page, or 0.
  */
-export function iovaAlloc(spaceAt: usize, pageCount: u32, limitPfn: u32, isSizeAligned: bool): u32 {
+@inline export function iovaAlloc(
+  spaceAt: usize,
+  pageCount: u32,
+  limitPfn: u32,
+  isSizeAligned: bool,
+): u32 {
   if (faultHits()) return 0;
   const space = IovaSpace.at(spaceAt);
-  if (pageCount - 1 < BLOCK_PAGES_MAX && (pageCount & (pageCount - 1)) == 0) {
-    const pfn = blockTake(space, <u32>ctz(pageCount), limitPfn);
-    if (pfn != 0) return pfn;
-  }
+  const pfn = recentTake(space, pageCount, limitPfn);
+  if (pfn != 0) return pfn;
   return rangeTake(space, pageCount, limitPfn, isSizeAligned);
 }
 
 function rangeTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool): u32 {
   if (pageCount == 0) return 0;
+  if (pageCount <= SLOT_PAGES_MAX) {
+    const sizeShift: u32 = 32 - <u32>clz(pageCount - 1);
+    const isRounded = (pageCount & (pageCount - 1)) != 0;
+    if (!isRounded || (isAligned && sizeShift >= EXACT_CLASSES)) {
+      const pfn = blockTake(space, sizeShift, pageCount, limit);
+      if (pfn != 0) return pfn;
+    }
+  }
+  return entryTake(space, pageCount, limit, isAligned);
+}
+
+function entryTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool): u32 {
   let pfn = treeFit(space, pageCount, limit, isAligned);
   if (pfn == 0 && blocksDissolve(space, 0, limit) != 0)
     pfn = treeFit(space, pageCount, limit, isAligned);
@@ -112,16 +134,22 @@ function rangeTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool
 }
 
 /** Frees the range that holds `pfn`. Its page count, or 0: nobody has that page. */
-export function iovaFree(spaceAt: usize, pfn: u32): u32 {
+@inline export function iovaFree(spaceAt: usize, pfn: u32): u32 {
   const space = IovaSpace.at(spaceAt);
-  const pages = blockGive(space, pfn);
-  return pages != 0 ? pages : rangeGive(space, pfn);
+  const at = blockNear(space, pfn);
+  if (at == 0) return entryGive(space, pfn);
+  const block = IovaBlock.at(at);
+  const slot = block.slotOver(pfn);
+  if (slot >= block.end) return entryGive(space, pfn);
+  const pages = recentGive(space, block, slot);
+  if (pages != 0) return pages;
+  return blockGive(space, block, pfn);
 }
 
-function rangeGive(space: IovaSpace, pfn: u32): u32 {
+function entryGive(space: IovaSpace, pfn: u32): u32 {
   const leaf = pathSeek(space, pfn);
   const i = PathStep.at(space.control, 0).index;
-  if (!holdsRange(space.control, leaf, i, pfn)) return 0;
+  if (!holdsRange(space, leaf, i, pfn)) return 0;
   const pages = leaf.word(HIGH, i) - leaf.word(LOW, i) + 1;
   treeRemove(space);
   space.rangeCount -= 1;
@@ -129,9 +157,9 @@ function rangeGive(space: IovaSpace, pfn: u32): u32 {
 }
 
 /** Whether entry `i`, the first that ends at or above `pfn`, is a live range over `pfn`. */
-function holdsRange(control: IovaControl, leaf: TreeNode, i: u32, pfn: u32): bool {
+function holdsRange(space: IovaSpace, leaf: TreeNode, i: u32, pfn: u32): bool {
   const low = leaf.word(LOW, i);
-  return low - 1 < pfn && !isBlockEntry(control, low); // the anchor's low is 0 and stands for 2^32
+  return low - 1 < pfn && !isBlockEntry(space, low); // the anchor's low is 0 and stands for 2^32
 }
 
 /**
@@ -141,10 +169,10 @@ function holdsRange(control: IovaControl, leaf: TreeNode, i: u32, pfn: u32): boo
 export function iovaFind(spaceAt: usize, pfn: u32): usize {
   const space = IovaSpace.at(spaceAt);
   const range = IovaRange.at(space.foundAt);
-  if (blockFind(space.control, pfn, range)) return space.foundAt;
+  if (blockFind(space, pfn, range)) return space.foundAt;
   const leaf = pathSeek(space, pfn);
   const i = PathStep.at(space.control, 0).index;
-  if (!holdsRange(space.control, leaf, i, pfn)) return 0;
+  if (!holdsRange(space, leaf, i, pfn)) return 0;
   range.low = leaf.word(LOW, i);
   range.high = leaf.word(HIGH, i);
   return space.foundAt;

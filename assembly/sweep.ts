@@ -15,6 +15,7 @@ import { Domain, PAGING } from "./iommu";
 import { iovaCheck } from "./iova-check";
 import { iovaMark, iovaSweep } from "./iova-mark";
 import { IovaSpace } from "./iova-space";
+import { tableFrame, tableFrames } from "./iova-table";
 import {
   DOMAINS_LOCK_AT,
   FRAMES_LOCK_AT,
@@ -186,8 +187,8 @@ function domainsSweep(dead: u32): bool {
     }
     iovaMark(domain.spaceAt);
     treeStamp(PageTable.at(domain.tableAt), dead);
-    const tableAt = IovaSpace.at(domain.spaceAt).control.tableAt;
-    if (tableAt != 0) frameStamp(pfnAt(tableAt), dead);
+    const space = IovaSpace.at(domain.spaceAt);
+    for (let i = tableFrames(space); i > 0; i--) frameStamp(tableFrame(space, i - 1), dead);
   }
   iovaSweep(areSound);
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN))

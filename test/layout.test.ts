@@ -16,7 +16,7 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
     );
     expect(constants).toEqual({
       ABI_VERSION: 1,
-      BLOCK_PAGES_MAX: 32,
+      OPTIMAL_PAGES: 32,
       BOUNCE_MAX_BYTES: 256 * 1024,
       BUFFER_NAME_BYTES: 32,
       CONSUMER_LATEST: 2,

@@ -27,7 +27,7 @@ export interface CoreExports extends WebAssembly.Exports {
   readonly ENTRY_BYTES: CoreConstant & WebAssembly.Global;
   readonly DIRTY_BITS_MAX: CoreConstant & WebAssembly.Global;
   readonly IOTLB_ENTRIES_MAX: CoreConstant & WebAssembly.Global;
-  readonly BLOCK_PAGES_MAX: CoreConstant & WebAssembly.Global;
+  readonly OPTIMAL_PAGES: CoreConstant & WebAssembly.Global;
   readonly BUFFER_NAME_BYTES: CoreConstant & WebAssembly.Global;
   readonly CONSUMER_LATEST: CoreConstant & WebAssembly.Global;
   readonly CONSUMER_WRITES: CoreConstant & WebAssembly.Global;

@@ -186,7 +186,7 @@ export class Device {
   /** What its mappings are like. */
   get mappingLimits(): MappingLimits {
     const { iommu } = this.#limits;
-    const optimalBytes = addressOf(this.#core.exports.BLOCK_PAGES_MAX.value);
+    const optimalBytes = addressOf(this.#core.exports.OPTIMAL_PAGES.value);
     return {
       maxBytes: this.#mayBounce() ? this.#bounceMaxBytes() : Infinity,
       optimalBytes: iommu ? optimalBytes : Infinity,

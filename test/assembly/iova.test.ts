@@ -25,9 +25,12 @@ type Core = ReturnType<(typeof eachCore)[number]["open"]>;
 
 const EINVAL = -22;
 const ENOMEM = -12;
-const SPACE_BYTES = 32;
+const SPACE_BYTES = 64;
 const FRAMES = 4096;
 const LIMIT_32BIT = 2 ** 20 - 1;
+/** A space of just the room that a block of 1024 pages asks for. */
+const ROOM_PAGES = 65536;
+const ROOM_LIMIT = 2 * ROOM_PAGES - 1;
 
 /** The core's space with the calls of its model. */
 class CoreSpace {
@@ -213,43 +216,76 @@ describe.each([...eachCore])("iova, $name", ({ open }) => {
     expect(space.check()).toBe(0);
   });
 
-  test("iovaAlloc() gives the pages that a block of small ranges keeps before it fails", () => {
-    const space = opened(1024);
-    const limit = 2047; // one block, and nothing else
-    const small = [space.alloc(1, limit), space.alloc(1, limit), space.alloc(1, limit)];
-    expect(space.alloc(1000, limit, false)).toBeGreaterThan(0);
+  test("iovaAlloc() gives the pages that a block keeps before it fails", () => {
+    const space = opened(ROOM_PAGES);
+    const small = [1, 1, 20].map((pages) => space.alloc(pages, ROOM_LIMIT));
+    const low = Math.min(...small);
+    expect(space.alloc(low - ROOM_PAGES, ROOM_LIMIT, false)).toBe(ROOM_PAGES);
     expect(small.map((pfn) => space.find(pfn))).toEqual(
-      small.map((pfn) => ({ low: pfn, high: pfn })),
+      small.map((pfn, i) => ({ low: pfn, high: pfn + (i === 2 ? 19 : 0) })),
     );
     expect(space.rangeCount).toBe(4);
     expect(space.check()).toBe(0);
-    expect(small.map((pfn) => space.free(pfn))).toEqual([1, 1, 1]);
+    expect(small.map((pfn) => space.free(pfn))).toEqual([1, 1, 20]);
     expect(space.check()).toBe(0);
   });
 
-  test("a full block that is dissolved leaves its lowest and highest slot alone", () => {
+  test.each([32, 29])("a full block that is dissolved leaves ranges of %i pages alone", (pages) => {
     for (const kept of [[0], [0, 31], [31], [0, 1, 2], []]) {
-      const space = opened(1024);
-      for (let slot = 31; slot >= 0; slot--) expect(space.alloc(32, 2047)).toBe(1024 + 32 * slot);
+      const space = opened(ROOM_PAGES);
+      const base = ROOM_LIMIT + 1 - 1024;
+      for (let slot = 31; slot >= 0; slot--)
+        expect(space.alloc(pages, ROOM_LIMIT)).toBe(base + 32 * slot);
+      expect(space.alloc(base - ROOM_PAGES, ROOM_LIMIT, false)).toBe(ROOM_PAGES);
       for (let slot = 0; slot < 32; slot++) {
-        if (!kept.includes(slot)) expect(space.free(1024 + 32 * slot)).toBe(32);
+        if (!kept.includes(slot)) expect(space.free(base + 32 * slot)).toBe(pages);
       }
-      const model = new IovaModel(1024);
-      for (const slot of kept) model.insert(1024 + 32 * slot, 1055 + 32 * slot);
-      const pageCount = 1024 - 32 * kept.length; // all that is left
-      expect(space.alloc(pageCount, 2047, false)).toBe(model.fit(pageCount, 2047, false));
+      const model = new IovaModel(base);
+      for (const slot of kept) model.insert(base + 32 * slot, base + 32 * slot + pages - 1);
+      let left = 1024;
+      while (model.fit(left, ROOM_LIMIT, false) === 0) left -= 1;
+      expect(space.alloc(left, ROOM_LIMIT, false)).toBe(model.fit(left, ROOM_LIMIT, false));
       expect(space.check()).toBe(0);
       for (const slot of kept) {
-        const low = 1024 + 32 * slot;
-        expect(space.find(low)).toEqual({ low, high: low + 31 });
-        expect(space.free(low + 5)).toBe(32);
+        const low = base + 32 * slot;
+        expect(space.find(low)).toEqual({ low, high: low + pages - 1 });
+        expect(space.free(low + 5)).toBe(pages);
       }
       expect(space.check()).toBe(0);
     }
   });
 
+  test("the tail of a slot belongs to nobody until the block is dissolved", () => {
+    const space = opened(ROOM_PAGES);
+    const pfn = space.alloc(17, ROOM_LIMIT);
+    expect(pfn % 32).toBe(0);
+    expect([space.free(pfn + 17), space.free(pfn + 31)]).toEqual([0, 0]);
+    expect(space.find(pfn + 17)).toBeUndefined();
+    expect(space.reserve(pfn + 17, pfn + 31)).toBe(0);
+    expect(space.list(pfn, pfn + 31)).toBe(`${pfn}-${pfn + 16} ${pfn + 17}-${pfn + 31}`);
+    expect(space.check()).toBe(0);
+  });
+
+  test.each([1, 2, 4, 8])("the range of %i pages freed last is free, and given again", (pages) => {
+    const space = opened(ROOM_PAGES);
+    const pfns = [space.alloc(pages, ROOM_LIMIT), space.alloc(pages, ROOM_LIMIT)];
+    const [first, second] = pfns as [number, number];
+    expect(space.free(first + pages - 1)).toBe(pages);
+    expect(space.free(first)).toBe(0);
+    expect(space.find(first)).toBeUndefined();
+    expect(space.rangeCount).toBe(1);
+    expect(space.check()).toBe(0);
+    const below = space.alloc(pages, first + pages - 2);
+    expect(below + pages - 1).toBeLessThan(first + pages - 1);
+    expect(space.free(below)).toBe(pages);
+    expect(space.alloc(pages, ROOM_LIMIT)).toBe(first);
+    expect([first, second].map((pfn) => space.free(pfn))).toEqual([pages, pages]);
+    expect(space.alloc(ROOM_PAGES, ROOM_LIMIT, false)).toBe(ROOM_PAGES); // all there is
+    expect(space.check()).toBe(0);
+  });
+
   test("iovaFree() takes any page of a range, once", () => {
-    for (const pageCount of [1, 2, 3, 8, 32, 33, 1000, 5000]) {
+    for (const pageCount of [1, 2, 3, 8, 9, 32, 33, 1000, 5000]) {
       const space = opened();
       for (const inside of [0, 1, pageCount >> 1, pageCount - 1]) {
         if (inside >= pageCount) continue;
@@ -448,6 +484,7 @@ const SHAPES = [
   { top: LIMIT_32BIT, maxPages: 1024, live: 900 },
   { top: MAX_PFN, maxPages: 1024, live: 900 },
   { top: 100000, maxPages: 33, live: 2500 },
+  { top: 140000, maxPages: 300, live: 900 },
 ];
 
 /** 7500 events: enough for a few splits and joins at each level, and for blocks that dissolve. */
