@@ -20,8 +20,10 @@ import {
   KIND_MAPPING,
   PAYLOAD_BYTES,
   objectAlloc,
+  objectAt,
   objectFind,
   objectFree,
+  objectIs,
   recordOf,
 } from "./object";
 
@@ -136,7 +138,7 @@ export function dmaDeviceAdd(
   const handle = deviceMake(domain);
   unlock(DOMAINS_LOCK_AT);
   if (handle < 0) return handle;
-  const device = Device.at(objectFind(handle, KIND_DEVICE));
+  const device = Device.at(objectAt(handle));
   device.limitPfn = limitPfn;
   device.maxSegmentBytes = maxSegmentBytes;
   device.maxSegments = maxSegments;
@@ -157,7 +159,7 @@ function deviceMake(domain: u32): i32 {
   if (domainAt != 0 && !domainTakesDevices(domainAt)) return EINVAL;
   const handle = objectAlloc(KIND_DEVICE);
   if (handle < 0 || domainAt == 0) return handle;
-  Device.at(objectFind(handle, KIND_DEVICE)).domain = domain;
+  Device.at(objectAt(handle)).domain = domain;
   Domain.at(domainAt).deviceCount += 1;
   return handle;
 }
@@ -167,8 +169,8 @@ function deviceMake(domain: u32): i32 {
  * a direct device must reach all frames, or 4 GiB.
  */
 export function dmaDeviceSetLimit(handle: u32, limitPfn: u32): i32 {
-  const payload = objectFind(handle, KIND_DEVICE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DEVICE)) return ESTALE;
   const device = Device.at(payload);
   if (device.mappingCount != 0) return EBUSY;
   if (device.domain == 0 && !isEnough(limitPfn)) return EIO;
@@ -178,8 +180,8 @@ export function dmaDeviceSetLimit(handle: u32, limitPfn: u32): i32 {
 
 /** The same for the address bits of coherent memory. */
 export function dmaDeviceSetCoherentBits(handle: u32, bits: u32): i32 {
-  const payload = objectFind(handle, KIND_DEVICE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DEVICE)) return ESTALE;
   const device = Device.at(payload);
   if (device.mappingCount != 0) return EBUSY;
   if (device.domain == 0 && !isEnough(lastPfnOf(bits))) return EIO;
@@ -194,8 +196,8 @@ function isEnough(limitPfn: u32): bool {
 
 /** Removes a device. 0, or ESTALE, EBUSY (mappings are left). */
 export function dmaDeviceRemove(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_DEVICE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DEVICE)) return ESTALE;
   const device = Device.at(payload);
   if (device.mappingCount != 0) return EBUSY;
   deviceFree(payload);
@@ -206,7 +208,7 @@ export function dmaDeviceRemove(handle: u32): i32 {
 export function deviceFree(payload: usize): void {
   lockHard(DOMAINS_LOCK_AT);
   const domain = Device.at(payload).domain;
-  if (domain != 0) Domain.at(objectFind(domain, KIND_DOMAIN)).deviceCount -= 1;
+  if (domain != 0) Domain.at(objectAt(domain)).deviceCount -= 1;
   objectFree(recordOf(payload));
   unlock(DOMAINS_LOCK_AT);
 }
@@ -227,14 +229,14 @@ export function mappingInsert(device: Device, mapping: Mapping, handle: u32): vo
   const next = device.firstMapping;
   mapping.next = next;
   mapping.prev = 0;
-  if (next != 0) Mapping.at(objectFind(next, KIND_MAPPING)).prev = handle;
+  if (next != 0) Mapping.at(objectAt(next)).prev = handle;
   device.firstMapping = handle;
   device.mappingCount += 1;
 }
 
 export function mappingRemove(device: Device, mapping: Mapping): void {
-  if (mapping.next != 0) Mapping.at(objectFind(mapping.next, KIND_MAPPING)).prev = mapping.prev;
-  if (mapping.prev != 0) Mapping.at(objectFind(mapping.prev, KIND_MAPPING)).next = mapping.next;
+  if (mapping.next != 0) Mapping.at(objectAt(mapping.next)).prev = mapping.prev;
+  if (mapping.prev != 0) Mapping.at(objectAt(mapping.prev)).next = mapping.next;
   else device.firstMapping = mapping.next;
   device.mappingCount -= 1;
 }

@@ -13,7 +13,7 @@ import { bounceSync } from "./dma-bounce";
 import { shadowClean, shadowInvalidate } from "./dma-cache";
 import { CACHED, DMA_FROM_DEVICE, DMA_TO_DEVICE, Device, Mapping } from "./dma-device";
 import { EINVAL, ESTALE } from "./errno";
-import { KIND_DEVICE, KIND_MAPPING, KIND_TABLE, objectFind } from "./object";
+import { KIND_MAPPING, objectAt, objectIs } from "./object";
 import { SgTable } from "./sg";
 
 /** Lets the CPU see the bytes [from, from + length) as the device left them. */
@@ -54,12 +54,12 @@ export function dmaSync(
   direction: u32,
   isForDevice: u32,
 ): i32 {
-  const payload = objectFind(handle, KIND_MAPPING);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_MAPPING)) return ESTALE;
   const mapping = Mapping.at(payload);
-  const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
+  const table = SgTable.at(objectAt(mapping.table));
   if (direction > DMA_FROM_DEVICE || <u64>from + length > table.lengthBytes) return EINVAL;
-  const device = Device.at(objectFind(mapping.device, KIND_DEVICE));
+  const device = Device.at(objectAt(mapping.device));
   if (isForDevice != 0) syncForDevice(device, mapping, table, from, length, direction);
   else syncForCpu(device, mapping, table, from, length, direction);
   return 0;
@@ -67,8 +67,8 @@ export function dmaSync(
 
 /** Whether a sync of the mapping does anything: 1, 0, or ESTALE. */
 export function dmaNeedsSync(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_MAPPING);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_MAPPING)) return ESTALE;
   const mapping = Mapping.at(payload);
   return <i32>(mapping.firstRun != 0 || (mapping.attrs & CACHED) != 0);
 }

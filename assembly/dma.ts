@@ -44,12 +44,12 @@ import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
 import {
   KIND_DEVICE,
-  KIND_DOMAIN,
   KIND_MAPPING,
   KIND_TABLE,
   objectAlloc,
-  objectFind,
+  objectAt,
   objectFree,
+  objectIs,
   recordOf,
 } from "./object";
 import { SgEntry, entriesAlloc, entriesBisect, entriesFree } from "./sg-entries";
@@ -68,13 +68,14 @@ export function dmaMapTable(
   direction: u32,
   attrs: u32,
 ): i32 {
-  const deviceAt = objectFind(deviceHandle, KIND_DEVICE);
-  const tablePayload = objectFind(tableHandle, KIND_TABLE);
-  if (deviceAt == 0 || tablePayload == 0) return ESTALE;
+  const deviceAt = objectAt(deviceHandle);
+  const tablePayload = objectAt(tableHandle);
+  if (!objectIs(deviceAt, deviceHandle, KIND_DEVICE)) return ESTALE;
+  if (!objectIs(tablePayload, tableHandle, KIND_TABLE)) return ESTALE;
   if (direction > DMA_FROM_DEVICE) return EINVAL;
   const handle = objectAlloc(KIND_MAPPING);
   if (handle < 0) return handle;
-  const mappingAt = objectFind(handle, KIND_MAPPING);
+  const mappingAt = objectAt(handle);
   const mapping = Mapping.at(mappingAt);
   const device = Device.at(deviceAt);
   const table = SgTable.at(tablePayload);
@@ -193,7 +194,7 @@ function mapTranslated(
   if (segmentsAt == 0) return ENOMEM;
   const pageCount = pagesOf(entriesAt, count, mask);
   const iovaPfn = domainMapList(
-    objectFind(device.domain, KIND_DOMAIN),
+    objectAt(device.domain),
     entriesAt,
     count,
     pageCount,
@@ -298,12 +299,12 @@ function segmentWrite(out: usize, i: u32, pfn: u32, offset: u32, length: u32, be
  * and the device reaches nothing through it any more. 0, or ESTALE.
  */
 export function dmaUnmap(handle: u32, attrs: u32): i32 {
-  const mappingAt = objectFind(handle, KIND_MAPPING);
-  if (mappingAt == 0) return ESTALE;
+  const mappingAt = objectAt(handle);
+  if (!objectIs(mappingAt, handle, KIND_MAPPING)) return ESTALE;
   const mapping = Mapping.at(mappingAt);
-  const deviceAt = objectFind(mapping.device, KIND_DEVICE);
+  const deviceAt = objectAt(mapping.device);
   const device = Device.at(deviceAt);
-  const tablePayload = objectFind(mapping.table, KIND_TABLE);
+  const tablePayload = objectAt(mapping.table);
   lockHard(deviceAt);
   mappingRemove(device, mapping);
   mapping.counted = COUNTING; // D9
@@ -315,7 +316,7 @@ export function dmaUnmap(handle: u32, attrs: u32): i32 {
   if (mustSync && (attrs & SKIP_CPU_SYNC) == 0)
     syncForCpu(device, mapping, table, 0, table.lengthBytes, mapping.direction);
   if (mapping.iovaPfn != 0)
-    domainUnmapList(objectFind(device.domain, KIND_DOMAIN), mapping.iovaPfn, mapping.pageCount);
+    domainUnmapList(objectAt(device.domain), mapping.iovaPfn, mapping.pageCount);
   bounceEnd(mapping); // behind the translations: the device must not reach freed slots
   entriesFree(mapping.segmentsAt, mapping.nents);
   if ((mapping.attrs & CACHED) != 0) shadowDrop(table, mapping);
@@ -332,8 +333,8 @@ export function tableRelease(tablePayload: usize, attrs: u32): void {
 
 /** The segment that holds byte `offset` of a mapping, or EINVAL, ESTALE. */
 export function dmaSegmentOf(handle: u32, offset: u32): i32 {
-  const payload = objectFind(handle, KIND_MAPPING);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_MAPPING)) return ESTALE;
   const mapping = Mapping.at(payload);
   const last = SgEntry.at(mapping.segmentsAt, mapping.nents - 1);
   if (offset >= last.before + last.length) return EINVAL;

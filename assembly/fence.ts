@@ -17,7 +17,9 @@ import {
   KIND_FENCE,
   ObjectRecord,
   objectAlloc,
+  objectAt,
   objectFind,
+  objectIs,
   recordOf,
 } from "./object";
 import { isHeldBy, shareBegin, shareRelease } from "./share";
@@ -51,7 +53,7 @@ export function fenceContextAlloc(count: u32): u32 {
 export function fenceAlloc(context: u32, seqno: u32): i32 {
   const handle = objectAlloc(KIND_FENCE);
   if (handle < 0) return handle;
-  const payload = objectFind(handle, KIND_FENCE);
+  const payload = objectAt(handle);
   const fence = Fence.at(payload);
   fence.context = context;
   fence.seqno = seqno;
@@ -64,8 +66,8 @@ export function fenceAlloc(context: u32, seqno: u32): i32 {
  * already, or ESTALE, EINVAL, EPERM: it is another thread's (F6).
  */
 export function fenceSignal(handle: u32, error: i32, nowMs: f64): i32 {
-  const payload = objectFind(handle, KIND_FENCE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_FENCE)) return ESTALE;
   if (error > 0 || error < ERRNO_MIN) return EINVAL;
   const fence = Fence.at(payload);
   if (atomic.load<i32>(payload) != PENDING) return 0;
@@ -102,8 +104,9 @@ export function fenceAt(handle: u32): i32 {
  * thread does not hold it), EBUSY: it is pending, and this thread is the one to signal it.
  */
 export function fenceFree(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_FENCE);
-  if (payload == 0 || !isHeldBy(payload, threadIndex())) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_FENCE)) return ESTALE;
+  if (!isHeldBy(payload, threadIndex())) return ESTALE;
   const isOwner = ObjectRecord.at(recordOf(payload)).owner == threadIndex();
   if (isOwner && atomic.load<i32>(payload) == PENDING) return EBUSY;
   shareRelease(payload, threadIndex());

@@ -12,7 +12,7 @@
 
 import { EBUSY, EINVAL, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { KIND_TABLE, objectFind } from "./object";
+import { KIND_TABLE, objectAt, objectIs } from "./object";
 import { PfnCell } from "./page";
 import {
   ENTRIES_MAX,
@@ -42,8 +42,8 @@ export function sgTableAppend(
   maxSegmentBytes: u32,
 ): i32 {
   if (handle == 0) return sgTableFromPages(listAt, count, offset, size, maxSegmentBytes);
-  const payload = objectFind(handle, KIND_TABLE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   const table = SgTable.at(payload);
   if (table.mapCount != 0) return EBUSY;
   const maxPages = maxSegmentBytes >> FRAME_SHIFT;

@@ -7,7 +7,7 @@
 //
 // 16 frames are compared with their predecessors at a time, and only the breaks are looked at: a
 // contiguous list costs one load and one comparison for four frames, and a list without neighbours
-// is written without a look at each.
+// is written without a look at each. What is left of the list goes the same way by four.
 
 import { FRAME_SHIFT, header } from "./layout";
 import { PfnCell } from "./page";
@@ -43,10 +43,10 @@ function runWrite(out: usize, listAt: usize, fromAt: usize, toAt: usize, maxPage
   return out + ENTRY_BYTES;
 }
 
-/** 15 single frames, all of which begin a run: entries without a look at each. */
-function singlesWrite(out: usize, listAt: usize, at: usize): usize {
+/** `count` single frames, all of which begin a run: entries without a look at each. */
+@inline function singlesWrite(out: usize, listAt: usize, at: usize, count: u32): usize {
   const pagesBefore = <u32>((at - listAt) >> 2);
-  for (let i: u32 = 0; i < 15; i++) {
+  for (let i: u32 = 0; i < count; i++) {
     entryWrite(out, PfnCell.at(at, i).pfn, 1, pagesBefore + i);
     out += ENTRY_BYTES;
   }
@@ -82,7 +82,7 @@ export function sgPack(out: usize, listAt: usize, count: u32, maxPages: u32): u3
     );
     if (breaks == 0xffff) {
       out = runWrite(out, listAt, runAt, at, maxPages);
-      out = singlesWrite(out, listAt, at);
+      out = singlesWrite(out, listAt, at, 15);
       runAt = at + 60;
       continue;
     }
@@ -92,6 +92,22 @@ export function sgPack(out: usize, listAt: usize, count: u32, maxPages: u32): u3
       runAt = breakAt;
       breaks &= breaks - 1;
     } while (breaks != 0);
+  }
+  for (; at + 16 <= end; at += 16) {
+    const f = v128.load(at);
+    largest = i32x4.max_u(largest, f);
+    let breaks = <u32>i32x4.bitmask(i32x4.ne(f, i32x4.add(v128.load(at - 4), one)));
+    if (breaks == 0xf) {
+      out = runWrite(out, listAt, runAt, at, maxPages);
+      out = singlesWrite(out, listAt, at, 3);
+      runAt = at + 12;
+      continue;
+    }
+    for (; breaks != 0; breaks &= breaks - 1) {
+      const breakAt = at + ((<usize>ctz(breaks)) << 2);
+      out = runWrite(out, listAt, runAt, breakAt, maxPages);
+      runAt = breakAt;
+    }
   }
   let last = max(laneMax(largest), PfnCell.at(listAt, 0).pfn);
   for (; at < end; at += 4) {

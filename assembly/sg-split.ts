@@ -12,7 +12,7 @@
 
 import { EINVAL, ESTALE } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT } from "./layout";
-import { KIND_TABLE, objectFind } from "./object";
+import { KIND_TABLE, objectAt, objectIs } from "./object";
 import { ENTRY_SHIFT, SgEntry, entriesBisect } from "./sg-entries";
 import { SgTable, tableCopy, tableDestroy } from "./sg";
 
@@ -32,8 +32,8 @@ class SplitCell {
  * short), ENOMEM: then the list is as it was.
  */
 export function sgSplit(handle: u32, skip: u32, listAt: usize, count: u32): i32 {
-  const payload = objectFind(handle, KIND_TABLE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   const table = SgTable.at(payload);
   if (count == 0) return EINVAL;
   let end: u64 = skip;
@@ -66,7 +66,7 @@ function tableSlice(table: SgTable, from: u32, size: u32): i32 {
   const handle = tableCopy(table.entriesAt + ((<usize>first) << ENTRY_SHIFT), count, 0);
   if (handle < 0) return handle;
 
-  const slice = SgTable.at(objectFind(handle, KIND_TABLE));
+  const slice = SgTable.at(objectAt(handle));
   const into = from - SgEntry.at(slice.entriesAt, 0).before;
   for (let i: u32 = 1; i < count; i++) SgEntry.at(slice.entriesAt, i).before -= from;
   const entry = SgEntry.at(slice.entriesAt, 0);
@@ -85,7 +85,7 @@ function tableSlice(table: SgTable, from: u32, size: u32): i32 {
 function splitUndo(listAt: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
     const cell = SplitCell.at(listAt, i);
-    const payload = objectFind(cell.word, KIND_TABLE);
+    const payload = objectAt(cell.word);
     cell.word = SgTable.at(payload).lengthBytes;
     tableDestroy(payload);
   }

@@ -16,7 +16,16 @@
 
 import { EBUSY, EINVAL, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { KIND_TABLE, PAYLOAD_BYTES, objectAlloc, objectFind, objectFree, recordOf } from "./object";
+import {
+  KIND_TABLE,
+  PAYLOAD_BYTES,
+  objectAlloc,
+  objectAt,
+  objectFind,
+  objectFree,
+  objectIs,
+  recordOf,
+} from "./object";
 import { PfnCell, isFrameRange } from "./page";
 import {
   ENTRIES_MAX,
@@ -61,7 +70,7 @@ if (INLINE_OFFSET + <usize>ENTRY_BYTES > PAYLOAD_BYTES) ERROR("the entry leaves 
 export function tableCopy(builtAt: usize, count: u32, source: u32): i32 {
   const handle = objectAlloc(KIND_TABLE);
   if (handle < 0) return handle;
-  const payload = objectFind(handle, KIND_TABLE);
+  const payload = objectAt(handle);
   const at = count == 1 ? payload + INLINE_OFFSET : entriesAlloc(count);
   if (at == 0) {
     objectFree(recordOf(payload));
@@ -80,7 +89,7 @@ export function tableCopy(builtAt: usize, count: u32, source: u32): i32 {
 function tableAdopt(entriesAt: usize, count: u32): i32 {
   const handle = objectAlloc(KIND_TABLE);
   if (handle < 0) entriesFree(entriesAt, count);
-  else tableFill(SgTable.at(objectFind(handle, KIND_TABLE)), entriesAt, count, 0);
+  else tableFill(SgTable.at(objectAt(handle)), entriesAt, count, 0);
   return handle;
 }
 
@@ -230,8 +239,8 @@ export function tableOfRun(pfn: u32, offset: u32, length: u32): i32 {
  * How many leading entries hold `length` bytes; 0 for 0. Or EINVAL (the table is shorter), ESTALE.
  */
 export function sgNentsForLen(handle: u32, length: u32): i32 {
-  const payload = objectFind(handle, KIND_TABLE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   const table = SgTable.at(payload);
   if (length == 0) return 0;
   if (length > table.lengthBytes) return EINVAL;
@@ -249,8 +258,8 @@ export function sgTableAt(handle: u32): i32 {
  * (it owns frames).
  */
 export function sgTableFree(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_TABLE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   const table = SgTable.at(payload);
   if (table.mapCount != 0) return EBUSY;
   if (table.source != 0) return EINVAL;
@@ -274,8 +283,8 @@ export function tableDestroy(payload: usize): void {
  * a frame has no bytes: then none is copied).
  */
 export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isToBuffer: u32): i32 {
-  const payload = objectFind(handle, KIND_TABLE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   if (<u64>bufferAt + length > (<u64>header().backedFrames) << FRAME_SHIFT) return EINVAL;
   return runsVisit(SgTable.at(payload), skip, length, bufferAt, isToBuffer ? COPY_OUT : COPY_IN);
 }
@@ -285,8 +294,8 @@ export function sgCopy(handle: u32, skip: u32, bufferAt: usize, length: u32, isT
  * table ends before; or ESTALE, EINVAL (a frame without bytes: then none is filled).
  */
 export function sgZero(handle: u32, skip: u32, length: u32): i32 {
-  const payload = objectFind(handle, KIND_TABLE);
-  if (payload == 0) return ESTALE;
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   return runsVisit(SgTable.at(payload), skip, length, 0, FILL);
 }
 
