@@ -218,6 +218,10 @@ function checkRegion(region: Region): u32 {
 
 /** Its table lives, owns frames and holds all its bytes (N3). */
 function checkBuffer(buffer: Buffer): u32 {
+  const details = buffer.details;
+  const detailsAt: usize = details == 0 ? 0 : objectFind(details, KIND_TABLE);
+  if (details != 0 && (detailsAt == 0 || SgTable.at(detailsAt).source == 0)) return N + 9;
+  if (buffer.isServed) return 0;
   const tableAt = objectFind(buffer.table, KIND_TABLE);
   if (tableAt == 0) return N + 3;
   const table = SgTable.at(tableAt);

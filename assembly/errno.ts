@@ -13,6 +13,7 @@ export const ENOMEM: i32 = -12; // no frame, run, record or table is left
 export const EFAULT: i32 = -14; // a device touched an address that nothing maps for it
 export const EBUSY: i32 = -16; // pinned, mapped or attached
 export const EEXIST: i32 = -17; // the device address is mapped already
+export const ENODEV: i32 = -19; // the thread that would have done it has left
 export const EINVAL: i32 = -22; // an argument that no state of the system would accept
 export const ENOSPC: i32 = -28; // no thread slot is left
 export const EPIPE: i32 = -32; // the pool was closed

@@ -8,7 +8,14 @@ export {
   PAGEBLOCK_ORDER,
   THREAD_BYTES,
 } from "./layout";
-export { SCRATCH_OFFSET, SCRATCH_WORDS, scratchAt, threadReserve, threadState } from "./thread";
+export {
+  SCRATCH_OFFSET,
+  SCRATCH_WORDS,
+  scratchAt,
+  threadBellAt,
+  threadReserve,
+  threadState,
+} from "./thread";
 export { ENTRY_BYTES } from "./sg-entries";
 export { coreJoin, coreLeave, coreOpen } from "./boot";
 export {
@@ -154,7 +161,19 @@ export {
   poolFrameAt,
   poolSetBuffer,
 } from "./pool-table";
-export { BUFFER_NAME_BYTES, bufferAlloc, bufferAt, bufferFree } from "./buffer";
+export {
+  BUFFER_NAME_BYTES,
+  bufferAlloc,
+  bufferAt,
+  bufferFree,
+  bufferHolders,
+  bufferServe,
+  bufferServer,
+  bufferSetDetails,
+  bufferUnserve,
+} from "./buffer";
+export { linkAlloc, linkAnswer, linkAt, linkCancel, linkFree, linkNext, linkPost } from "./link";
+export { tableBorrow, tableReturn } from "./borrow";
 export {
   poolAbandon,
   poolAcquire,

@@ -26,7 +26,8 @@ export const KIND_MOVABLE: u32 = 7;
 export const KIND_BUFFER: u32 = 8;
 export const KIND_POOL: u32 = 9;
 export const KIND_PIN: u32 = 10;
-export const KINDS: u32 = 11;
+export const KIND_LINK: u32 = 11;
+export const KINDS: u32 = 12;
 
 export const PAYLOAD_OFFSET: usize = 16;
 export const PAYLOAD_BYTES: usize = 48;

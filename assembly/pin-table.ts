@@ -4,14 +4,19 @@
 //
 // N5  A PINNED record stands for one pin on each frame of its table; a MOVING one for a change that
 //     has begun. It moves under framesLock.
+// N11 How far a MOVING pin of a borrowed table has come is known to the frame: others have pins on
+//     its frames too. The frame's word before the change is written before its place, alternately
+//     to two cells, so that the one that counts is never half written.
 //
-// Only tables that own their frames are pinned like that: their entries never change (storage.ts).
+// Only tables whose entries never change are pinned like that: those that own their frames
+// (storage.ts), and borrowed ones (borrow.ts).
 
+import { NONE } from "./bits";
 import { EAGAIN, EINVAL, EOVERFLOW, ESTALE } from "./errno";
 import { FRAMES_LOCK_AT } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { KIND_PIN, KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
-import { PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsAdd, wordsChange } from "./page";
+import { Frame, PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsAdd, wordsChange } from "./page";
 import { SgEntry } from "./sg-entries";
 import { SgTable } from "./sg";
 import { lostError, pinError } from "./pin";
@@ -23,9 +28,18 @@ const PINNED: u32 = 2;
 export class Pin {
   state: u32; // N5
   table: u32; // handle
+  next: u32; // N11: the place in the table of the frame that is counted; NONE = not begun
+  isLeaving: u32; // whether the pins are being taken off
+  even: u32; // N11: the word of the frame with an even place
+  odd: u32;
 
   static at(payload: usize): Pin {
     return changetype<Pin>(payload);
+  }
+
+  /** N11: the word of the frame at place `next` before it was counted. */
+  get before(): u32 {
+    return (this.next & 1) == 0 ? this.even : this.odd;
   }
 
   get isPinned(): bool {
@@ -38,29 +52,21 @@ export class Pin {
 }
 
 /**
- * Pins all frames of a table that owns them. The pin's handle, or ESTALE, EINVAL (it owns none),
+ * Pins all frames of a table. The pin's handle, or ESTALE, EINVAL (its entries may change),
  * EOVERFLOW, EAGAIN, ENOMEM: then none is pinned.
  */
 export function pinAdd(tableHandle: u32): i32 {
   const tableAt = objectFind(tableHandle, KIND_TABLE);
   if (tableAt == 0) return ESTALE;
   const table = SgTable.at(tableAt);
-  if (table.source == 0) return EINVAL;
+  if (table.source == 0 && table.pin == 0) return EINVAL;
   const handle = objectAlloc(KIND_PIN);
   if (handle < 0) return handle;
   const payload = objectFind(handle, KIND_PIN);
-  const pin = Pin.at(payload);
-  pin.table = tableHandle;
+  Pin.at(payload).table = tableHandle;
   let error: i32 = EAGAIN;
   if (lock(FRAMES_LOCK_AT)) {
-    error = pinsError(table);
-    if (error == 0) {
-      pin.state = MOVING;
-      pinsAdd(table, PIN);
-      error = lostPinsError(table);
-      if (error != 0) pinsAdd(table, 0 - PIN);
-      pin.state = error == 0 ? PINNED : 0;
-    }
+    error = pinsBegin(payload, table);
     unlock(FRAMES_LOCK_AT);
   }
   if (error == 0) return handle;
@@ -82,8 +88,7 @@ export function pinTakeOff(payload: usize): void {
   const pin = Pin.at(payload);
   const tableAt = objectFind(pin.table, KIND_TABLE);
   lockHard(FRAMES_LOCK_AT);
-  pin.state = MOVING;
-  if (tableAt != 0) pinsAdd(SgTable.at(tableAt), 0 - PIN);
+  if (tableAt != 0) pinsMove(pin, SgTable.at(tableAt), true);
   pin.state = 0;
   unlock(FRAMES_LOCK_AT);
 }
@@ -94,6 +99,65 @@ export function pinsSet(table: SgTable, count: u32): void {
     const entry = SgEntry.at(table.entriesAt, i);
     wordsChange(entry.pfn, entry.pageCount, ~PINS_MASK, count << PIN_SHIFT);
   }
+}
+
+/** Pins a table for a record. 0, or ENOENT, EOVERFLOW. The caller holds framesLock. */
+export function pinsBegin(payload: usize, table: SgTable): i32 {
+  const error = pinsError(table);
+  if (error != 0) return error;
+  const pin = Pin.at(payload);
+  pinsMove(pin, table, false);
+  const lost = lostPinsError(table);
+  if (lost != 0) pinsMove(pin, table, true);
+  pin.state = lost == 0 ? PINNED : 0;
+  return lost;
+}
+
+/** Counts the pins of a record, or takes them off (N5). */
+function pinsMove(pin: Pin, table: SgTable, isLeaving: bool): void {
+  pin.next = NONE;
+  pin.isLeaving = <u32>isLeaving;
+  pin.state = MOVING;
+  if (table.pin == 0) pinsAdd(table, isLeaving ? 0 - PIN : PIN);
+  else pinsCount(pin, table, 0);
+}
+
+/** Counts frame by frame, from a place of the table on (N11). */
+function pinsCount(pin: Pin, table: SgTable, from: u32): void {
+  const delta = pin.isLeaving != 0 ? 0 - PIN : PIN;
+  let place: u32 = 0;
+  for (let i: u32 = 0; i < table.origNents; i++) {
+    const entry = SgEntry.at(table.entriesAt, i);
+    for (let j: u32 = 0; j < entry.pageCount; j++, place++) {
+      if (place < from) continue;
+      const frame = Frame.at(entry.pfn + j);
+      if ((place & 1) == 0) pin.even = frame.word;
+      else pin.odd = frame.word;
+      pin.next = place;
+      frame.word += delta;
+    }
+  }
+}
+
+/**
+ * Does the rest of a MOVING pin of a borrowed table, whose thread died holding framesLock; the
+ * caller has taken that over (N11).
+ */
+export function pinsFinish(payload: usize): void {
+  const pin = Pin.at(payload);
+  const tableAt = objectFind(pin.table, KIND_TABLE);
+  if (pin.state != MOVING || tableAt == 0 || SgTable.at(tableAt).pin == 0) return;
+  const table = SgTable.at(tableAt);
+  const next = pin.next;
+  pinsCount(pin, table, next == NONE ? 0 : next + <u32>(wordOfPlace(table, next) != pin.before));
+  pin.state = pin.isLeaving != 0 ? 0 : PINNED;
+}
+
+function wordOfPlace(table: SgTable, place: u32): u32 {
+  let i: u32 = 0;
+  while (place >= SgEntry.at(table.entriesAt, i).pageCount)
+    place -= SgEntry.at(table.entriesAt, i++).pageCount;
+  return Frame.at(SgEntry.at(table.entriesAt, i).pfn + place).word;
 }
 
 function pinsAdd(table: SgTable, delta: u32): void {

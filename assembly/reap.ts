@@ -6,16 +6,20 @@
 //     for nobody who is dead.
 // K6  A reap can be begun again: each step looks at what is there, and the slot stays DEAD until
 //     the last has been done.
+// K8  Frames of a dead thread that others have borrowed (borrow.ts) stay pinned and its own, and
+//     its slot stays DEAD, until the last of them has been given back.
 //
 // Whoever calls knows that the thread runs no more. All others may be anywhere in the core
 // meanwhile. What is guaranteed afterwards:
 //
 //   * nobody waits for a lock that the thread held; every list, bitmap and counter is right again;
 //   * its frames, tables, devices, domains, mappings, movables and pins are gone, but for the
-//     storage of buffers that others hold; its magazine is empty;
+//     storage of buffers that others hold, and frames that they have borrowed (K8); its magazine
+//     is empty;
 //   * it holds no buffer, fence or pool: what nobody else holds is free;
 //   * its pending fences have ended with EOWNERDEAD, frames of pools that wait for one say so, and
-//     its pools are abandoned.
+//     its pools are abandoned;
+//   * so have the questions that it was asked (link.ts); whom it asked hears that it is gone.
 //
 // Not covered, and possible with numbers of the core only: pins that it put on frames or movables
 // of another thread, and device ranges or page tables of another thread's domain that it was
@@ -23,7 +27,7 @@
 
 import { objectNext, objectPayload } from "./check";
 import { NONE } from "./bits";
-import { Buffer, bufferDestroy, bufferLeave } from "./buffer";
+import { Buffer, bufferDestroy, bufferLeave, bufferOrphan } from "./buffer";
 import { deviceFree } from "./dma-device";
 import { EINVAL, EOWNERDEAD, ESRCH } from "./errno";
 import { fenceAbandon, fenceIsPending } from "./fence";
@@ -37,6 +41,7 @@ import {
   SLAB_LOCK_AT,
   header,
 } from "./layout";
+import { linkDrop, linksEnd } from "./link";
 import { lockHard, lockTakeOver, lockWake, unlock } from "./lock";
 import { Movable, movableFrameDrop } from "./movable";
 import {
@@ -44,6 +49,7 @@ import {
   KIND_DEVICE,
   KIND_DOMAIN,
   KIND_FENCE,
+  KIND_LINK,
   KIND_MOVABLE,
   KIND_PIN,
   KIND_POOL,
@@ -55,8 +61,8 @@ import {
   objectFree,
   recordOf,
 } from "./object";
-import { CACHED, Frame, MOVABLE, Page } from "./page";
-import { Pin, pinTakeOff, pinsSet } from "./pin-table";
+import { CACHED, CMA, Frame, MOVABLE, OWNED, Page } from "./page";
+import { Pin, pinTakeOff, pinsFinish, pinsSet } from "./pin-table";
 import { POOL_ABANDONED, POOL_CLOSED, poolDestroy, poolLeave } from "./pool";
 import { Pool } from "./pool-table";
 import {
@@ -72,7 +78,7 @@ import { regionPayload } from "./region";
 import { SgTable } from "./sg";
 import { isHeld, isHeldBy, isShareable, shareRelease } from "./share";
 import { sweep } from "./sweep";
-import { DEAD, FREE_SLOT, RESERVED_SLOT, RUNNING, Thread, threadIndex } from "./thread";
+import { DEAD, FREE_SLOT, RESERVED_SLOT, RUNNING, Thread, bellRing, threadIndex } from "./thread";
 
 /**
  * Cleans up after thread `dead`, which runs no more. Frames that it left and nobody needs; or
@@ -84,16 +90,37 @@ export function threadReap(dead: u32): i32 {
   if (atomic.cmpxchg<u32>(stateAt, RESERVED_SLOT, FREE_SLOT) == RESERVED_SLOT) return 0;
   const was = atomic.cmpxchg<u32>(stateAt, RUNNING, DEAD);
   if (was != RUNNING && was != DEAD) return ESRCH;
+  return reapAll(dead);
+}
+
+/**
+ * Cleans up after all threads that are dead: `first`, and those whose frames it had borrowed, or
+ * which have been given back (K8). Frames that came back from `first`.
+ */
+export function reapAll(first: u32): u32 {
+  const count = header().threadCount;
+  const freed = first < count ? reapOne(first) : 0;
+  for (let index: u32 = 0; index < count; index++) {
+    const isDead = atomic.load<u32>(changetype<usize>(Thread.at(index))) == DEAD;
+    if (isDead && index != first) reapOne(index);
+  }
+  return freed;
+}
+
+function reapOne(dead: u32): u32 {
+  const stateAt = changetype<usize>(Thread.at(dead));
   locksWake();
   if (!lockTakeOver(REAP_LOCK_AT, dead)) lockHard(REAP_LOCK_AT); // it may have died reaping
   let freed: u32 = 0;
   if (atomic.load<u32>(stateAt) == DEAD) {
     locksRepair(dead);
+    servedEnd(dead, true);
     recordsDrop(dead);
     freed = sweep(dead);
     heldDrop(dead, POOL_ABANDONED);
     ownersChange(dead);
-    atomic.store<u32>(stateAt, FREE_SLOT);
+    bellsRing();
+    if (!isLending(dead)) atomic.store<u32>(stateAt, FREE_SLOT);
   }
   unlock(REAP_LOCK_AT);
   return freed;
@@ -101,7 +128,34 @@ export function threadReap(dead: u32): i32 {
 
 /** A thread that leaves lets go of what it shares and holds. */
 export function threadForgets(): void {
+  servedEnd(threadIndex(), false);
   heldDrop(threadIndex(), POOL_CLOSED);
+  bellsRing();
+}
+
+/** What the thread served is served no more, and everybody who asks it is answered. */
+function servedEnd(thread: u32, isDead: bool): void {
+  for (let index = objectNext(0, KIND_BUFFER); index != 0; index = objectNext(index, KIND_BUFFER))
+    bufferOrphan(objectPayload(index), thread, isDead);
+  linksEnd();
+}
+
+/** Has all threads look whether somebody whom they serve is gone. */
+function bellsRing(): void {
+  for (let index: u32 = 0; index < header().threadCount; index++) {
+    if (Thread.at(index).state == RUNNING) bellRing(index);
+  }
+}
+
+/** Whether others have borrowed frames of the dead thread's (K8). */
+function isLending(dead: u32): bool {
+  const h = header();
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    const frame = Frame.at(pfn);
+    if (frame.pins != 0 && frame.thread == dead && (frame.state == OWNED || frame.state == CMA))
+      return true;
+  }
+  return false;
 }
 
 // ---- locks (K5)
@@ -123,8 +177,13 @@ function locksWake(): void {
 }
 
 function locksRepair(dead: u32): void {
-  if (lockTakeOver(FRAMES_LOCK_AT, dead)) rebuildFrames(dead);
-  else magazineReturn(dead);
+  if (lockTakeOver(FRAMES_LOCK_AT, dead)) {
+    rebuildFrames(dead);
+    for (let index = objectNext(0, KIND_PIN); index != 0; index = objectNext(index, KIND_PIN))
+      pinsFinish(objectPayload(index));
+  } else {
+    magazineReturn(dead);
+  }
   unlock(FRAMES_LOCK_AT);
   if (lockTakeOver(SLAB_LOCK_AT, dead)) {
     rebuildSlabs(true);
@@ -271,11 +330,12 @@ function isKept(payload: usize, dead: u32): bool {
   for (let index = objectNext(0, KIND_BUFFER); index != 0; index = objectNext(index, KIND_BUFFER)) {
     const buffer = objectPayload(index);
     if (objectFind(Buffer.at(buffer).table, KIND_TABLE) == payload) return true;
+    if (objectFind(Buffer.at(buffer).details, KIND_TABLE) == payload) return true;
   }
   return false;
 }
 
-/** Lets go of the buffers, fences and pools that a thread holds; its own fences end. */
+/** Lets go of the buffers, fences, pools and links that a thread has; its own fences end. */
 function heldDrop(thread: u32, poolState: u32): void {
   for (let index = objectNext(0, KIND_POOL); index != 0; index = objectNext(index, KIND_POOL))
     fencesMark(objectPayload(index), thread);
@@ -292,6 +352,8 @@ function heldDrop(thread: u32, poolState: u32): void {
       if (isHeldBy(payload, thread)) poolLeave(payload, thread, poolState);
     } else if (kind == KIND_BUFFER) {
       if (isHeldBy(payload, thread)) bufferLeave(payload, thread);
+    } else if (kind == KIND_LINK) {
+      if (isOwnedBy(payload, thread)) linkDrop(payload);
     }
   }
 }

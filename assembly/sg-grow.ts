@@ -47,7 +47,8 @@ export function sgTableAppend(
   const table = SgTable.at(payload);
   if (table.mapCount != 0) return EBUSY;
   const maxPages = maxSegmentBytes >> FRAME_SHIFT;
-  if (count == 0 || offset != 0 || size == 0 || maxPages == 0 || table.source != 0) return EINVAL;
+  if (count == 0 || offset != 0 || size == 0 || maxPages == 0) return EINVAL;
+  if (table.source != 0 || table.pin != 0) return EINVAL;
   if (<u64>size > (<u64>count) << FRAME_SHIFT) return EINVAL;
   const last = SgEntry.at(table.entriesAt, table.origNents - 1);
   if (last.length == 0) return EINVAL;

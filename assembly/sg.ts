@@ -9,6 +9,7 @@
 // S4  A table whose `source` is not 0 owns its frames and gives them back when it is freed
 //     (storage.ts).
 // S5  mapCount is the number of mappings made of the table; such a table is not freed.
+// S14 A table with a `pin` was copied from another thread's (borrow.ts): its entries never change.
 // S7  A table of one entry holds it itself, behind its fields; a mapping always has a list of its
 //     own.
 //
@@ -54,6 +55,7 @@ export class SgTable {
   source: u32; // 0, OWNED, or the handle of a CMA region
   shadow: u32; // dma-cache.ts: the handle of a table; 0 = none
   shadowUsers: u32; // mappings that share it
+  pin: u32; // S14: the handle of the pin on its frames; 0 = it was not borrowed
 
   static at(payload: usize): SgTable {
     return changetype<SgTable>(payload);
@@ -255,14 +257,14 @@ export function sgTableAt(handle: u32): i32 {
 
 /**
  * Frees the table of `handle` and its entries, not the frames. 0, or ESTALE, EBUSY (mapped), EINVAL
- * (it owns frames).
+ * (it owns frames, or was borrowed).
  */
 export function sgTableFree(handle: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_TABLE)) return ESTALE;
   const table = SgTable.at(payload);
   if (table.mapCount != 0) return EBUSY;
-  if (table.source != 0) return EINVAL;
+  if (table.source != 0 || table.pin != 0) return EINVAL;
   tableDestroy(payload);
   return 0;
 }

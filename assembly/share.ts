@@ -113,6 +113,24 @@ export function shareRelease(payload: usize, thread: u32): void {
   unlock(SLAB_LOCK_AT);
 }
 
+/**
+ * The same, but only if nobody else holds the object: whether `thread` was the last holder, and
+ * else nothing changes.
+ */
+export function shareLeaveLast(payload: usize, thread: u32): bool {
+  lockHard(SLAB_LOCK_AT);
+  const holders = Holders.at(payload);
+  const isLast = holders.mask == bitOf(thread);
+  if (isLast) holders.mask = 0;
+  unlock(SLAB_LOCK_AT);
+  return isLast;
+}
+
+/** How many threads hold the object. */
+export function holderCount(payload: usize): u32 {
+  return <u32>popcnt<u64>(Holders.at(payload).mask);
+}
+
 /** Makes `thread` the holder again of an object that could not be freed. */
 export function shareReturn(payload: usize, thread: u32): void {
   lockHard(SLAB_LOCK_AT);

@@ -31,16 +31,19 @@ import {
   KIND_DOMAIN,
   KIND_MAPPING,
   KIND_MOVABLE,
+  KIND_PIN,
   KIND_POOL,
   KIND_REGION,
   KIND_TABLE,
   ObjectRecord,
+  objectFind,
 } from "./object";
 import { CMA, Frame, OBJECT, OWNED, SLAB, TABLE, wordsFree } from "./page";
 import { pgtCheck } from "./pgtable";
 import { treeStamp } from "./pgtable-tree";
 import { PageTable } from "./pgtable-format";
 import { Pool } from "./pool-table";
+import { Pin } from "./pin-table";
 import { poisonFill } from "./quarantine";
 import { Region, bitmapBase, bitmapFrames, regionFreed, regionPayload } from "./region";
 import { SgEntry, entriesFrames, entriesStamp } from "./sg-entries";
@@ -56,6 +59,7 @@ export function sweep(dead: u32): u32 {
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     recordStamp(ObjectRecord.at(recordAt(index)).kind, objectPayload(index), dead);
   }
+  pinsRecount(dead);
   const freed = framesSweep(dead, areSound);
   unlock(FRAMES_LOCK_AT);
   nodesSweep(dead);
@@ -112,14 +116,42 @@ function pfnAt(at: usize): u32 {
   return <u32>(at >> FRAME_SHIFT);
 }
 
-/** Frees the frames that still carry the stamp; slabs are everybody's. Frames freed. */
+/**
+ * Leaves on the frames that still carry the stamp the pins of borrowers only (borrow.ts): those
+ * that the dead thread put on its own are nobody's.
+ */
+function pinsRecount(dead: u32): void {
+  const h = header();
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
+    const frame = Frame.at(pfn);
+    if (frame.thread == dead && (frame.state == OWNED || frame.state == CMA)) frame.pins = 0;
+  }
+  for (let index = objectNext(0, KIND_PIN); index != 0; index = objectNext(index, KIND_PIN)) {
+    const pin = Pin.at(objectPayload(index));
+    const tableAt: usize = pin.isPinned ? objectFind(pin.table, KIND_TABLE) : 0;
+    if (tableAt == 0) continue;
+    const table = SgTable.at(tableAt);
+    for (let i: u32 = 0; i < table.origNents; i++) {
+      const entry = SgEntry.at(table.entriesAt, i);
+      for (let j: u32 = 0; j < entry.pageCount; j++) {
+        const frame = Frame.at(entry.pfn + j);
+        if (frame.thread == dead && (frame.state == OWNED || frame.state == CMA)) frame.pins += 1;
+      }
+    }
+  }
+}
+
+/**
+ * Frees the frames that still carry the stamp, unless they are pinned; slabs are everybody's.
+ * Frames freed.
+ */
 function framesSweep(dead: u32, withTables: bool): u32 {
   const h = header();
   let freed: u32 = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     const frame = Frame.at(pfn);
     const state = frame.state;
-    if (frame.thread != dead) continue;
+    if (frame.thread != dead || (frame.pins != 0 && state == OWNED)) continue;
     if (state == SLAB) {
       frame.stamp(threadIndex());
     } else if (state == OWNED || state == OBJECT || (state == TABLE && withTables)) {
@@ -155,6 +187,7 @@ function regionsSweep(dead: u32): u32 {
     for (let bit: u32 = 0; bit < region.bitCount; bit++) {
       const pfn = region.basePfn + (bit << region.orderPerBit);
       if (Frame.at(pfn).state != CMA || Frame.at(pfn).thread != dead) continue;
+      if (isPinned(pfn, bitFrames)) continue;
       if (header().freeFlags != 0) poisonFill(pfn, bitFrames);
       wordsFree(pfn, bitFrames);
       bitmapFree(region.bitmapAt, bit, 1);
@@ -165,6 +198,11 @@ function regionsSweep(dead: u32): u32 {
     unlock(payload);
   }
   return freed;
+}
+
+function isPinned(pfn: u32, count: u32): bool {
+  for (let i: u32 = 0; i < count; i++) if (Frame.at(pfn + i).pins != 0) return true;
+  return false;
 }
 
 // ---- domains

@@ -41,6 +41,7 @@ export class Thread {
   mayBlock: u32; // 0 on a thread whose host forbids Atomics.wait
   cachedCount: u32; // frames in the magazine, <= MAGAZINE_FRAMES
   busyRegion: usize; // the CMA region whose bits it has taken without their frames; 0 = none
+  bell: u32; // counted up when somebody asks the thread for something (link.ts); a futex
 
   static at(index: u32): Thread {
     return changetype<Thread>(header().threadsAt + <usize>index * THREAD_BYTES);
@@ -115,6 +116,18 @@ export function threadReserve(): i32 {
 export function threadState(index: u32): i32 {
   if (index >= header().threadCount) return EINVAL;
   return <i32>atomic.load<u32>(changetype<usize>(Thread.at(index)));
+}
+
+/** The address of the calling thread's bell. */
+export function threadBellAt(): usize {
+  return changetype<usize>(self()) + offsetof<Thread>("bell");
+}
+
+/** Tells thread `index` that there is something for it to look at (link.ts). */
+export function bellRing(index: u32): void {
+  const at = changetype<usize>(Thread.at(index)) + offsetof<Thread>("bell");
+  atomic.add<u32>(at, 1);
+  if (header().isShared != 0) atomic.notify(at, -1);
 }
 
 /** Gives the slot back; the caller has emptied the magazine. */

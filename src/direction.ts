@@ -15,7 +15,8 @@ import { fail } from "./errors.ts";
 export type Direction = "bidirectional" | "to-device" | "from-device" | "none";
 
 const transfers: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
-const all: readonly Direction[] = [...transfers, "none"];
+/** @internal All directions; the places of the first three are their numbers. */
+export const directions: readonly Direction[] = [...transfers, "none"];
 
 /** The kernel's number for a direction of a transfer; throws EINVAL for anything else. */
 export function directionNumber(direction: Direction, operation: string): number {
@@ -26,12 +27,12 @@ export function directionNumber(direction: Direction, operation: string): number
 
 /** Whether `direction` is one, "none" included. */
 export function isDirection(direction: unknown): direction is Direction {
-  return all.includes(direction as Direction);
+  return directions.includes(direction as Direction);
 }
 
 /** Throws EINVAL for what is no direction. */
 export function refuseDirection(direction: unknown, operation: string): never {
-  return refuse(direction, all, operation);
+  return refuse(direction, directions, operation);
 }
 
 function refuse(direction: unknown, allowed: readonly Direction[], operation: string): never {

@@ -80,6 +80,7 @@ export class System extends SharedSystem {
     super(core, physicalBase);
     core.stacks = trackHolders ? new Stacks() : null;
     this.#buffers = new BufferRegistry(core, (buf) => this.#accounts.released(buf));
+    this.serve(this.#buffers);
     this.fileTables.add(this.files);
     this.frames = new FramePool(core, this.physicalBase);
     this.iommu = new Iommu(core, (operation) => this.#requireOpen(operation));
@@ -380,8 +381,7 @@ export function openSync(options: OpenOptions = {}): System {
 }
 
 function opened(core: Core, options: OpenOptions): System {
-  const { physicalBase = 0 } = options;
-  return new System(core, physicalBase, declareAreas(core, options), options);
+  return new System(core, options.physicalBase ?? 0, declareAreas(core, options), options);
 }
 
 /**
@@ -396,5 +396,5 @@ export async function join(share: SystemShare, options: JoinOptions = {}): Promi
 /** The same without waiting. */
 export function joinSync(share: SystemShare, options: JoinOptions = {}): System {
   const core = joinShare(share, options);
-  return new System(core, share.physicalBase, joinedAreas(core, share), options);
+  return new System(core, share.physicalBase, joinedAreas(core, share), { ...options, ...share });
 }

@@ -18,7 +18,7 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
       ABI_VERSION: 1,
       OPTIMAL_PAGES: 32,
       BOUNCE_MAX_BYTES: 256 * 1024,
-      BUFFER_NAME_BYTES: 32,
+      BUFFER_NAME_BYTES: 28,
       CONSUMER_LATEST: 2,
       CONSUMER_WRITES: 1,
       DIRTY_BITS_MAX: 24576,

@@ -62,11 +62,13 @@ const coreOrder = [
   "dma-frames",
   "fence",
   "check-frames check-dma check",
+  "link",
   "rebuild",
   "iova-mark",
   "sweep",
   "reap-dma",
   "reap",
+  "borrow",
   "boot",
   "index",
 ].map((line) => line.split(" "));

@@ -258,7 +258,22 @@ export interface CoreExports extends WebAssembly.Exports {
   fenceFree(fence: number): number;
 
   shareImport(handle: number, kind: number): number;
+  threadBellAt(): number;
   bufferAlloc(table: number, sizeBytes: number): number;
+  bufferServe(sizeBytes: number): number;
+  bufferServer(buffer: number): number;
+  bufferSetDetails(buffer: number, table: number): number;
+  bufferHolders(buffer: number): number;
+  bufferUnserve(buffer: number): number;
+  linkAlloc(buffer: number): number;
+  linkAt(link: number): number;
+  linkPost(link: number, op: number, a: number, b: number): number;
+  linkCancel(link: number): number;
+  linkFree(link: number): number;
+  linkNext(): number;
+  linkAnswer(link: number, result: number, value: number, more: number, reply: number): number;
+  tableBorrow(table: number): number;
+  tableReturn(table: number): number;
   bufferAt(buffer: number): number;
   bufferFree(buffer: number): number;
 

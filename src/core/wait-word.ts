@@ -6,7 +6,8 @@
  *
  * - WW1  A wait for a value that the word has left already ends at once: no wake-up is lost.
  * - WW2  A wait may end early; the caller looks again.
- * - WW3  While a callback is due, the host's event loop is kept alive.
+ * - WW3  While a callback is due, the host's event loop is kept alive, unless the caller says that
+ *        nobody would miss it.
  *
  * `Atomics.waitAsync` is used where the host has it. Elsewhere, and on memory that is not shared,
  * the word is looked at from a timer, the more rarely the longer it takes.
@@ -31,6 +32,11 @@ const POLL_MAX_MS = 16;
 /** Looks at the word before the thread goes to sleep; more of them keep the other one waiting. */
 const SPINS = 40;
 
+/** Lets the host end though the timer runs, where timers keep hosts alive. */
+function unref(timer: unknown): void {
+  (timer as { readonly unref?: () => void }).unref?.();
+}
+
 /** Word at byte `at`, as all threads see it. */
 export function loadWord(core: Core, at: number): number {
   return Atomics.load(core.i32, at / 4);
@@ -46,9 +52,15 @@ export function sleepWhile(core: Core, at: number, seen: number, timeoutMs: numb
  * Calls `run` once the word at byte `at` is no longer `seen`; never inside this call. What it
  * returns cancels that.
  */
-export function onceChanged(core: Core, at: number, seen: number, run: () => void): () => void {
+export function onceChanged(
+  core: Core,
+  at: number,
+  seen: number,
+  run: () => void,
+  keepsAlive = true,
+): () => void {
   let isOver = false;
-  const keepAlive = setInterval(() => {}, 2 ** 30); // WW3
+  const keepAlive = keepsAlive ? setInterval(() => {}, 2 ** 30) : undefined; // WW3
   const finish = (): void => {
     if (isOver) return;
     isOver = true;
@@ -59,7 +71,10 @@ export function onceChanged(core: Core, at: number, seen: number, run: () => voi
     if (isOver) return;
     if (loadWord(core, at) !== seen) finish();
     else if (waitAsync !== undefined && core.isShared) round(waitAsync);
-    else setTimeout(look, delayMs, Math.min(POLL_MAX_MS, delayMs * 2));
+    else {
+      const timer = setTimeout(look, delayMs, Math.min(POLL_MAX_MS, delayMs * 2));
+      if (!keepsAlive) unref(timer);
+    }
   };
   const round = (wait: WaitAsync): void => {
     const { async, value } = wait(core.i32, at / 4, seen, ROUND_MS);

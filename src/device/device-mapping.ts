@@ -24,6 +24,7 @@ export interface DmaSegment {
   readonly lengthBytes: number;
 }
 
+const TABLE = 1;
 const DIRECTION = 2;
 const NENTS = 3;
 const SEGMENTS_AT = 4;
@@ -114,6 +115,11 @@ export class DeviceMapping {
   /** Whether unmap has ended it. */
   get isEnded(): boolean {
     return this.#isEnded;
+  }
+
+  /** @internal The core's number for the table that is mapped. */
+  get tableHandle(): number {
+    return this.#field(TABLE);
   }
 
   #field(index: number): number {

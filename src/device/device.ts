@@ -132,8 +132,13 @@ export class Device {
   #iovaCount = 0;
   #isRemoved = false;
 
-  /** @internal */
-  constructor(core: Core, options: DeviceOptions, pool: DevicePool) {
+  /** @internal `standsFor`: what it says of itself, for another thread's device. */
+  constructor(
+    core: Core,
+    options: DeviceOptions,
+    pool: DevicePool,
+    standsFor: DeviceLimits | null = null,
+  ) {
     this.#core = core;
     this.#pool = pool;
     requireObject(options, "the options", "add a device");
@@ -161,6 +166,17 @@ export class Device {
     this.#handle = checked(result, operation, noMemory);
     this.dma = new DeviceDma(core, this.#handle, this.name, this.#memory());
     this.group?.join(this);
+    if (standsFor !== null) this.#limits = standsFor;
+  }
+
+  /**
+   * @internal A device of this thread that stands for one of another thread: exporters see that
+   * one's name and limits, and what they map for it is mapped as it is, at once and without a copy.
+   * EINVAL: the limits.
+   */
+  static standIn(core: Core, name: string, limits: DeviceLimits, pool: DevicePool): Device {
+    const any = { name, dmaMaskBits: 64, maxSegmentBytes: 4 * GiB - 1 };
+    return new Device(core, any, pool, checkLimits(limits, name));
   }
 
   #memory(): DeviceMemory {

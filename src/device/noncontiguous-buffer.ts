@@ -118,7 +118,7 @@ function scattered(core: Core, frameCount: number, operation: string): SgTable {
   const result = core.exports.storageAllocBlocks(frameCount, NO_PFN, 0);
   const handle = checked(result, operation, () => `fewer than ${frameCount} frames are free`);
   core.exports.storageClear(handle);
-  return new SgTable(core, handle, true);
+  return new SgTable(core, handle, "own");
 }
 
 function runOf(core: Core, range: FrameRange): SgTable {

@@ -106,7 +106,8 @@ export class AttachmentList implements AttachmentListing {
       this.#attaching += 1;
       try {
         const detach = () => this.ops.detach?.(this.#buf, attachment);
-        await limit.answer(this.ops.attach?.(this.#buf, attachment), detach);
+        const consent = this.ops.attach?.(this.#buf, attachment, limit.rest);
+        await limit.answer(consent, detach);
         await this.#listLater(attachment, limit);
       } finally {
         this.#attaching -= 1;

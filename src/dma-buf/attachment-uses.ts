@@ -157,7 +157,7 @@ export abstract class AttachmentUses {
       if (begun !== undefined) return limit.ended(begun);
       const direction = this.#requireUsed(mapping, options.direction); // after the wait
       const isKept = mapping === this.set.kept;
-      const ended = isKept ? undefined : this.exporter.unmap(mapping, direction);
+      const ended = isKept ? undefined : this.exporter.unmap(mapping, direction, limit.rest);
       return limit.ended(endings.later(mapping, ended, () => this.#forget(mapping)));
     });
   }
@@ -211,7 +211,7 @@ export abstract class AttachmentUses {
       const other = endings.of(exporter);
       if (other !== undefined) await limit.settled(other);
       this.#requirePin(); // after the wait
-      await limit.ended(endings.later(exporter, exporter.unpin(), () => this.#dropPin()));
+      await limit.ended(endings.later(exporter, exporter.unpin(limit.rest), () => this.#dropPin()));
     });
   }
 

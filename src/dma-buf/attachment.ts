@@ -194,7 +194,7 @@ export class Attachment extends AttachmentUses {
     });
     await (isFirst ? limit.ended(left) : left);
     try {
-      const ended = this.#host.ops.detach?.(buf, this);
+      const ended = this.#host.ops.detach?.(buf, this, limit.rest);
       await limit.ended(this.#host.endings.later(this, ended, () => {}));
     } catch (error) {
       failures.push(error);

@@ -94,7 +94,10 @@ export abstract class BufferFile implements OpenFile, PollableFile {
     if (this.#refCount <= this.lentCount)
       // BF3
       fail("EBUSY", operation, "the references that are left are its CPU mappings'; unmap those");
-    if (this.#refCount === 1) this.requireUnused(operation);
+    if (this.#refCount === 1) {
+      if (!this.isShared) this.requireUnused(operation);
+      if (this.staysForOthers()) return;
+    }
     this.#refCount -= 1;
     if (this.#refCount === 0) this.#end();
     this.stacks?.remove("reference", this);
@@ -169,6 +172,12 @@ export abstract class BufferFile implements OpenFile, PollableFile {
 
   /** References that are its CPU mappings' (BF3). */
   protected abstract get lentCount(): number;
+
+  /** Whether other threads hold it: then the last reference here is no matter of this thread. */
+  protected abstract get isShared(): boolean;
+
+  /** The last reference goes: whether the buffer lives on for other threads. ESTALE: it does so. */
+  protected abstract staysForOthers(): boolean;
 
   /** Throws EBUSY while the last reference must stay. */
   protected abstract requireUnused(operation: string): void;

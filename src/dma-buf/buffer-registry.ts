@@ -12,7 +12,7 @@
 
 import type { Core } from "../core/core.ts";
 import { type BufferInfo, bufferInfo } from "./bufinfo.ts";
-import { type BufferOwner, DmaBuf } from "./dma-buf.ts";
+import { type BufferOwner, type BufferSharer, DmaBuf } from "./dma-buf.ts";
 import type { FileTable } from "./holders.ts";
 import type { ExportInfo } from "./ops.ts";
 
@@ -23,6 +23,8 @@ export type OnReleased = (buf: DmaBuf) => void;
 export class BufferRegistry implements BufferOwner {
   readonly core: Core;
   readonly tables: Set<FileTable> = new Set();
+  /** What shares its buffers with other threads. */
+  sharer: BufferSharer | null = null;
   readonly #buffers: Map<number, DmaBuf> = new Map();
   readonly #onReleased: OnReleased;
   #lastIno = 0;

@@ -22,6 +22,8 @@ import { undo, undoLater } from "./report.ts";
 import { usageFor } from "./resv.ts";
 import { TimeLimit } from "./time-limit.ts";
 
+type MaybeNumber = MaybePromise<number | undefined>;
+
 /** @internal Opens a bracket now. EAGAIN: a fence is pending; the exporter was not asked. */
 export function begin(
   buf: DmaBuf,
@@ -63,7 +65,7 @@ export async function beginAsync(
     const put = getForWait(buf);
     const end = () => endOp(buf, ops, direction);
     try {
-      const begun = ops.beginCpuAccess?.(buf, direction) as MaybePromise<number | undefined>;
+      const begun = ops.beginCpuAccess?.(buf, direction, limit.rest) as MaybeNumber;
       const number = (await limit.answer(begun, end)) ?? 0;
       if (number > 0) return number;
       try {
@@ -106,8 +108,8 @@ export async function endAsync(
 ): Promise<number> {
   directionNumber(direction, operation);
   const limit = new TimeLimit(options, operation);
-  const end = async (): Promise<number> =>
-    (await limit.ended(ops.endCpuAccess?.(buf, direction) as MaybePromise<number | undefined>)) ??
-    0;
-  return limit.run(end);
+  return limit.run(async () => {
+    const ended = ops.endCpuAccess?.(buf, direction, limit.rest) as MaybeNumber;
+    return (await limit.ended(ended)) ?? 0;
+  });
 }

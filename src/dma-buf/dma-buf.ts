@@ -15,6 +15,8 @@
  *        storage would be freed under it.
  * - DB3  size, ops, exporter, flags and reservation never change.
  * - DB4  move notices reach dynamic importers only, the latest attachment first.
+ * - DB5  A buffer that other threads hold outlives the last reference here: nobody has that then,
+ *        and it is released when they have let go.
  *
  * Compare the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -42,11 +44,26 @@ import { Resv } from "./resv.ts";
 import { type Revocation, revoke } from "./revoke.ts";
 import { Vmap, type Vmapping } from "./vmap.ts";
 
+/** @internal Lets other threads use buffers whose exporter runs on this one. */
+export interface BufferSharer {
+  /** The number that they import it by. EOPNOTSUPP: the memory is not shared; ENOMEM. */
+  token(buf: DmaBuf): number;
+  /** Whether another thread holds it. */
+  isShared(buf: DmaBuf): boolean;
+  /**
+   * This thread's last reference goes. True: others hold the buffer, and it lives on for them;
+   * false: from now on nobody can import it.
+   */
+  keeps(buf: DmaBuf): boolean;
+}
+
 /** What a buffer needs from its system. */
 export interface BufferOwner {
   readonly core: Core;
   /** Where its descriptors may be. */
   readonly tables: Iterable<FileTable>;
+  /** What shares buffers whose ops have no token(); null: nothing does. */
+  readonly sharer: BufferSharer | null;
   /** Called when the last reference is gone. */
   onReleased(buf: DmaBuf): void;
 }
@@ -121,6 +138,15 @@ export class DmaBuf extends BufferFile {
     }
     if (this.#vmap.isUsed)
       fail("EBUSY", operation, "it is the last reference, and vmap() has users; vunmap first");
+  }
+
+  /** DB5. */
+  protected override get isShared(): boolean {
+    return this.#owner.sharer?.isShared(this) ?? false;
+  }
+
+  protected override staysForOthers(): boolean {
+    return this.#owner.sharer?.keeps(this) ?? false;
   }
 
   protected override release(): void {
@@ -343,15 +369,17 @@ export class DmaBuf extends BufferFile {
 
   /**
    * The number that other threads import the buffer by: `system.import(token)`. It holds no
-   * reference: keep yours until they have. EOPNOTSUPP: the exporter's memory is its thread's alone.
+   * reference: keep yours until they have. A buffer whose exporter is JavaScript is served from
+   * here: what they do with it is asked of this thread. EOPNOTSUPP: that needs shared memory.
    */
   get token(): number {
     const operation = `share ${this.name}`;
     this.requireLive(operation);
-    if (this.#ops.token === undefined)
+    const { core, sharer } = this.#owner;
+    const token = this.#ops.token?.(this) ?? sharer?.token(this);
+    if (token === undefined)
       return fail("EOPNOTSUPP", operation, `only ${this.exporterName} on its thread can map it`);
-    const token = this.#ops.token(this);
-    this.#owner.core.tokens.set(token, this);
+    core.tokens.set(token, this);
     return token;
   }
 }

@@ -13,6 +13,7 @@
  * @module
  */
 
+import type { WaitOptions } from "../clock.ts";
 import { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import { fail } from "../errors.ts";
@@ -53,7 +54,7 @@ export class ExporterCalls {
   /** A mapping, after waiting for it and for kernel fences. ETIME, EINTR. */
   async mapLater(direction: Direction, limit: TimeLimit<AsyncOptions>): Promise<DeviceMapping> {
     const { importerOps, buf } = this.#attachment;
-    const asked = this.#ops.map(this.#attachment, direction);
+    const asked = this.#ops.map(this.#attachment, direction, limit.rest);
     const mapping = await limit.answer(asked, (late) => this.#giveBack(late, direction));
     this.#requireMapping(mapping);
     if (importerOps !== null) return mapping;
@@ -67,8 +68,8 @@ export class ExporterCalls {
   }
 
   /** Ends a mapping. */
-  unmap(mapping: DeviceMapping, direction: Direction): MaybePromise<void> {
-    return this.#ops.unmap(this.#attachment, mapping, direction);
+  unmap(mapping: DeviceMapping, direction: Direction, wait?: WaitOptions): MaybePromise<void> {
+    return this.#ops.unmap(this.#attachment, mapping, direction, wait);
   }
 
   /** Pins now; an exporter that cannot pin does not move either. EWOULDBLOCK. */
@@ -79,12 +80,12 @@ export class ExporterCalls {
 
   /** Pins after waiting. ETIME, EINTR. */
   async pinLater(limit: TimeLimit<AsyncOptions>): Promise<void> {
-    await limit.answer(this.#ops.pin?.(this.#attachment), () => this.unpin());
+    await limit.answer(this.#ops.pin?.(this.#attachment, limit.rest), () => this.unpin());
   }
 
   /** Takes a pin off. */
-  unpin(): MaybePromise<void> {
-    return this.#ops.unpin?.(this.#attachment);
+  unpin(wait?: WaitOptions): MaybePromise<void> {
+    return this.#ops.unpin?.(this.#attachment, wait);
   }
 
   #operation(verb: string): string {

@@ -109,14 +109,17 @@ export class KeptMapping {
     const { kept, keptDirection } = this.#mappings;
     const { endings } = this.#host;
     if (kept !== null) {
-      const end = () => endings.later(kept, this.#exporter.unmap(kept, keptDirection), this.#drop);
+      const end = () => {
+        const ended = this.#exporter.unmap(kept, keptDirection, limit.rest);
+        return endings.later(kept, ended, this.#drop);
+      };
       await limit.ended(endings.of(kept) ?? end());
     }
     try {
       await limit.ended(endings.of(this));
       if (!this.#isPinned) return;
       this.#isPinned = false;
-      await limit.ended(this.#exporter.unpin());
+      await limit.ended(this.#exporter.unpin(limit.rest));
     } catch (error) {
       failures.push(error);
     }

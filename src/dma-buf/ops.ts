@@ -21,6 +21,8 @@
  *        EWOULDBLOCK, and what the Promise gives later is given back. An op that gives back goes on
  *        instead: until it has ended the mapping, pin or kernel mapping is there, and the async
  *        form waits for that end; detach() has taken place.
+ * - OP5  An asynchronous call says how it waits: `wait`, with what is left of its time limit, and
+ *        its AbortSignal. A synchronous call, and one that undoes, has no `wait`.
  *
  * Compare `struct dma_buf_ops` and `struct dma_buf_attach_ops` in the kernel's
  * include/linux/dma-buf.h.
@@ -28,6 +30,7 @@
  * @module
  */
 
+import type { WaitOptions } from "../clock.ts";
 import type { Device } from "../device/device.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
@@ -61,38 +64,55 @@ export interface DmaBufOps {
    * being listed yet. Throw EBUSY when the storage exists already where this device cannot reach
    * it. May clear `attachment.peer2peer`.
    */
-  attach?(buf: DmaBuf, attachment: Attachment): MaybePromise<void>;
+  attach?(buf: DmaBuf, attachment: Attachment, wait?: WaitOptions): MaybePromise<void>;
   /**
    * Optional. Throws what attach would throw, and changes nothing. Without it `buf.canAttach()`
    * does not know the exporter's answer.
    */
   canAttach?(buf: DmaBuf, device: Device): void;
   /** Optional. The opposite of attach; cannot fail. */
-  detach?(buf: DmaBuf, attachment: Attachment): MaybePromise<void>;
+  detach?(buf: DmaBuf, attachment: Attachment, wait?: WaitOptions): MaybePromise<void>;
   /**
    * Optional, with unpin. Keeps the storage where it is, for this importer or for all: the exporter
    * counts. It should lie where every attached device can reach it.
    */
-  pin?(attachment: Attachment): MaybePromise<void>;
+  pin?(attachment: Attachment, wait?: WaitOptions): MaybePromise<void>;
   /** Optional, with pin. The storage may move again; cannot fail. */
-  unpin?(attachment: Attachment): MaybePromise<void>;
+  unpin?(attachment: Attachment, wait?: WaitOptions): MaybePromise<void>;
   /**
    * Mandatory. Makes the buffer reachable for the attachment's device. The first call is the moment
    * to choose storage, with all devices of `buf.attachments` in view. The importer owns the mapping
    * until unmap; do not give one mapping out twice.
    */
-  map(attachment: Attachment, direction: Direction): MaybePromise<DeviceMapping>;
+  map(
+    attachment: Attachment,
+    direction: Direction,
+    wait?: WaitOptions,
+  ): MaybePromise<DeviceMapping>;
   /** Mandatory. The opposite of map; cannot fail. `direction` is what the importer says. */
-  unmap(attachment: Attachment, mapping: DeviceMapping, direction: Direction): MaybePromise<void>;
+  unmap(
+    attachment: Attachment,
+    mapping: DeviceMapping,
+    direction: Direction,
+    wait?: WaitOptions,
+  ): MaybePromise<void>;
   /** Mandatory. The last reference is gone: free the storage. */
   release(buf: DmaBuf): void;
   /**
    * Optional. Makes what devices wrote visible to the CPU, before implicit fences are looked at. A
    * number above 0 is passed on to the caller, and no fence is looked at.
    */
-  beginCpuAccess?(buf: DmaBuf, direction: Direction): MaybePromise<void> | MaybePromise<number>;
+  beginCpuAccess?(
+    buf: DmaBuf,
+    direction: Direction,
+    wait?: WaitOptions,
+  ): MaybePromise<void> | MaybePromise<number>;
   /** Optional. Makes what the CPU wrote visible to devices. */
-  endCpuAccess?(buf: DmaBuf, direction: Direction): MaybePromise<void> | MaybePromise<number>;
+  endCpuAccess?(
+    buf: DmaBuf,
+    direction: Direction,
+    wait?: WaitOptions,
+  ): MaybePromise<void> | MaybePromise<number>;
   /**
    * Optional; without it the CPU cannot map the buffer (EINVAL). The table of all of the buffer's
    * bytes; the CPU will see `area` of it.
@@ -102,12 +122,13 @@ export interface DmaBufOps {
    * Optional; without it there is no kernel mapping (EINVAL). The table of all of the buffer's
    * bytes. Called for the first of several users only.
    */
-  vmap?(buf: DmaBuf): MaybePromise<SgTable>;
+  vmap?(buf: DmaBuf, wait?: WaitOptions): MaybePromise<SgTable>;
   /** Optional. The last user of vmap() is gone; cannot fail. */
-  vunmap?(buf: DmaBuf, table: SgTable): MaybePromise<void>;
+  vunmap?(buf: DmaBuf, table: SgTable, wait?: WaitOptions): MaybePromise<void>;
   /**
-   * Optional; without it the buffer stays on its thread. The number that other threads import it
-   * by; its storage is chosen now, if it was not before.
+   * Optional; without it, other threads ask this one for all that they do with the buffer. The
+   * number that they import it by; its storage is chosen now, if it was not before, and every
+   * thread uses it without asking.
    */
   token?(buf: DmaBuf): number;
   /** Optional; for reports. Where the buffer's bytes lie now; null before storage is chosen. */

@@ -121,7 +121,7 @@ export class Vmap {
     const begun = this.#endings.takeOver(mapping);
     if (begun === undefined) this.#endings.requireNone(mapping, operation);
     if (begun === undefined && this.#count > 1) this.#leave(mapping);
-    else await limit.run(() => limit.ended(begun ?? this.#endLater(mapping)));
+    else await limit.run(() => limit.ended(begun ?? this.#endLater(mapping, limit.rest)));
   }
 
   /** What must end before the exporter is asked for a mapping. */
@@ -153,28 +153,28 @@ export class Vmap {
   }
 
   async #makeLater(limit: TimeLimit, operation: () => string): Promise<void> {
-    const asked = this.#ask(operation);
+    const asked = this.#ask(operation, limit.rest);
     const table = await limit.answer(asked, (late) => this.#giveBack(late));
     this.#mapping = this.#make(table, operation);
   }
 
   /** Ends the views, and gives their table back. If that fails, they are shown again (OP3). */
-  #end(mapping: Vmapping): MaybePromise<void> {
+  #end(mapping: Vmapping, wait?: WaitOptions): MaybePromise<void> {
     const resume = (error: unknown): never => {
       mapping.resume(mapping.table.pin());
       throw error;
     };
     mapping.end();
     try {
-      const ended = this.#giveBack(mapping.table);
+      const ended = this.#giveBack(mapping.table, wait);
       return isPromise(ended) ? ended.catch(resume) : ended;
     } catch (error) {
       return resume(error);
     }
   }
 
-  #endLater(mapping: Vmapping): MaybePromise<void> {
-    return this.#endings.later(mapping, this.#end(mapping), () => this.#leave(mapping));
+  #endLater(mapping: Vmapping, wait: WaitOptions): MaybePromise<void> {
+    return this.#endings.later(mapping, this.#end(mapping, wait), () => this.#leave(mapping));
   }
 
   #requireLive(mapping: Vmapping, operation: () => string): void {
@@ -186,11 +186,11 @@ export class Vmap {
     return () => `${verb} ${this.#buf.name}`;
   }
 
-  #ask(operation: () => string): MaybePromise<SgTable> {
+  #ask(operation: () => string, wait?: WaitOptions): MaybePromise<SgTable> {
     const { vmap } = this.#ops;
     if (vmap === undefined)
       fail("EINVAL", operation(), `the exporter ${this.#buf.exporterName} has no vmap()`);
-    return vmap.call(this.#ops, this.#buf);
+    return vmap.call(this.#ops, this.#buf, wait);
   }
 
   #make(table: SgTable, operation: () => string): Vmapping {
@@ -204,7 +204,7 @@ export class Vmap {
     }
   }
 
-  #giveBack(table: SgTable): MaybePromise<void> {
-    return this.#ops.vunmap?.(this.#buf, table);
+  #giveBack(table: SgTable, wait?: WaitOptions): MaybePromise<void> {
+    return this.#ops.vunmap?.(this.#buf, table, wait);
   }
 }

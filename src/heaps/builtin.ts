@@ -45,17 +45,19 @@ function allocPlaced(
   place: Place,
   isRemapped: boolean,
 ): DmaBuf {
-  const { heapName, pixels } = request;
+  const { heapName, pixels, layout = null } = request;
   if (pixels !== undefined)
     fail(
       "EINVAL",
       `allocate a picture from heap ${heapName}`,
-      "its storage is chosen before a device attaches; use heap auto, or negotiate() first",
+      "its storage is chosen before a device attaches; use heap auto, or give it the layout that " +
+        "negotiate() found",
     );
   const ops = new HeapBuffer(context.core, context.physicalBase, place, {
     mayMove: false,
     isRemapped,
     request: {},
+    picture: layout,
   });
   const buf = exportAs(context, request, ops);
   try {
@@ -70,11 +72,12 @@ function allocPlaced(
 /** A buffer whose storage is chosen at the first use. */
 function allocLate(context: HeapContext, request: HeapRequest): DmaBuf {
   const place: Place = (buf, layout) => placeAnywhere(context, buf, layout);
-  const { pixels } = request;
+  const { pixels, layout: picture = null } = request;
   const rules = {
     mayMove: true,
     isRemapped: true,
     request: pixels === undefined ? {} : { pixels },
+    picture,
   };
   const ops = new HeapBuffer(context.core, context.physicalBase, place, rules);
   return exportAs(context, request, ops);

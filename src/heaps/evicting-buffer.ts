@@ -20,6 +20,7 @@ import type { Direction } from "../direction.ts";
 import type { Attachment } from "../dma-buf/attachment.ts";
 import { type Conflict, ConflictError } from "../dma-buf/conflict.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import type { PixelLayout } from "../dma-buf/formats.ts";
 import { type Layout, negotiate } from "../dma-buf/negotiate.ts";
 import type { DmaBufOps } from "../dma-buf/ops.ts";
 import { conflictsWith } from "../dma-buf/storage-fit.ts";
@@ -43,6 +44,8 @@ export interface EvictingHost {
 
 /** The ops of a buffer that an evicting heap made. */
 export class EvictingBuffer implements DmaBufOps {
+  /** The picture in it, wherever it lies. */
+  readonly picture: PixelLayout | null;
   readonly #host: EvictingHost;
   #buf: DmaBuf | null = null;
   #place: EvictingPlace = "far";
@@ -50,8 +53,9 @@ export class EvictingBuffer implements DmaBufOps {
   #pinCount = 0;
 
   /** @internal */
-  constructor(host: EvictingHost) {
+  constructor(host: EvictingHost, picture: PixelLayout | null) {
     this.#host = host;
+    this.picture = picture;
   }
 
   /** @internal Gives it its buffer and its first storage. */
@@ -179,6 +183,10 @@ export class EvictingBuffer implements DmaBufOps {
 
   storage(): SgTable | null {
     return this.#storage?.table ?? null;
+  }
+
+  layout(): PixelLayout | null {
+    return this.picture;
   }
 
   release(): void {

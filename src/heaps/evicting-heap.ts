@@ -96,16 +96,16 @@ export class EvictingHeap implements EvictingHost {
   }
 
   /** @internal What `system.heap(name).alloc()` makes: near if there is room (EV3). */
-  make({ heapName, sizeBytes, name, flags, pixels }: HeapRequest): DmaBuf {
+  make({ heapName, sizeBytes, name, flags, pixels, layout: picture }: HeapRequest): DmaBuf {
     if (pixels !== undefined)
       fail("EINVAL", `allocate a picture from heap ${heapName}`, "use heap auto for that");
-    const ops = new EvictingBuffer(this);
+    const ops = new EvictingBuffer(this, picture ?? null);
     const label = name === undefined ? {} : { name };
     const buf = this.#context.export({ ops, sizeBytes, exporterName: heapName, flags, ...label });
     const { layout } = negotiate([], { sizeBytes });
     try {
       const near = layout && this.#makeNear(buf, layout, ops);
-      const storage = near ?? this.#newStorage("far", buf, layout as Layout);
+      const storage = near ?? this.#newStorage("far", buf, layout as Layout, ops);
       this.#all.set(buf, ops);
       ops.begin(buf, near === null ? "far" : "near", storage.clear());
       this.#count(ops, ops.place, 1);
@@ -224,7 +224,7 @@ export class EvictingHeap implements EvictingHost {
     const { buf, place: from } = ops;
     const to =
       place === "far"
-        ? this.#newStorage(place, buf, layout)
+        ? this.#newStorage(place, buf, layout, ops)
         : (this.#makeNear(buf, layout, ops) ??
           fail("ENOMEM", `move ${buf.name}`, "no room can be made for it near"));
     if (!ops.moveTo(place, to)) return false;
@@ -235,14 +235,19 @@ export class EvictingHeap implements EvictingHost {
     return true;
   }
 
-  #newStorage(place: EvictingPlace, buf: DmaBuf, layout: Layout): PlacedStorage {
+  #newStorage(
+    place: EvictingPlace,
+    buf: DmaBuf,
+    layout: Layout,
+    { picture }: EvictingBuffer,
+  ): PlacedStorage {
     const context = this.#context;
     const area = this.#areas[place];
     const handle =
       area === null
         ? placeScattered(context, buf, layout)
         : placeInRegion(context, buf, area, layout);
-    return new PlacedStorage(context.core, context.physicalBase, handle);
+    return new PlacedStorage(context.core, context.physicalBase, handle, picture);
   }
 
   /** Storage near, after evicting what it takes (EV2); null: no room can be made. */
@@ -250,7 +255,7 @@ export class EvictingHeap implements EvictingHost {
     let victims: EvictingBuffer[] | null = null;
     for (;;) {
       try {
-        return this.#newStorage("near", buf, layout);
+        return this.#newStorage("near", buf, layout, ops);
       } catch (error) {
         if (!isCode(error, "ENOMEM") && !isCode(error, "EBUSY")) throw error;
         victims ??= this.#victimsFor(buf.sizeBytes, ops);

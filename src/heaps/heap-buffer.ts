@@ -35,6 +35,7 @@ import { type Conflict, ConflictError } from "../dma-buf/conflict.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { type Layout, negotiate, type StorageRequest } from "../dma-buf/negotiate.ts";
+import { pixelConflicts } from "../dma-buf/negotiate-pixels.ts";
 import type { DmaBufOps, ExportInfo, MmapArea } from "../dma-buf/ops.ts";
 import { conflictsWith } from "../dma-buf/storage-fit.ts";
 import { type ErrnoCode, fail } from "../errors.ts";
@@ -56,6 +57,8 @@ export interface StorageRules {
   readonly isRemapped: boolean;
   /** What is asked of it, beside its size. */
   readonly request: StorageRequest;
+  /** The picture in it, if that is laid out already; null: it is not, or there is none. */
+  readonly picture: PixelLayout | null;
 }
 
 /** Other threads know nothing of it (HB4). */
@@ -82,7 +85,7 @@ export class HeapBuffer implements DmaBufOps {
 
   /** Chooses the storage now, if that did not happen yet (HB1), or again, if it must move. */
   decide(buf: DmaBuf): PlacedStorage {
-    if (this.#storage === null) this.#storage = this.#newStorage(buf, null).clear();
+    if (this.#storage === null) this.#storage = this.#newStorage(buf, this.#rules.picture).clear();
     else if (this.#mustMove) this.#move(buf, this.#storage);
     return this.#storage;
   }
@@ -113,16 +116,17 @@ export class HeapBuffer implements DmaBufOps {
 
   /** @internal What to export of a buffer that another thread shares and this one holds (HB4). */
   static adopt(core: Core, physicalBase: number, token: number): ExportInfo {
-    const { table, sizeBytes, name } = readRecord(core, token);
-    const rules = { mayMove: false, isRemapped: false, request: {} };
+    const { table, sizeBytes, name, layout } = readRecord(core, token);
+    if (table === null) return fail("EINVAL", `import ${name}`, "its exporter serves it");
+    const rules = { mayMove: false, isRemapped: false, request: {}, picture: layout };
     const ops = new HeapBuffer(core, physicalBase, () => table, rules);
     ops.#token = token;
-    ops.#storage = new PlacedStorage(core, physicalBase, table);
+    ops.#storage = new PlacedStorage(core, physicalBase, table, layout);
     return { ops, sizeBytes, exporterName: "import", name };
   }
 
   layout(): PixelLayout | null {
-    return this.#storage?.existing.pixels ?? null;
+    return this.#storage?.existing.pixels ?? this.#rules.picture;
   }
 
   canAttach(buf: DmaBuf, device: Device): void {
@@ -136,12 +140,15 @@ export class HeapBuffer implements DmaBufOps {
   /** Throws what keeps a device away (HB2); else says whether the storage must move for it. */
   #requireAttachable(buf: DmaBuf, device: Device): boolean {
     const existing = this.#storage?.existing ?? null;
-    const own = existing === null ? [] : conflictsWith(device, existing);
+    const { picture } = this.#rules;
+    const early = picture === null ? [] : pixelConflicts(device, picture);
+    const own = existing === null ? early : conflictsWith(device, existing);
     if (existing !== null && own.length === 0 && !this.#mustMove) return false;
     const refuse = (code: ErrnoCode, reason: string, conflicts: Conflicts): never => {
       const operation = `attach ${device.name} to ${buf.name}`;
       throw new ConflictError(code, operation, reason, conflicts, buf.sizeBytes);
     };
+    if (existing === null && own.length > 0) refuse("EINVAL", "its picture is laid out", own);
     const exists = "the storage exists already";
     const why = this.#whyItStays(buf) ?? (own.some(isOfPicture) ? "so does its picture" : null);
     if (own.length > 0 && why !== null) refuse("EBUSY", `${exists}, and ${why}`, own);

@@ -13,6 +13,8 @@
 
 import { requireInstance, requireObject } from "../arguments.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
+import type { PixelLayout } from "../dma-buf/formats.ts";
+import { layoutProblem } from "../dma-buf/layout-check.ts";
 import type { PixelRequest } from "../dma-buf/negotiate-pixels.ts";
 import { fail } from "../errors.ts";
 import { O_ACCMODE, O_CLOEXEC, O_RDWR } from "../files/open-file.ts";
@@ -36,6 +38,11 @@ export interface AllocOptions {
    * and planes, found as `buf.layout`.
    */
   readonly pixels?: PixelRequest;
+  /**
+   * A picture that is laid out already, as `negotiate()` or `layOut()` has it; devices that cannot
+   * use it are refused. Not together with `pixels`.
+   */
+  readonly layout?: PixelLayout;
   /** Linux knows none: 0, or EINVAL. */
   readonly heapFlags?: number;
 }
@@ -52,6 +59,8 @@ export interface HeapRequest {
   readonly flags: number;
   /** The picture that it will hold; undefined: bytes. */
   readonly pixels: PixelRequest | undefined;
+  /** The picture, if it is laid out: what `buf.layout` is to be. */
+  readonly layout?: PixelLayout | undefined;
 }
 
 /** A heap as its maker describes it. */
@@ -94,7 +103,7 @@ export class Heap {
   alloc(sizeBytes: number | bigint, options: AllocOptions = {}): DmaBuf {
     const operation = `allocate ${String(sizeBytes)} bytes from heap ${this.name}`;
     requireObject(options, "the options", operation);
-    const { name, owner, fdFlags = O_RDWR, heapFlags = 0, pixels } = options;
+    const { name, owner, fdFlags = O_RDWR, heapFlags = 0, pixels, layout } = options;
     if (owner !== undefined) requireInstance(owner, Owner, "the owner", operation);
     if (!FD_FLAGS.has(fdFlags))
       fail("EINVAL", operation, `fdFlags ${fdFlags} are not an access mode and O_CLOEXEC`);
@@ -103,8 +112,10 @@ export class Heap {
     if (rounded > MAX_BYTES)
       fail("ENOMEM", operation, `a buffer holds at most ${formatBytes(MAX_BYTES)}`);
 
+    requireLayout(options, rounded, operation);
     const flags = fdFlags & O_ACCMODE;
-    const request: HeapRequest = { heapName: this.name, sizeBytes: rounded, name, flags, pixels };
+    const heapName = this.name;
+    const request = { heapName, sizeBytes: rounded, name, flags, pixels, layout };
     if (owner === undefined) return this.#make(request, operation);
     if (!this.#accounts.has(owner) && !owner.isRemoved)
       fail("EINVAL", operation, `owner ${owner.name} is of another system`);
@@ -126,6 +137,18 @@ export class Heap {
       fail("EINVAL", operation, "the heap gave a buffer that it gave before");
     return buf;
   }
+}
+
+/** EINVAL: the picture's layout is none, does not fit, or is asked for twice. */
+function requireLayout(
+  { layout, pixels }: AllocOptions,
+  sizeBytes: number,
+  operation: string,
+): void {
+  if (layout === undefined) return;
+  if (pixels !== undefined) fail("EINVAL", operation, "pixels and layout are both given");
+  const problem = layoutProblem(layout, sizeBytes);
+  if (problem !== null) fail("EINVAL", operation, problem);
 }
 
 /** Bytes of the frames that hold `sizeBytes` bytes (HP1). EINVAL: 0, or no whole number. */

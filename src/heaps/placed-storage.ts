@@ -40,7 +40,7 @@ export class PlacedStorage {
   /** @internal Takes over the table of `handle`, which owns its frames, as they are. */
   constructor(core: Core, physicalBase: number, handle: number, pixels: PixelLayout | null = null) {
     this.#core = core;
-    this.existing = describeStorage(new SgTable(core, handle, true), physicalBase, pixels);
+    this.existing = describeStorage(new SgTable(core, handle, "own"), physicalBase, pixels);
   }
 
   /** Clears what earlier owners left. */

@@ -60,7 +60,7 @@ export function tableFromList(core: Core, segments: readonly SgEntry[]): SgTable
  * ENOMEM.
  */
 export function tableOverList(core: Core, segments: readonly SgEntry[]): SgTable {
-  return new SgTable(core, listInto(core, wordsOfEntries(segments)), false);
+  return new SgTable(core, listInto(core, wordsOfEntries(segments)), "others");
 }
 
 const ENTRY_WORDS = 4;
@@ -81,7 +81,7 @@ function listInto(core: Core, words: Uint32Array): number {
 function tableOf(core: Core, runs: readonly Run[], build: () => number): SgTable {
   const held = holdRuns(core, runs, operation);
   try {
-    return new SgTable(core, build(), false, () => held.unpin());
+    return new SgTable(core, build(), "others", () => held.unpin());
   } catch (error) {
     held.unpin();
     throw error;

@@ -82,23 +82,29 @@ const reasons: Partial<Record<ErrnoCode, string>> = {
     "its frames, or its last entry is empty",
 };
 
+/**
+ * @internal Whose the frames of a table are: its own; somebody else's; another thread's, which this
+ * one has borrowed with the table (assembly/borrow.ts).
+ */
+export type TableFrames = "own" | "others" | "borrowed";
+
 /** A list of segments in memory. Made by a heap, or by `system.sgTable…()`. */
 export class SgTable {
   /** The core's number for it. */
   readonly handle: number;
   readonly #core: Core;
-  readonly #ownsFrames: boolean;
+  readonly #frames: TableFrames;
   readonly #onFreed: () => void;
   #isFreed = false;
   readonly #held: PinnedTable[] = [];
   #pinCount = 0;
 
   /** @internal */
-  constructor(core: Core, handle: number, ownsFrames: boolean, onFreed: () => void = () => {}) {
+  constructor(core: Core, handle: number, frames: TableFrames, onFreed: () => void = () => {}) {
     this.#core = core;
     this.#onFreed = onFreed;
     this.handle = handle;
-    this.#ownsFrames = ownsFrames;
+    this.#frames = frames;
   }
 
   /**
@@ -217,7 +223,7 @@ export class SgTable {
   pin(): PinnedTable {
     this.#pinCount += 1;
     try {
-      const owner = this.#ownsFrames ? this.handle : 0;
+      const owner = this.#frames === "others" ? 0 : this.handle;
       const unpinned = (): void => {
         this.#pinCount -= 1;
       };
@@ -279,7 +285,7 @@ export class SgTable {
     return withWords(this.#core, Uint32Array.from(sizes), operation, (at, list) => {
       const result = this.#core.exports.sgSplit(this.handle, skip, at, sizes.length);
       checked(result, operation, (code) => (code === "ENOMEM" ? "memory is out" : "it was freed"));
-      const outputs = Array.from(list, (handle) => new SgTable(this.#core, handle, false));
+      const outputs = Array.from(list, (handle) => new SgTable(this.#core, handle, "others"));
       try {
         for (const output of outputs) output.#hold();
       } catch (error) {
@@ -363,9 +369,12 @@ export class SgTable {
     const operation = "free an sg table";
     if (this.#isFreed) fail("ESTALE", operation, "it was freed");
     const { exports } = this.#core;
-    const result = this.#ownsFrames
-      ? exports.storageFree(this.handle)
-      : exports.sgTableFree(this.handle);
+    const frees = {
+      own: exports.storageFree,
+      others: exports.sgTableFree,
+      borrowed: exports.tableReturn,
+    };
+    const result = frees[this.#frames](this.handle);
     checked(result, operation, (code) =>
       code === "EBUSY"
         ? `it is mapped ${this.mapCount} times, or a frame is pinned`

@@ -13,6 +13,7 @@ import {
 } from "../core/core.ts";
 import { checked, fail } from "../errors.ts";
 import { CmaRegion } from "../mm/cma-region.ts";
+import type { SymbolPolicy } from "../module/symbol-table.ts";
 
 /** Made by `system.share()`; post it to a Worker and `join()` there. */
 export interface SystemShare extends CoreShare {
@@ -20,6 +21,8 @@ export interface SystemShare extends CoreShare {
   /** The thread that is kept for who joins with this share; null: whichever is free. */
   readonly thread: number | null;
   readonly physicalBase: number;
+  /** Who sees symbols that Linux exports to GPL-compatible modules only. */
+  readonly symbolPolicy: SymbolPolicy;
   /** The CMA regions and carve-outs. */
   readonly areas: readonly { readonly name: string; readonly handle: number }[];
 }
@@ -56,6 +59,7 @@ export function shareCore(
   core: Core,
   physicalBase: number,
   areas: readonly CmaRegion[],
+  symbolPolicy: SymbolPolicy,
   isReserved: boolean,
 ): SystemShare {
   if (!core.isShared)
@@ -74,6 +78,7 @@ export function shareCore(
     slots,
     thread,
     physicalBase,
+    symbolPolicy,
     areas: areas.map(({ name, handle }) => ({ name, handle })),
   };
 }

@@ -12,17 +12,23 @@
  */
 
 import { requireObject } from "../arguments.ts";
-import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
+import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
+import type { BufferRegistry } from "../dma-buf/buffer-registry.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
-import { checked, DmaBufError, fail, requireInteger } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { importFence, importReason } from "../fence/imported-fence.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { HeapBuffer } from "../heaps/heap-buffer.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
+import type { FramePool } from "../mm/frame-pool.ts";
+import type { SymbolTable } from "../module/symbol-table.ts";
 import { Pool, type PoolOptions } from "./pool.ts";
+import { importServed } from "./remote-buffer.ts";
+import { callAgain } from "./retry.ts";
+import { BufferServer } from "./server.ts";
 import { type ShareOptions, type SystemShare, shareCore } from "./share.ts";
 
 /** The state of a thread slot that nobody has (assembly/thread.ts). */
@@ -43,11 +49,18 @@ export abstract class SharedSystem {
     this.physicalBase = physicalBase;
   }
 
+  abstract readonly symbols: SymbolTable;
+  abstract readonly frames: FramePool;
   abstract get regions(): readonly CmaRegion[];
   abstract heap(name: string): Heap;
   abstract export(info: ExportInfo): DmaBuf;
   /** @internal Throws ENODEV when the system is closed. */
   abstract requireOpen(operation: string): void;
+
+  /** @internal Lets other threads use the buffers of this one. */
+  protected serve(buffers: BufferRegistry): void {
+    buffers.sharer = new BufferServer(this.core, this);
+  }
 
   /** The index of the thread that this system belongs to: 0 for the one that opened it. */
   get thread(): number {
@@ -62,7 +75,8 @@ export abstract class SharedSystem {
     this.requireOpen("share the system");
     requireObject(options, "the options", "share the system");
     const { worker, reserve = worker !== undefined } = options;
-    const share = shareCore(this.core, this.physicalBase, this.regions, reserve);
+    const { core, physicalBase, symbols } = this;
+    const share = shareCore(core, physicalBase, this.regions, symbols.policy, reserve);
     const { thread } = share;
     if (worker !== undefined && thread !== null) worker.once("exit", () => this.#exited(thread));
     return share;
@@ -92,17 +106,7 @@ export abstract class SharedSystem {
   async retry<T>(call: () => T, options: Omit<WaitOptions, "clock"> = {}): Promise<T> {
     const operation = "make a call again";
     this.requireOpen(operation);
-    const end = performance.now() + requireTimeout(options, operation);
-    for (;;) {
-      try {
-        return call();
-      } catch (error) {
-        if (!(error instanceof DmaBufError && error.code === "EAGAIN")) throw error;
-      }
-      const timeout = Math.max(0, end - performance.now());
-      const left = await new Promise<number>((done) => armWait(options, timeout, soon, done));
-      if (left <= 0) throw waitError(left, operation, options);
-    }
+    return callAgain(call, options, operation);
   }
 
   /** After an orderly end the thread has left already. */
@@ -114,7 +118,11 @@ export abstract class SharedSystem {
 
   /**
    * The buffer that another thread shares as `buf.token`; the caller owns a reference. The same
-   * buffer for the same number. EBADF, ESTALE (SS1).
+   * buffer for the same number. EBADF, ESTALE (SS1); EOWNERDEAD, ENODEV: its exporter is JavaScript
+   * of a thread that is gone.
+   *
+   * A buffer of such an exporter is used by the forms "…Async": they ask its thread. Synchronous
+   * ones are EWOULDBLOCK, but for those that give back. See docs/threads.md.
    */
   import(token: number): DmaBuf {
     const operation = `import buffer ${String(token)}`;
@@ -124,7 +132,9 @@ export abstract class SharedSystem {
     const known = tokens.get(token);
     if (known instanceof DmaBuf) return known.get();
     checked(exports.shareImport(token, exports.KIND_BUFFER.value), operation, importReason);
-    const buf = this.export(HeapBuffer.adopt(this.core, this.physicalBase, token));
+    const { core, physicalBase } = this;
+    const info = importServed(core, token) ?? HeapBuffer.adopt(core, physicalBase, token);
+    const buf = this.export(info);
     tokens.set(token, buf);
     return buf;
   }
@@ -157,12 +167,6 @@ export abstract class SharedSystem {
     checked(exports.shareImport(token, exports.KIND_POOL.value), operation, importReason);
     return Pool.adopt(this, token);
   }
-}
-
-/** Calls `wake` a moment later; locks are held for less. */
-function soon(wake: () => void): () => void {
-  const timer = setTimeout(wake, 1);
-  return () => clearTimeout(timer);
 }
 
 function requireToken(token: number, operation: string): void {

@@ -50,7 +50,7 @@ function batchesOf(fields: Fields): readonly Readonly<Record<string, unknown>>[]
 export function split(fields: Fields, bed: Bed): Outcome {
   const sizes = fields.recorded("sizes") as readonly number[];
   const skip = fields.number("skip");
-  const table = new SgTable(bed.core, need(tableOf(bed, fields.rows("in")), "the table"), false);
+  const table = new SgTable(bed.core, need(tableOf(bed, fields.rows("in")), "the table"), "others");
   const outputs = outcomeOf(() => table.split(sizes, skip));
   const dma = fields.has("dma")
     ? outcomeOf(() => splitSegments(dmaSegmentsOf(fields), sizes, skip))
@@ -183,7 +183,7 @@ function naiveSplit(side: Side, fields: Fields): number[][][] {
 
 /** `iter`: the page iterator, and the mapping iterator behind a skip. */
 export function iterate(fields: Fields, bed: Bed): Outcome {
-  const table = new SgTable(bed.core, need(tableOf(bed, fields.rows("in")), "the table"), false);
+  const table = new SgTable(bed.core, need(tableOf(bed, fields.rows("in")), "the table"), "others");
   const skip = fields.number("skip");
   const pages = Array.from(
     table.pages(fields.number("pgoffset")),

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type KillCase, type Made, memoryCases, regionCases } from "./kill-cases.ts";
 import { BOUNCE_LIMIT, deviceCases } from "./kill-cases-dma.ts";
+import { servedCases } from "./kill-cases-served.ts";
 import { alone, type Build, type Exports, YieldingMemory } from "./yielding.ts";
 
 const DOOMED = 1;
@@ -89,7 +90,7 @@ describe.each(builds)("a thread that dies at a step of its own, %s core", (build
     exports.bounceInit(1 << 18);
     while (exports.frameAlloc(1, 0, BOUNCE_LIMIT + 1) > 0);
   });
-  test.each([...memoryCases, ...deviceCases])("$name", (one) => {
+  test.each([...memoryCases, ...deviceCases, ...servedCases])("$name", (one) => {
     const [steps, wrong] = killEverywhere(small, one);
     expect(wrong).toEqual([]);
     expect(steps).toBeGreaterThan(0);

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { servedJobs } from "./served-jobs.mjs";
+
 const ANYWHERE = 0xffffffff;
 const EBUSY = -16;
 
@@ -227,6 +229,7 @@ function useTogether(system, { token, rounds }) {
 }
 
 export const jobs = {
+  ...servedJobs,
   awaitFence,
   churnFrames,
   consume,
