@@ -42,6 +42,7 @@ import {
 } from "./object";
 import {
   CMA,
+  DIRTY,
   FREE,
   Frame,
   MIGRATE_CMA,
@@ -203,6 +204,7 @@ function checkRegion(region: Region): u32 {
     const first = region.basePfn + (bit << region.orderPerBit);
     for (let i: u32 = 0; i < (<u32>1) << region.orderPerBit; i++) {
       const state = Frame.at(first + i).state;
+      if (state == FREE && (Frame.at(first + i).word & ~DIRTY) != FREE) return P + 6;
       if (isFree ? state != FREE && state != MOVABLE : state != CMA) return C + 1;
       if (state == FREE && first + i >= region.lendPfn) return C + 6;
       lent += <u32>(state == MOVABLE);

@@ -19,6 +19,8 @@
 //     of a record makes them its own first, then frees the record, then the frames: at every moment
 //     a frame belongs to a live record or is its thread's alone (reap.ts).
 //
+// P6  A FREE frame that is no head carries nothing but `dirty`: so taking it only sets bits.
+//
 // Ranges of words are changed 16 bytes at a time: taking 64 frames costs 16 stores.
 
 import { PAGEBLOCK_ORDER, PAGE_BYTES, WORD_BYTES, header } from "./layout";
@@ -70,6 +72,11 @@ export class Frame {
 
   get state(): u32 {
     return this.word & STATE_MASK;
+  }
+
+  /** Handed out as `state`, and not pinned. */
+  isHeldAs(state: u32): bool {
+    return (this.word & (STATE_MASK | PINS_MASK)) == state;
   }
 
   get isDirty(): bool {
@@ -185,8 +192,9 @@ export function pageblocksMark(basePfn: u32, frameCount: u32, type: u32): void {
     setPageblockType(pfn, type);
 }
 
-// Ranges: whole vectors, then one that ends with the range and may overlap the last. All three
-// operations give the same when they are done twice.
+// Ranges: four vectors at a time, then four that end with the range; they may overlap what was
+// done, since each operation gives the same when it is done twice. So few branches depend on the
+// length, which changes from call to call.
 
 /** word = (word & keep) | set, for the frames [pfn, pfn + count). */
 export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
@@ -203,13 +211,56 @@ export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
   v128.store(lastAt, v128.or(v128.and(v128.load(lastAt), keeps), sets));
 }
 
-/** Hands [pfn, pfn + count) to `state`; keeps the dirty bits. */
+/** Hands [pfn, pfn + count), which are FREE and no heads, to `state`; keeps the dirty bits. */
 @inline export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
   if (count == 1) {
     Frame.at(pfn).take(state, thread);
     return;
   }
-  wordsChange(pfn, count, DIRTY, wordOf(state, thread));
+  runTake(pfn, count, wordOf(state, thread));
+}
+
+function runTake(pfn: u32, count: u32, bits: u32): void {
+  let at = changetype<usize>(Frame.at(pfn));
+  const end = at + ((<usize>count) << 2);
+  if (count < VECTOR_FRAMES) {
+    pairOr(at, bits);
+    pairOr(end - 8, bits);
+    return;
+  }
+  const vector = i32x4.splat(bits);
+  for (; at + 64 < end; at += 64) {
+    vectorOr(at, vector);
+    vectorOr(at + 16, vector);
+    vectorOr(at + 32, vector);
+    vectorOr(at + 48, vector);
+  }
+  const step = lastStep(count);
+  at = lastAt(at, end, count);
+  vectorOr(at, vector);
+  vectorOr(at + step, vector);
+  vectorOr(end - 16 - step, vector);
+  vectorOr(end - 16, vector);
+}
+
+/** Sets bits in two words. */
+@inline function pairOr(at: usize, bits: u32): void {
+  store<u64>(at, load<u64>(at) | (<u64>bits * 0x100000001));
+}
+
+/** Sets bits in four words. */
+@inline function vectorOr(at: usize, vector: v128): void {
+  v128.store(at, v128.or(v128.load(at), vector));
+}
+
+/** How far the first two of the last four vectors, and the last two, are apart. */
+@inline function lastStep(count: u32): usize {
+  return select<usize>(0, 16, count < 8);
+}
+
+/** Where the last four vectors begin. */
+@inline function lastAt(at: usize, end: usize, count: u32): usize {
+  return select<usize>(end - 64, at, count > 16);
 }
 
 /** Marks [pfn, pfn + count) free and dirty: somebody may have written there. */
@@ -222,13 +273,24 @@ function runFree(pfn: u32, count: u32): void {
   let at = changetype<usize>(Frame.at(pfn));
   const end = at + ((<usize>count) << 2);
   if (count < VECTOR_FRAMES) {
-    for (; at < end; at += 4) store<u32>(at, FREE | DIRTY);
+    const pair = <u64>(FREE | DIRTY) * 0x100000001;
+    store<u64>(at, pair);
+    store<u64>(end - 8, pair);
     return;
   }
-  const word = i32x4.splat(FREE | DIRTY);
-  const lastAt = end - 16;
-  for (; at < lastAt; at += 16) v128.store(at, word);
-  v128.store(lastAt, word);
+  const vector = i32x4.splat(FREE | DIRTY);
+  for (; at + 64 < end; at += 64) {
+    v128.store(at, vector);
+    v128.store(at, vector, 16);
+    v128.store(at, vector, 32);
+    v128.store(at, vector, 48);
+  }
+  const step = lastStep(count);
+  at = lastAt(at, end, count);
+  v128.store(at, vector);
+  v128.store(at + step, vector);
+  v128.store(end - 16 - step, vector);
+  v128.store(end - 16, vector);
 }
 
 /** Makes `thread` the one that took [pfn, pfn + count). The caller holds framesLock. */
@@ -245,15 +307,25 @@ function runMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
   let at = changetype<usize>(Frame.at(pfn));
   const end = at + ((<usize>count) << 2);
   if (count < VECTOR_FRAMES) {
-    let differs: u32 = 0;
-    for (; at < end; at += 4) differs |= load<u32>(at) ^ value;
-    return (differs & mask) == 0;
+    const pair = <u64>value * 0x100000001;
+    const differs = (load<u64>(at) ^ pair) | (load<u64>(end - 8) ^ pair);
+    return (differs & (<u64>mask * 0x100000001)) == 0;
   }
   const values = i32x4.splat(value);
-  const lastAt = end - 16;
-  let differs = v128.xor(v128.load(lastAt), values);
-  for (; at < lastAt; at += 16) differs = v128.or(differs, v128.xor(v128.load(at), values));
+  let differs = i32x4.splat(0);
+  for (; at + 64 < end; at += 64) {
+    differs = v128.or(differs, differsOf(at, 16, at + 64, values));
+  }
+  differs = v128.or(differs, differsOf(lastAt(at, end, count), lastStep(count), end, values));
   return !v128.any_true(v128.and(differs, i32x4.splat(mask)));
+}
+
+/** Where the words of four vectors differ from `values`: two from `at` on, two up to `end`. */
+@inline function differsOf(at: usize, step: usize, end: usize, values: v128): v128 {
+  return v128.or(
+    v128.or(v128.xor(v128.load(at), values), v128.xor(v128.load(at + step), values)),
+    v128.or(v128.xor(v128.load(end - 16 - step), values), v128.xor(v128.load(end - 16), values)),
+  );
 }
 
 /** Adds `delta` to every word of [pfn, pfn + count): how pins are counted. */
