@@ -167,6 +167,12 @@ export function lanesInit(bitmap: Bitmap, address: usize): void {
   return (lanes & (lanes << 1) & 0x80808080808080) == 0x80808080808080; // 192 is two high bits
 }
 
+/** Whether no lane of a word is 0 that counts a run of one free bit at `bit`. */
+@inline export function lanesHaveBit(bitmap: Bitmap, wordIndex: u32, bit: u32): bool {
+  const counting = 0x01010101010101 >> ((6 - ctz(<u64>(bit | 64))) << 3);
+  return (~load<u64>(bitmap.leafAt(wordIndex)) & counting) == 0; // if each of them is odd
+}
+
 /** Bounds learn that [bit, bitEnd), counted from the start of the word, is a free run; bit < 64. */
 export function lanesRaise(bitmap: Bitmap, wordIndex: u32, bit: u32, bitEnd: u32): void {
   assert(bit < 64); // the run begins here
@@ -325,9 +331,13 @@ export function lanesTighten(bitmap: Bitmap, wordIndex: u32): void {
   store<u64>(bitmap.leafAt(wordIndex), exactLanes(bitmap, wordIndex));
 }
 
-/** A word without a free bit has no run: exact, and it spares the next search a visit. */
-export function lanesClear(bitmap: Bitmap, wordIndex: u32): void {
-  store<u64>(bitmap.leafAt(wordIndex), 0);
+/**
+ * Lowers the lanes of a word that has no free bit any more to 1: a search for a run passes it by,
+ * and one free bit that comes back seldom has to raise them.
+ */
+@inline export function lanesCap(bitmap: Bitmap, wordIndex: u32): void {
+  const leaf = bitmap.leafAt(wordIndex);
+  v128.store64_lane(leaf, i8x16.min_u(v128.load64_zero(leaf), i8x16.splat(1)), 0);
 }
 
 function exactLanes(bitmap: Bitmap, wordIndex: u32): u64 {

@@ -35,15 +35,14 @@ import {
   ROW_ORDER_MAX,
   SHIFT_MASK,
   freeFromWord,
-  lanesAreFull,
   lanesBytes,
-  lanesClear,
   lanesInit,
   lanesNext,
   lanesRaise,
   lanesRaiseWords,
   lanesTighten,
 } from "./bitmap-lanes";
+import { firstFreeWord, raiseAround, wordFree, wordTake } from "./bitmap-words";
 import { NONE, alignUp, lowBits, runStarts } from "./bits";
 
 export { bitmapCheck } from "./bitmap-check";
@@ -91,12 +90,24 @@ function lanesOffset(wordCount: u32): usize {
  * Takes the lowest run [i, i + count) of free bits with base + i a multiple of 2^alignOrder, and
  * returns i. Returns NONE when there is no such run, and for a count of 0. `alignOrder` < 32.
  */
-export function bitmapAlloc(at: usize, count: u32, alignOrder: u32): u32 {
+@inline export function bitmapAlloc(at: usize, count: u32, alignOrder: u32): u32 {
   const bitmap = Bitmap.at(at);
   assert(alignOrder < 32); // 2^alignOrder fits
   if (count - 1 >= bitmap.bitCount) return NONE; // 0 wraps and is refused, too
 
-  if (((count - 1) | alignOrder) == 0) return takeLowest(bitmap);
+  if (count > 64 || alignOrder > LANE_ORDER_MAX) return allocFar(bitmap, count, alignOrder);
+  const wordIndex = firstFreeWord(bitmap);
+  if (wordIndex == NONE) return NONE;
+  const word = load<u64>(bitmap.wordAt(wordIndex));
+  const starts = runStarts(word, count) & bitmap.stride(alignOrder);
+  if (starts == 0) return allocFar(bitmap, count, alignOrder);
+  const bit = <u32>ctz(starts);
+  wordTake(bitmap, wordIndex, word, word & ~(lowBits(count) << bit));
+  return ((wordIndex << 6) | bit) - bitmap.shift;
+}
+
+/** bitmapAlloc() for a run that is not in the first word with a free bit. */
+function allocFar(bitmap: Bitmap, count: u32, alignOrder: u32): u32 {
   let position: u32;
   if (alignOrder <= ROW_ORDER_MAX) {
     position = findRun(bitmap, count, alignOrder);
@@ -111,11 +122,13 @@ export function bitmapAlloc(at: usize, count: u32, alignOrder: u32): u32 {
 }
 
 /** Takes the lowest free bit; NONE when there is none. No bounds: one bit fits wherever one is. */
-function takeLowest(bitmap: Bitmap): u32 {
-  const position = findBit(bitmap);
-  if (position == NONE) return NONE;
-  takeInWord(bitmap, position >> 6, (<u64>1) << position);
-  return position - bitmap.shift;
+@inline export function bitmapAllocBit(at: usize): u32 {
+  const bitmap = Bitmap.at(at);
+  const wordIndex = firstFreeWord(bitmap);
+  if (wordIndex == NONE) return NONE;
+  const word = load<u64>(bitmap.wordAt(wordIndex));
+  wordTake(bitmap, wordIndex, word, word & (word - 1));
+  return ((wordIndex << 6) | <u32>ctz(word)) - bitmap.shift;
 }
 
 /** Marks [first, first + count) taken, whatever the bits were. */
@@ -134,13 +147,19 @@ export function bitmapFree(at: usize, first: u32, count: u32): void {
   const position = first + bitmap.shift;
   const wordIndex = position >> 6;
   const bit = position & 63;
-  if (bit + count <= 64) {
-    freeInWord(bitmap, wordIndex, lowBits(count) << bit);
-  } else {
-    freeInWord(bitmap, wordIndex, (<u64>-1) << bit);
-    freeWordsTo(bitmap, wordIndex + 1, position + count);
-  }
-  raiseRunAround(bitmap, wordIndex, bit);
+  const bits = (bit + count <= 64 ? lowBits(count) : <u64>-1) << bit;
+  const word = wordFree(bitmap, wordIndex, bits);
+  if (bit + count > 64) freeWordsTo(bitmap, wordIndex + 1, position + count);
+  raiseAround(bitmap, wordIndex, word, bit);
+}
+
+/** Marks one bit free, whatever it was. */
+@inline export function bitmapFreeBit(at: usize, bit: u32): void {
+  const bitmap = Bitmap.at(at);
+  assert(isInside(bitmap, bit, 1)); // M2
+  const position = bit + bitmap.shift;
+  const word = wordFree(bitmap, position >> 6, (<u64>1) << position);
+  raiseAround(bitmap, position >> 6, word, position & 63);
 }
 
 /**
@@ -187,44 +206,10 @@ function isInside(bitmap: Bitmap, first: u32, count: u32): bool {
 
 // ---- Finding positions
 
-/** The lowest word with a free bit, or NONE. */
-function firstFreeWord(bitmap: Bitmap): u32 {
-  for (let groupIndex: u32 = 0; groupIndex < bitmap.groupCount; groupIndex++) {
-    const groups = load<u64>(bitmap.anyGroups + ((<usize>groupIndex) << 3));
-    if (groups == 0) continue;
-    const anyIndex = (groupIndex << 6) | <u32>ctz(groups);
-    return (anyIndex << 6) | <u32>ctz(load<u64>(bitmap.anyWords + ((<usize>anyIndex) << 3))); // M3
-  }
-  return NONE;
-}
-
-/** The lowest free bit, or NONE. */
-function findBit(bitmap: Bitmap): u32 {
-  const wordIndex = firstFreeWord(bitmap);
-  if (wordIndex == NONE) return NONE;
-  return (wordIndex << 6) | <u32>ctz(load<u64>(bitmap.wordAt(wordIndex)));
-}
-
-/**
- * The lowest free run of `count` <= 64 positions at a multiple of 2^order, order <= 6, if the first
- * word with a free bit holds it, or NONE: no earlier word has a bit to offer, so the bounds need
- * not be asked.
- */
-function findInFirstWord(bitmap: Bitmap, count: u32, order: u32): u32 {
-  const wordIndex = firstFreeWord(bitmap);
-  if (wordIndex == NONE) return NONE;
-  const starts = runStarts(load<u64>(bitmap.wordAt(wordIndex)), count) & bitmap.stride(order);
-  return starts == 0 ? NONE : (wordIndex << 6) | <u32>ctz(starts);
-}
-
 /** The lowest free run of `count` positions at a multiple of 2^order, for order <= 10, or NONE. */
-function findRun(bitmap: Bitmap, count: u32, order: u32): u32 {
+@inline function findRun(bitmap: Bitmap, count: u32, order: u32): u32 {
   const bitOrder = min(order, LANE_ORDER_MAX); // in a word, order 6 and all above mean its bit 0
   const alignedBits = bitmap.stride(bitOrder);
-  if (count <= 64 && order <= LANE_ORDER_MAX) {
-    const found = findInFirstWord(bitmap, count, order);
-    if (found != NONE) return found;
-  }
   const bound = min(count, LANE_CAP);
   const wordCount = bitmap.wordCount;
   let wordIndex: u32 = 0;
@@ -313,77 +298,24 @@ function takeRange(bitmap: Bitmap, position: u32, count: u32): void {
   let bit = position & 63;
   while (count > 0) {
     const countHere = min(64 - bit, count);
-    takeInWord(bitmap, wordIndex, lowBits(countHere) << bit);
+    const word = load<u64>(bitmap.wordAt(wordIndex));
+    wordTake(bitmap, wordIndex, word, word & ~(lowBits(countHere) << bit));
     count -= countHere;
     wordIndex += 1;
     bit = 0;
   }
 }
 
-@inline function takeInWord(bitmap: Bitmap, wordIndex: u32, bits: u64): void {
-  const word = load<u64>(bitmap.wordAt(wordIndex)) & ~bits;
-  store<u64>(bitmap.wordAt(wordIndex), word);
-  if (word != 0) return; // M3 holds still
-
-  const anyAt = bitmap.anyWords + ((<usize>(wordIndex >> 6)) << 3);
-  const anyRest = load<u64>(anyAt) & ~((<u64>1) << wordIndex);
-  store<u64>(anyAt, anyRest);
-  if (anyRest == 0) {
-    const groupAt = bitmap.anyGroups + ((<usize>(wordIndex >> 12)) << 3);
-    store<u64>(groupAt, load<u64>(groupAt) & ~((<u64>1) << (wordIndex >> 6)));
-  }
-  lanesClear(bitmap, wordIndex);
-}
-
-@inline function freeInWord(bitmap: Bitmap, wordIndex: u32, bits: u64): void {
-  const word = load<u64>(bitmap.wordAt(wordIndex));
-  store<u64>(bitmap.wordAt(wordIndex), word | bits);
-  if (word != 0) return; // M3 holds still
-
-  const anyAt = bitmap.anyWords + ((<usize>(wordIndex >> 6)) << 3);
-  store<u64>(anyAt, load<u64>(anyAt) | ((<u64>1) << wordIndex));
-  const groupAt = bitmap.anyGroups + ((<usize>(wordIndex >> 12)) << 3);
-  store<u64>(groupAt, load<u64>(groupAt) | ((<u64>1) << (wordIndex >> 6)));
-}
-
 /** Frees from the start of a word to `positionEnd`, and raises the bounds of these words. */
 function freeWordsTo(bitmap: Bitmap, wordIndex: u32, positionEnd: u32): void {
   const lastIndex = positionEnd >> 6;
   for (let fullIndex = wordIndex; fullIndex < lastIndex; fullIndex++) {
-    freeInWord(bitmap, fullIndex, -1);
+    wordFree(bitmap, fullIndex, -1);
   }
   lanesRaiseWords(bitmap, wordIndex, lastIndex);
 
   const lastCount = positionEnd & 63;
   if (lastCount == 0) return;
-  freeInWord(bitmap, lastIndex, lowBits(lastCount));
+  wordFree(bitmap, lastIndex, lowBits(lastCount));
   lanesRaise(bitmap, lastIndex, 0, freeFromWord(bitmap, lastIndex, LANE_CAP));
-}
-
-/** Raises the bounds for the free run around a bit, in the words where that run can begin. */
-function raiseRunAround(bitmap: Bitmap, wordIndex: u32, bit: u32): void {
-  const word = load<u64>(bitmap.wordAt(wordIndex));
-  const before = <u32>clz(~((word << 1) << (63 - bit))); // free bits that end at `bit`
-  let isWhole = before == bit;
-  if (lanesAreFull(bitmap, wordIndex) && !(isWhole && endsFree(bitmap, wordIndex))) return;
-
-  let bitEnd = bit + <u32>ctz(~(word >> bit));
-  if (bitEnd == 64) bitEnd += min(freeFromWord(bitmap, wordIndex + 1, LANE_CAP), 191);
-  lanesRaise(bitmap, wordIndex, bit - before, bitEnd);
-
-  // A run that starts further back than this counts to LANE_CAP without the freed bits.
-  const firstIndex = wordIndex > 3 ? wordIndex - 3 : 0;
-  while (isWhole && wordIndex > firstIndex) {
-    wordIndex -= 1;
-    const suffix = <u32>clz(~load<u64>(bitmap.wordAt(wordIndex)));
-    if (suffix == 0) return;
-    bitEnd = min(bitEnd + 64, 255);
-    lanesRaise(bitmap, wordIndex, 64 - suffix, bitEnd);
-    isWhole = suffix == 64;
-  }
-}
-
-/** Whether the last position before a word is free. */
-@inline function endsFree(bitmap: Bitmap, wordIndex: u32): bool {
-  return wordIndex != 0 && <i64>load<u64>(bitmap.wordAt(wordIndex - 1)) < 0;
 }

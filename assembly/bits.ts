@@ -13,17 +13,28 @@ export function lowBits(count: u32): u64 {
   return <u64>-1 >> <u64>(64 - count);
 }
 
-/** Marks each bit at which `count` or more ones begin inside `word`, for 1 <= count <= 64. */
+/**
+ * Marks each bit at which `count` or more ones begin inside `word`, for 1 <= count <= 64. Halves
+ * the count until it is 1, always in six steps: sizes change from call to call, and a branch would
+ * be guessed wrong.
+ */
 export function runStarts(word: u64, count: u32): u64 {
-  let proven: u32 = 1; // a bit still set is followed by this many ones, itself included
-  let missing = count - 1;
-  while (missing != 0) {
-    const step = min(proven, missing);
-    word &= word >> <u64>step;
-    missing -= step;
-    proven += step;
-  }
-  return word;
+  let half = <u64>(count >> 1);
+  word &= word >> half;
+  count -= <u32>half;
+  half = count >> 1;
+  word &= word >> half;
+  count -= <u32>half;
+  half = count >> 1;
+  word &= word >> half;
+  count -= <u32>half;
+  half = count >> 1;
+  word &= word >> half;
+  count -= <u32>half;
+  half = count >> 1;
+  word &= word >> half;
+  count -= <u32>half;
+  return word & (word >> <u64>(count >> 1));
 }
 
 /** The longest run that begins at a bit of `starts`: its binary digits, the highest first. */

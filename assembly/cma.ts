@@ -14,8 +14,10 @@
 import { bitmapLargestFree } from "./bitmap-count";
 import {
   bitmapAlloc,
+  bitmapAllocBit,
   bitmapFindFrom,
   bitmapFree,
+  bitmapFreeBit,
   bitmapInit,
   bitmapIsTaken,
   bitmapTake,
@@ -48,6 +50,7 @@ import {
 } from "./object";
 import {
   CMA,
+  DIRTY,
   FREE,
   Frame,
   MIGRATE_CMA,
@@ -172,45 +175,77 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_REGION)) return ESTALE;
   const region = Region.at(payload);
+  if (((frameCount - 1) | alignOrder | region.orderPerBit | header().freeFlags) != 0) {
+    return allocRun(payload, frameCount, alignOrder);
+  }
+  if (faultHits()) return ENOMEM;
+  if (!lock(payload)) return EAGAIN;
+  const bit = bitmapAllocBit(region.bitmapAt);
+  if (bit == NONE) return allocFails(payload);
+  const pfn = region.basePfn + bit;
+  if (Frame.at(pfn).state != FREE) return allocLent(payload, bit, 1, 0);
+  handOut(region, pfn, 1, 1);
+  unlock(payload);
+  return pfn;
+}
+
+/** cmaAlloc() for any request. */
+function allocRun(payload: usize, frameCount: u32, alignOrder: u32): i32 {
+  const region = Region.at(payload);
   if (frameCount - 1 >= region.frameCount || alignOrder > 31) return EINVAL;
+  if (faultHits()) return ENOMEM;
+  if (!lock(payload)) return EAGAIN;
   const orderPerBit = region.orderPerBit;
   const bits = ((frameCount - 1) >> orderPerBit) + 1;
   const bitOrder = alignOrder > orderPerBit ? alignOrder - orderPerBit : 0;
-
-  if (faultHits()) return ENOMEM;
-  if (!lock(payload)) return EAGAIN;
   const bit = bitmapAlloc(region.bitmapAt, bits, bitOrder);
-  if (bit == NONE) {
-    region.failCount += 1;
-    unlock(payload);
-    return ENOMEM;
-  }
+  if (bit == NONE) return allocFails(payload);
   const pfn = region.basePfn + (bit << orderPerBit);
   const frames = bits << orderPerBit;
   if (region.lentFrames != 0 && !wordsMatch(pfn, frames, STATE_MASK, FREE)) {
-    self().busyRegion = payload; // for the day on which this thread dies in there
-    unlock(payload);
-    const busy = allocBusy(payload, bit, bits, bitOrder);
-    self().busyRegion = 0;
-    return busy;
+    return allocLent(payload, bit, bits, bitOrder);
   }
   runHandOut(region, pfn, bits);
   unlock(payload);
   return pfn;
 }
 
+/** Ends a request for which there is no room, with the region's lock. */
+function allocFails(payload: usize): i32 {
+  Region.at(payload).failCount += 1;
+  unlock(payload);
+  return ENOMEM;
+}
+
 /**
- * Marks a run whose bits are taken and whose frames are free as handed out. The caller holds the
- * region's lock.
+ * Marks `frames` frames, which are free and whose `bits` bits are taken, as handed out. The caller
+ * holds the region's lock.
  */
-@inline function runHandOut(region: Region, pfn: u32, bits: u32): void {
-  const frames = bits << region.orderPerBit;
-  if (CHECKS) must(wordsMatch(pfn, frames, STATE_MASK | PINS_MASK, FREE), C1, pfn);
-  if ((header().freeFlags & STRICT) != 0) poisonVerify(pfn, frames);
+@inline function handOut(region: Region, pfn: u32, frames: u32, bits: u32): void {
+  if (CHECKS) must(wordsMatch(pfn, frames, ~DIRTY, FREE), C1, pfn);
   wordsTake(pfn, frames, CMA, threadIndex());
   region.usedBits += bits;
-  region.largestBits = NONE; // C8
   region.allocCount += 1;
+  region.largestBits = NONE; // C8
+}
+
+/** The same for a run, which is looked at first if the system is strict. */
+@inline function runHandOut(region: Region, pfn: u32, bits: u32): void {
+  const frames = bits << region.orderPerBit;
+  if ((header().freeFlags & STRICT) != 0) poisonVerify(pfn, frames);
+  handOut(region, pfn, frames, bits);
+}
+
+/**
+ * Ends a request in whose run lent frames lie, with the region's lock. The bits [bit, bit + bits)
+ * are taken. The pfn, or allocBusy's errors.
+ */
+function allocLent(payload: usize, bit: u32, bits: u32, bitOrder: u32): i32 {
+  self().busyRegion = payload; // for the day on which this thread dies in there
+  unlock(payload);
+  const result = allocBusy(payload, bit, bits, bitOrder);
+  self().busyRegion = 0;
+  return result;
 }
 
 /**
@@ -233,7 +268,6 @@ function allocBusy(payload: usize, bit: u32, bits: u32, bitOrder: u32): i32 {
       result = pfn;
     } else {
       bitmapFree(region.bitmapAt, bit, bits);
-      region.largestBits = NONE; // C8
       regionFreed(region, pfn + (bits << region.orderPerBit));
       result = error;
     }
@@ -279,6 +313,26 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_REGION)) return ESTALE;
   const region = Region.at(payload);
+  if (((frameCount - 1) | region.orderPerBit | header().freeFlags) != 0) {
+    return releaseRun(payload, pfn, frameCount);
+  }
+  const offset = pfn - region.basePfn;
+  if (offset >= region.frameCount) return EINVAL;
+  lockHard(payload);
+  const frame = Frame.at(pfn);
+  if (!frame.isHeldAs(CMA)) return releaseFails(payload, pfn, 1);
+  if (CHECKS) must(bitmapIsTaken(region.bitmapAt, offset, 1), C1, pfn);
+  wordsFree(pfn, 1);
+  bitmapFreeBit(region.bitmapAt, offset);
+  region.usedBits -= 1;
+  regionFreed(region, pfn + 1);
+  unlock(payload);
+  return 0;
+}
+
+/** cmaRelease() for any run. */
+function releaseRun(payload: usize, pfn: u32, frameCount: u32): i32 {
+  const region = Region.at(payload);
   const offset = pfn - region.basePfn;
   if (offset >= region.frameCount || frameCount - 1 >= region.frameCount - offset) return EINVAL;
   const orderPerBit = region.orderPerBit;
@@ -286,22 +340,25 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   const bits = ((frameCount - 1) >> orderPerBit) + 1;
   const first = region.basePfn + (bit << orderPerBit);
   const frames = bits << orderPerBit;
-
   lockHard(payload);
   if (!wordsMatch(first, frames, STATE_MASK | PINS_MASK, CMA)) {
-    const isHeld = wordsMatch(first, frames, STATE_MASK, CMA);
-    unlock(payload);
-    return isHeld ? EBUSY : ENOENT;
+    return releaseFails(payload, first, frames);
   }
   if (CHECKS) must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
   if (header().freeFlags != 0) poisonFill(first, frames);
   wordsFree(first, frames);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;
-  region.largestBits = NONE; // C8
   regionFreed(region, first + frames);
   unlock(payload);
   return 0;
+}
+
+/** Ends a release of frames that cannot be released, with the region's lock. */
+function releaseFails(payload: usize, pfn: u32, frames: u32): i32 {
+  const isHeld = wordsMatch(pfn, frames, STATE_MASK, CMA);
+  unlock(payload);
+  return isHeld ? EBUSY : ENOENT;
 }
 
 /**

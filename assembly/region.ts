@@ -19,6 +19,7 @@
 // where they are, and a movable request borrows single frames from the region's end, so that an
 // allocation nobody stands in the way of costs nothing for it.
 
+import { NONE } from "./bits";
 import { bitmapBytes, bitmapIsFree } from "./bitmap";
 import { FRAME_MASK, FRAME_SHIFT, REGIONS_AT, header } from "./layout";
 import { lockHard, unlock } from "./lock";
@@ -132,7 +133,11 @@ export function regionTakeBack(pfn: u32): void {
   }
 }
 
-/** Lets lending look again below `pfnEnd`, where frames became free (C6). */
-export function regionFreed(region: Region, pfnEnd: u32): void {
-  region.lendPfn = max(region.lendPfn, pfnEnd);
+/**
+ * Frames below `pfnEnd` became free: lending looks there again (C6), and the largest run is counted
+ * again (C8).
+ */
+@inline export function regionFreed(region: Region, pfnEnd: u32): void {
+  region.largestBits = NONE;
+  if (region.lendPfn < pfnEnd) region.lendPfn = pfnEnd; // seldom: no store
 }
