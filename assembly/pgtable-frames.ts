@@ -9,9 +9,9 @@
 //
 // The caller holds the domain's lock. Compare iommu_map_sg() in drivers/iommu/iommu.c.
 
-import { EEXIST, EINVAL, ERANGE } from "./errno";
+import { EEXIST, ERANGE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { INDEX_BITS, batchesUnmap, isWithin, lastIndex, rangeMap } from "./pgtable";
+import { INDEX_BITS, batchesMap, batchesUnmap, isWithin, lastIndex, rangeMap } from "./pgtable";
 import { PageTable, STRICT_MAP, tableKey } from "./pgtable-format";
 import { isUnmapped } from "./pgtable-walk";
 import { Entry, PTE_BYTES, pteLeaf } from "./pte";
@@ -50,7 +50,7 @@ export function pgtMapFrames(
   if (segmentCount == 0) return 0;
   const root = PageTable.at(rootAt);
   const attributes = root.attributesOf(prot);
-  if (attributes == 0) return EINVAL;
+  if (attributes == 0) return inaccessible(root, iovaPfn, segmentsAt, segmentCount);
   if (!isListFree(root, iovaPfn, segmentsAt, segmentCount)) return EEXIST;
   const physPfnBase = header().physPfnBase;
   // [at, atEnd) are the entries from `iova` on in its table of pages, as far as that is known.
@@ -82,6 +82,16 @@ export function pgtMapFrames(
   }
   if (error < 0) batchesUnmap(root, iovaPfn, iova - iovaPfn); // G6
   return error;
+}
+
+/** What a list is refused with that allows no access: what its first run is. */
+function inaccessible(root: PageTable, iovaPfn: u32, segmentsAt: usize, segmentCount: u32): i32 {
+  for (let i: u32 = 0; i < segmentCount; i++) {
+    const segment = Segment.at(segmentsAt, i);
+    const physPfn = segment.pfn + header().physPfnBase;
+    if (segment.pageCount != 0) return batchesMap(root, iovaPfn, physPfn, segment.pageCount, 0);
+  }
+  return 0;
 }
 
 /** Whether the whole range of a list may be written: with STRICT_MAP, only where nothing is. */

@@ -102,8 +102,9 @@ export function pgtCheck(rootAt: usize): u32 {
 // ---- ranges, cut into entries as large as both sides allow
 
 /**
- * Maps `pageCount` pages from `iovaPfn` to the frames from `physPfn`. 0, EEXIST, EINVAL (also: not
- * a multiple of the granule), ERANGE, ENOMEM or EAGAIN.
+ * Maps `pageCount` pages from `iovaPfn` to the frames from `physPfn`. 0, or in the kernel's order
+ * EINVAL (not a multiple of the granule), ERANGE, EINVAL (neither read nor write), EEXIST, ENOMEM
+ * or EAGAIN.
  */
 @inline export function pgtMap(
   rootAt: usize,
@@ -115,7 +116,7 @@ export function pgtCheck(rootAt: usize): u32 {
   if (pageCount == 0) return 0;
   const root = PageTable.at(rootAt);
   const attributes = root.attributesOf(prot);
-  if (attributes == 0) return EINVAL;
+  if (attributes == 0) return batchesMap(root, iovaPfn, physPfn, pageCount, 0);
   return rangeMap(root, iovaPfn, physPfn, pageCount, attributes);
 }
 
@@ -154,7 +155,8 @@ export function pgtCheck(rootAt: usize): u32 {
   return entriesMap(at, pageCount >> order, first, pteStep(order));
 }
 
-function batchesMap(
+/** Maps a range that does not lie in one table, or cannot be mapped: `attributes` 0 is EINVAL. */
+export function batchesMap(
   root: PageTable,
   iovaPfn: u32,
   physPfn: u32,
@@ -164,6 +166,7 @@ function batchesMap(
   if (!root.isGranular(iovaPfn | physPfn | pageCount)) return EINVAL;
   if (!isWithin(iovaPfn, pageCount, root.lastPfn)) return ERANGE;
   if (!isWithin(physPfn, pageCount, root.lastPhysPfn)) return ERANGE;
+  if (attributes == 0) return EINVAL;
   if ((root.flags & STRICT_MAP) != 0 && !isUnmapped(root, iovaPfn, pageCount)) return EEXIST; // G9
   let done: u32 = 0;
   while (done < pageCount) {

@@ -104,6 +104,8 @@ describe.each(eachCore)("pgtable on $name", ({ open }) => {
   describe("pgtMap() refuses", () => {
     const rows: [string, number, number, number, number, number][] = [
       ["no access", 0x1000, 0x1000, 1, CACHE, EINVAL],
+      ["no access over what is mapped", 0x10, 0x999, 1, CACHE, EINVAL],
+      ["no access beyond the width", PAGES_END - 1, 0, 2, CACHE, ERANGE],
       ["a device range beyond the width", PAGES_END - 1, 0, 2, RW, ERANGE],
       ["a physical range beyond the width", 0, PAGES_END - 1, 2, RW, ERANGE],
       ["a page over a page", 0x10, 0x999, 1, RW, EEXIST],

@@ -119,10 +119,10 @@ export class PgtableModel {
 
   map(iovaPfn: number, physPfn: number, pageCount: number, prot: number): number {
     if (pageCount === 0) return 0;
-    if ((prot & (READ | WRITE)) === 0) return EINVAL;
     const granule = this.format.granuleBytes / 4096;
     if ([iovaPfn, physPfn, pageCount].some((pages) => pages % granule !== 0)) return EINVAL;
     if (iovaPfn + pageCount > this.#pagesEnd || physPfn + pageCount > this.#physEnd) return ERANGE;
+    if ((prot & (READ | WRITE)) === 0) return EINVAL;
     let done = 0;
     while (done < pageCount) {
       const plan = this.#plan(iovaPfn + done, physPfn + done, pageCount - done);
