@@ -20,7 +20,7 @@ import {
 
 const FRAME_COUNT = 32;
 const RUN = 64; // frames: more than a thread keeps for itself
-const HOLD_MS = 400;
+const HOLD_MS = 1200;
 /** Of a texture. */
 const BYTES_OF_ROWS = 256;
 const ROWS = 16;

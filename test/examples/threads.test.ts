@@ -140,10 +140,10 @@ describe("pipeline on threads, an end on the way", () => {
           workers.set(stage, worker);
           return worker;
         },
-        pauseMs: () => 2, // frames are on the way everywhere
+        pauseMs: () => 10, // frames are on the way everywhere
       },
       onFrame: (count) => {
-        if (count === 4) void workers.get(name)?.terminate();
+        if (count === 2) void workers.get(name)?.terminate();
       },
     });
     await expect(running).rejects.toThrow(/Worker is gone|its maker is gone|EOWNERDEAD|owner/);
