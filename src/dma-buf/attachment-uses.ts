@@ -219,13 +219,13 @@ export abstract class AttachmentUses {
   protected abstract get isEnding(): boolean;
 
   /** Throws EBUSY while the importer has something left (AU3). */
-  protected requireUnused(operation: string): void {
+  protected requireUnused(operation: () => string): void {
     if (this.set.ownCount > 0)
-      fail("EBUSY", operation, `${this.set.ownCount} mappings are alive; unmap them first`);
+      fail("EBUSY", operation(), `${this.set.ownCount} mappings are alive; unmap them first`);
     if (this.#pinCount > 0)
-      fail("EBUSY", operation, `${this.#pinCount} pins are left; unpin them first`);
-    const unfinished = this.#unfinished?.size ?? 0;
-    if (unfinished > 0) fail("EBUSY", operation, `${unfinished} asynchronous calls have not ended`);
+      fail("EBUSY", operation(), `${this.#pinCount} pins are left; unpin them first`);
+    const unended = this.#unfinished?.size ?? 0;
+    if (unended > 0) fail("EBUSY", operation(), `${unended} asynchronous calls have not ended`);
   }
 
   /** The ends of the calls that were interrupted, and that nobody waits for (AU3). */

@@ -96,7 +96,7 @@ export class Attachment extends AttachmentUses {
    */
   detach(): void {
     this.#requireAttached();
-    this.requireUnused(this.#operation());
+    this.requireUnused(() => this.#operation());
     requireFree(this.buf.resv, this.device, () => this.#operation());
     const failures: unknown[] = [];
     this.#endKept(failures);
@@ -116,7 +116,7 @@ export class Attachment extends AttachmentUses {
     if (begun !== undefined) return limit.run(() => limit.ended(begun));
     this.#requireAttached();
     const { interrupted } = this;
-    if (interrupted.length === 0) this.requireUnused(this.#operation());
+    if (interrupted.length === 0) this.requireUnused(() => this.#operation());
     return limit.run(() => this.#detachLater(limit, interrupted, options.context));
   }
 
@@ -171,7 +171,7 @@ export class Attachment extends AttachmentUses {
     try {
       if (interrupted.length > 0) {
         await limit.settled(Promise.all(interrupted));
-        this.requireUnused(this.#operation()); // A2
+        this.requireUnused(() => this.#operation()); // A2
       }
       await this.#endAll(limit, context);
     } finally {

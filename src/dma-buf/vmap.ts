@@ -167,7 +167,7 @@ export class Vmap {
     mapping.end();
     try {
       const ended = this.#giveBack(mapping.table, wait);
-      return isPromise(ended) ? ended.catch(resume) : ended;
+      return isPromise(ended) ? ended.then(undefined, resume) : ended;
     } catch (error) {
       return resume(error);
     }

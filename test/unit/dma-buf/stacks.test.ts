@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { DmaBuf, HolderKind, System } from "../../../src/index.ts";
-import { FdTable, MiB, POLLIN } from "../../../src/index.ts";
+import { FdTable, joinSync, MiB, POLLIN } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRejection } from "../../support/errors.ts";
 import { deaf, watched } from "../../support/exporter.ts";
@@ -142,6 +142,12 @@ describe.each(eachCore)("where holders were made on the $name core", (build) => 
     await expectRejection("ETIME", waiting);
     fence.signal();
     expect(makers(buf, "reference")).toEqual(["byExporter 1", "byUser 1"]);
+  });
+
+  test.runIf(build.shared)("each thread that joins says for itself whether it tracks", () => {
+    const share = build.system({ memoryBytes: 4 * MiB }).share();
+    const buf = byExporter(joinSync(share, { trackHolders: true }));
+    expect(makers(buf, "reference")).toEqual(["byExporter 1"]);
   });
 
   test("a system that was not asked keeps nothing", () => {
