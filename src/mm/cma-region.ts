@@ -24,6 +24,7 @@ const IS_FIXED = 11;
 
 // A frame's word (assembly/page.ts): its state in the low digits, its pins in the high ones.
 const STATES = 16;
+const FREE = 0;
 const MOVABLE = 4;
 const PIN: number = 2 ** 14;
 
@@ -101,13 +102,19 @@ export class CmaRegion {
   /** Which pinned frames keep runs from being made. */
   #blockers(): string {
     const pinned: number[] = [];
+    let run = 0; // frames in a row that are not used, or can move away
+    let largest = 0;
     for (let pfn = this.basePfn; pfn < this.basePfn + this.frameCount; pfn++) {
       const word = this.#core.exports.frameWord(pfn) >>> 0;
-      if (word % STATES === MOVABLE && word >= PIN) pinned.push(pfn);
+      const isLent = word % STATES === MOVABLE;
+      if (isLent && word >= PIN) pinned.push(pfn);
+      run = word % STATES === FREE || (isLent && word < PIN) ? run + 1 : 0;
+      largest = Math.max(largest, run);
     }
     const shown = pinned.slice(0, 8).join(", ");
     const more = pinned.length > 8 ? ` and ${pinned.length - 8} more` : "";
-    return `pinned frames are in the way: ${shown}${more}; unpin them`;
+    const room = `the largest run without one is ${largest} frames`;
+    return `pinned frames are in the way: ${shown}${more}; unpin them, ${room}`;
   }
 
   /** What the region holds. O(1), but for a walk over its bitmap when that has changed. */

@@ -40,6 +40,10 @@ describe.each(eachCore)("movable memory on the $name core", (build) => {
     const [pfn] = pinned.pfns;
     const message = expectRefusal(system, "EBUSY", () => system.region("default").alloc(2048));
     expect(message).toContain(`pinned frames are in the way: ${pfn}`);
+    const { basePfn, frameCount } = system.region("default");
+    const below = (pfn ?? 0) - basePfn;
+    const largest = Math.max(below, frameCount - below - 1);
+    expect(message).toContain(`the largest run without one is ${largest} frames`);
     pinned.unpin();
     system.region("default").alloc(2048).free();
     expect(system.check(true)).toBeNull();

@@ -123,6 +123,19 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
       expectRefusal(system, "ENOENT", () => device.dma.mapPage(range.pfn, 0, PS, "to-device"));
     });
 
+    test("allocCoherent() is one run of frames, also behind an IOMMU and in scattered memory", () => {
+      const { system, device } = open(iommu);
+      const held = Array.from({ length: 600 }, () => system.frames.alloc(1));
+      for (const [i, range] of held.entries()) if (i % 2 === 0) range.free();
+      const buffer = device.dma.allocCoherent(16 * PS, { forceContiguous: true });
+      const domain = device.group?.defaultDomain;
+      const frames = Array.from({ length: 16 }, (_, i) =>
+        domain ? domain.iovaToPhys(buffer.address + i * PS) : buffer.address + i * PS,
+      );
+      expect(frames).toEqual(frames.map((_, i) => (frames[0] ?? 0) + i * PS));
+      buffer.free();
+    });
+
     test("allocCoherent() gives zeros that both sides see, below the coherent mask", () => {
       const { system, device } = open(iommu);
       const buffer = device.dma.allocCoherent(5000, { noWarn: true, forceContiguous: true });
