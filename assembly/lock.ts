@@ -53,14 +53,10 @@ function lockWait(at: usize): void {
   if (header().isShared != 0) {
     const was = atomic.xchg<u32>(at, 0);
     must((was & ~WAITERS) == threadIndex() + 1, K1, was);
-    if (was & WAITERS) wakeOne(at);
-  } else {
+    if (<i32>was < 0) atomic.notify(at, 1); // WAITERS: a mask is longer, in each of 150 places
+  } else if (CHECKS) {
     changetype<Lock>(at).word = 0;
   }
-}
-
-function wakeOne(at: usize): void {
-  atomic.notify(at, 1);
 }
 
 /** Whether `thread` holds the lock at `at`. */
@@ -74,7 +70,8 @@ export function isLockedBy(at: usize, thread: u32): bool {
  */
 export function lockTakeOver(at: usize, thread: u32): bool {
   if (!isLockedBy(at, thread)) return false;
-  atomic.store<u32>(at, (threadIndex() + 1) | WAITERS); // nobody but the holder changes the owner
+  // Nobody but the holder changes the owner. Where memory is not shared, no lock is held.
+  atomic.store<u32>(at, header().isShared != 0 ? (threadIndex() + 1) | WAITERS : 0);
   return true;
 }
 
