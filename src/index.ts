@@ -196,6 +196,7 @@ export {
 } from "./workers/consumer.ts";
 export { Pool, type PoolOptions, type PoolReport } from "./workers/pool.ts";
 export { type PublishOptions, ReadableFrame, WritableFrame } from "./workers/pool-frame.ts";
+export type { PoolLayout } from "./workers/pool-layout.ts";
 export type {
   ConsumerReport,
   FrameAccess,

@@ -39,8 +39,8 @@ export interface AllocOptions {
    */
   readonly pixels?: PixelRequest;
   /**
-   * A picture that is laid out already, as `negotiate()` or `layOut()` has it; devices that cannot
-   * use it are refused. Not together with `pixels`.
+   * A picture that is laid out already, as `negotiate()` gives it (`layout.pixels`): devices that
+   * cannot use it are refused. Not together with `pixels`.
    */
   readonly layout?: PixelLayout;
   /** Linux knows none: 0, or EINVAL. */

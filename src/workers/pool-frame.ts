@@ -10,6 +10,7 @@
  */
 
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import type { PixelLayout } from "../dma-buf/formats.ts";
 import { fail } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 
@@ -53,6 +54,11 @@ abstract class UsedFrame {
   get buf(): DmaBuf {
     this.#requireUsed("use");
     return this.#memory.buf;
+  }
+
+  /** Where the planes of its picture lie; null: the frame is bytes. ESTALE (PF1). */
+  get layout(): PixelLayout | null {
+    return this.buf.layout;
   }
 
   /** The bytes in order, one view for each run of frames. ESTALE (PF1). */

@@ -19,12 +19,14 @@ import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import type { PixelLayout } from "../dma-buf/formats.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
 import { endOfPool, fenceOf, letGo, nowMs, releaseSignaled, waitAndLetGo } from "./pool-fences.ts";
 import { type PublishOptions, WritableFrame, type WriterSide } from "./pool-frame.ts";
+import { type PoolLayout, planesOf } from "./pool-layout.ts";
 import {
   type ConsumerReport,
   consumerReports,
@@ -40,8 +42,10 @@ export interface PoolOptions {
   readonly name: string;
   /** How many frames, 1 to 256. */
   readonly count: number;
-  /** Bytes of each, rounded up to 4096. */
-  readonly bytes: number;
+  /** Bytes of each, rounded up to 4096. Not together with `layout`, which says it. */
+  readonly bytes?: number;
+  /** The picture that each holds: `frame.layout` tells every thread where its planes lie. */
+  readonly layout?: PoolLayout;
   /** The heap that they come from. Default "system"; a CMA region's frames are in one run. */
   readonly heap?: string;
 }
@@ -87,19 +91,22 @@ export class Pool implements ConsumedPool, WriterSide {
   /** @internal */
   static make(system: PoolSystem, options: PoolOptions): Pool {
     requireObject(options, "the options", "make a frame pool");
-    const { name, count, bytes, heap = "system" } = options;
+    const { name, count, heap = "system" } = options;
     const operation = `make frame pool ${String(name)}`;
     const { core } = system;
     if (typeof name !== "string" || name === "")
       fail("EINVAL", "make a frame pool", "it needs a name");
     requireInteger(count, "count", 1, core.exports.POOL_FRAMES_MAX.value, operation);
+    const { bytes, layout } = framesOfOptions(options, operation);
     const token = checked(core.exports.poolAlloc(count), operation, () => "no memory is left");
     const mappings: CpuMapping[] = [];
     try {
       for (let i = 0; i < count; i++) {
-        const buf = system.heap(heap).alloc(bytes, { name: `${name} ${i}` });
+        const label = { name: `${name} ${i}`, ...(layout !== null && { layout }) };
+        const buf = system.heap(heap).alloc(bytes, label);
         mappings.push(mapped(buf));
         const { token: number } = buf;
+        requireSuitable(core, buf, layout, operation);
         checked(core.exports.poolSetBuffer(token, i, number), operation, () => "it is gone");
       }
     } catch (error) {
@@ -135,6 +142,11 @@ export class Pool implements ConsumedPool, WriterSide {
   /** Bytes of each frame. */
   get frameBytes(): number {
     return this.#mappings[0]?.buf.sizeBytes ?? 0;
+  }
+
+  /** Where the planes of each frame's picture lie; null: the frames are bytes. */
+  get layout(): PixelLayout | null {
+    return this.#mappings[0]?.buf.layout ?? null;
   }
 
   // ---- producing
@@ -301,6 +313,32 @@ export class Pool implements ConsumedPool, WriterSide {
   [Symbol.dispose](): void {
     this.release();
   }
+}
+
+/** The bytes of a frame, and the picture in it. EINVAL: neither is given, or both are. */
+function framesOfOptions(
+  { bytes, layout }: PoolOptions,
+  operation: string,
+): { readonly bytes: number; readonly layout: PixelLayout | null } {
+  if (bytes !== undefined && layout !== undefined)
+    fail("EINVAL", operation, "bytes and layout are both given; the layout says how many bytes");
+  if (layout === undefined)
+    return { bytes: bytes ?? fail("EINVAL", operation, "give bytes or a layout"), layout: null };
+  const planes = planesOf(layout, operation);
+  return { bytes: planes.sizeBytes, layout: planes };
+}
+
+/** EOPNOTSUPP: the heap's buffers are served by their thread; EINVAL: it ignores layouts. */
+function requireSuitable(
+  core: Core,
+  buf: DmaBuf,
+  layout: PixelLayout | null,
+  operation: string,
+): void {
+  if (core.exports.bufferServer(buf.token) >= 0)
+    fail("EOPNOTSUPP", operation, `buffers of heap ${buf.exporterName} are served by one thread`);
+  if (layout !== null && buf.layout === null)
+    fail("EINVAL", operation, `heap ${buf.exporterName} gives buffers without a layout`);
 }
 
 /** A mapping that holds the only reference of this thread. */

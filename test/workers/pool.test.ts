@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { modifiers, negotiate } from "../../src/index.ts";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import type { ReadableFrame } from "../../src/workers/pool-frame.ts";
 import { eachCore } from "../support/cores.ts";
@@ -54,6 +55,50 @@ describe.each(eachCore)("frame pools on one thread of the $name core", (build) =
       { name: "screen", taken: 1 },
     ]);
     pool.release();
+    closeClean(system);
+  });
+
+  test("frames for pictures: the layout says the bytes, and is found on the frame", () => {
+    const system = open();
+    const layout = { width: 100, height: 60, format: "NV12", strideAlignBytes: 64 } as const;
+    const pool = system.pool({ name: "video", count: 2, layout });
+    const planes = [
+      { offset: 0, stride: 128, sizeBytes: 7680 },
+      { offset: 7680, stride: 128, sizeBytes: 3840 },
+    ];
+    expect(pool.layout).toMatchObject({ width: 100, height: 60, format: "NV12", planes });
+    expect([pool.frameBytes, pool.layout?.sizeBytes]).toEqual([12_288, 11_520]);
+    const { layout: storage } = negotiate([], {
+      pixels: { width: 100, height: 60, formats: ["NV12"] },
+    });
+    const tight = system.pool({
+      name: "tight",
+      count: 1,
+      layout: { width: 100, height: 60, format: "NV12" },
+    });
+    expect(tight.layout).toEqual(storage?.pixels); // as negotiate() lays it out
+    const consumer = pool.consumer({ name: "screen" });
+    const frame = pool.tryAcquire();
+    expect(frame?.layout).toEqual(pool.layout);
+    frame?.publish();
+    expectError("ESTALE", () => frame?.layout);
+    const read = consumer.tryTake();
+    expect(read?.layout).toEqual(pool.layout);
+    const panel = { name: "panel", pixels: { formats: { XRGB8888: [0n] } } };
+    expect(expectError("EBUSY", () => read?.buf.attach(system.addDevice(panel)))).toContain("NV12");
+    read?.release();
+    const plain = system.pool({ name: "plain", count: 1, bytes: 1 });
+    expect(plain.layout).toBeNull();
+    for (const options of [
+      {},
+      { bytes: 4096, layout },
+      { layout: { ...layout, width: 0 } },
+      { layout: { ...layout, format: "NV99" as "NV12" } },
+      { layout: { ...layout, modifier: modifiers.INVALID } },
+      { layout: { ...layout, heightAlign: 5000 } },
+    ])
+      expectError("EINVAL", () => system.pool({ name: "p", count: 1, ...options }));
+    for (const one of [pool, tight, plain]) one.release();
     closeClean(system);
   });
 

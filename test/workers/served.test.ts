@@ -236,6 +236,8 @@ describe.each(builds)("buffers of JavaScript exporters on the $name core", ({ wa
     const buf = system.heap("ttm").alloc(MiB);
     const there = other.import(buf.token);
     expect([there.exporterName, heap.placeOf(buf)]).toEqual(["ttm", "near"]);
+    const options = { name: "p", count: 1, bytes: 4096, heap: "ttm" };
+    expectError("EOPNOTSUPP", () => system.pool(options)); // its frames must lie still
     heap.evict(buf);
     const attachment = await there.attachAsync(gpu); // used: it comes near
     expect(heap.placeOf(buf)).toBe("near");
@@ -273,6 +275,12 @@ describe.each(builds)("buffers of JavaScript exporters on the $name core", ({ wa
     const blind = { formats: { NV12: [modifiers.I915_Y_TILED] } };
     const panel = other.addDevice({ name: "panel", pixels: blind });
     expect(expectError("EBUSY", () => there.attach(panel))).toContain("modifiers");
+    const layout = { width: 8, height: 8, format: "R8" } as const;
+    const pool = system.pool({ name: "tiles", count: 2, layout });
+    const joined = other.importPool(pool.token);
+    expect(joined.layout).toEqual(pool.layout);
+    expect(joined.tryAcquire()?.layout?.format).toBe("R8");
+    for (const one of [joined, pool]) one.release();
     for (const buf of [...other.buffers, ...system.buffers]) buf.put();
     closeClean(system, other);
   });
