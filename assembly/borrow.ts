@@ -35,26 +35,30 @@ export function tableBorrow(handle: u32): i32 {
   if (lentAt == 0) return ESTALE;
   const copy = sgTableAlloc(SgTable.at(lentAt).origNents);
   if (copy < 0) return copy;
+  const copyAt = objectFind(copy, KIND_TABLE);
   const pin = objectAlloc(KIND_PIN);
-  const error = pin < 0 ? ENOMEM : borrow(handle, copy, pin);
-  if (error == 0) return copy;
-  if (pin >= 0) objectFree(recordOf(objectFind(pin, KIND_PIN)));
-  tableDestroy(objectFind(copy, KIND_TABLE));
+  let error: i32 = ENOMEM;
+  if (pin >= 0) {
+    const pinAt = objectFind(pin, KIND_PIN);
+    Pin.at(pinAt).table = copy;
+    SgTable.at(copyAt).pin = pin;
+    error = borrow(handle, copyAt, pinAt);
+    if (error == 0) return copy;
+    objectFree(recordOf(pinAt));
+  }
+  tableDestroy(copyAt);
   return error;
 }
 
 /** Fills the copy and pins its frames (N8). 0, or an error. */
-function borrow(handle: u32, copy: u32, pin: u32): i32 {
-  const table = SgTable.at(objectFind(copy, KIND_TABLE));
-  const pinAt = objectFind(pin, KIND_PIN);
+function borrow(handle: u32, copyAt: usize, pinAt: usize): i32 {
+  const table = SgTable.at(copyAt);
   lockHard(SLAB_LOCK_AT); // records stay as they are
   lockHard(FRAMES_LOCK_AT);
   const lentAt = objectFind(handle, KIND_TABLE);
   let error: i32 = ESTALE;
   if (lentAt != 0 && SgTable.at(lentAt).origNents == table.origNents) {
     error = entriesCopy(lentAt, table);
-    Pin.at(pinAt).table = copy;
-    table.pin = pin;
     if (error == 0) error = pinsBegin(pinAt, table);
   }
   unlock(FRAMES_LOCK_AT);

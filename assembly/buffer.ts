@@ -26,7 +26,6 @@ import {
 } from "./object";
 import {
   HOLDERS_OFFSET,
-  holderCount,
   isHeld,
   isHeldBy,
   shareBegin,
@@ -95,14 +94,14 @@ function bufferMake(table: u32, sizeBytes: u32): i32 {
 
 /**
  * Gives a buffer its details, before another thread knows it: the table belongs to it from now on.
- * 0, or ESTALE, EINVAL: the table owns no frames.
+ * 0, or ESTALE, EBADF, EINVAL: the table owns no frames.
  */
 export function bufferSetDetails(handle: u32, tableHandle: u32): i32 {
-  const payload = objectFind(handle, KIND_BUFFER);
+  const at = bufferAt(handle);
+  if (at < 0) return at;
   const tableAt = objectFind(tableHandle, KIND_TABLE);
-  if (payload == 0 || tableAt == 0) return ESTALE;
-  if (SgTable.at(tableAt).source == 0) return EINVAL;
-  Buffer.at(payload).details = tableHandle;
+  if (tableAt == 0 || SgTable.at(tableAt).source == 0) return EINVAL;
+  Buffer.at(at).details = tableHandle;
   return 0;
 }
 
@@ -130,12 +129,6 @@ export function serverOf(payload: usize): i32 {
   return state == SERVED ? <i32>ObjectRecord.at(recordOf(payload)).owner : EINVAL;
 }
 
-/** How many threads hold a buffer that the calling thread holds; ESTALE, EBADF. */
-export function bufferHolders(handle: u32): i32 {
-  const at = bufferAt(handle);
-  return at < 0 ? at : <i32>holderCount(at);
-}
-
 /**
  * Gives up the calling thread's hold on a buffer. 0: it was the last and the frames are free; 1:
  * others hold it; ESTALE, EBADF (this thread does not hold it), EBUSY (the last one, but mapped or
@@ -153,11 +146,10 @@ export function bufferFree(handle: u32): i32 {
  * others hold it, and nothing changed; ESTALE, EBADF.
  */
 export function bufferUnserve(handle: u32): i32 {
-  const payload = objectFind(handle, KIND_BUFFER);
-  if (payload == 0) return ESTALE;
-  if (serverOf(payload) != <i32>threadIndex()) return EBADF;
-  if (!shareLeaveLast(payload, threadIndex())) return 1;
-  return bufferDestroy(payload);
+  const at = bufferAt(handle);
+  if (at < 0) return at;
+  if (serverOf(at) != <i32>threadIndex()) return EBADF;
+  return shareLeaveLast(at, threadIndex()) ? bufferDestroy(at) : 1;
 }
 
 /** `thread` holds the buffer no longer. 0, 1 or EBUSY, as bufferFree(). */

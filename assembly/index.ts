@@ -12,7 +12,6 @@ export {
   SCRATCH_OFFSET,
   SCRATCH_WORDS,
   scratchAt,
-  threadBellAt,
   threadReserve,
   threadState,
 } from "./thread";
@@ -166,7 +165,6 @@ export {
   bufferAlloc,
   bufferAt,
   bufferFree,
-  bufferHolders,
   bufferServe,
   bufferServer,
   bufferSetDetails,

@@ -14,7 +14,7 @@
 
 import { objectNext, objectPayload } from "./check";
 import { bufferAt, serverOf } from "./buffer";
-import { EBUSY, EINVAL, EPERM, ESTALE } from "./errno";
+import { EBUSY, EINVAL, ESTALE } from "./errno";
 import { SLAB_LOCK_AT } from "./layout";
 import { lockHard, unlock } from "./lock";
 import {
@@ -78,11 +78,10 @@ export function linkAlloc(buffer: u32): i32 {
   return handle;
 }
 
-/** Ends a link; who serves it undoes what was done for it. 0, or ESTALE, EPERM. */
+/** Ends a link; who serves it undoes what was done for it. 0, or ESTALE: it is none of its own. */
 export function linkFree(handle: u32): i32 {
-  if (objectFind(handle, KIND_LINK) == 0) return ESTALE;
   const payload = linkFind(handle);
-  if (payload == 0) return EPERM;
+  if (payload == 0) return ESTALE;
   const server = linkServer(Link.at(payload));
   objectFree(recordOf(payload));
   if (server >= 0) bellRing(server);

@@ -37,11 +37,6 @@ export class Pin {
     return changetype<Pin>(payload);
   }
 
-  /** N11: the word of the frame at place `next` before it was counted. */
-  get before(): u32 {
-    return (this.next & 1) == 0 ? this.even : this.odd;
-  }
-
   get isPinned(): bool {
     return this.state == PINNED;
   }
@@ -119,22 +114,25 @@ function pinsMove(pin: Pin, table: SgTable, isLeaving: bool): void {
   pin.isLeaving = <u32>isLeaving;
   pin.state = MOVING;
   if (table.pin == 0) pinsAdd(table, isLeaving ? 0 - PIN : PIN);
-  else pinsCount(pin, table, 0);
+  else pinsCount(pin, table);
 }
 
-/** Counts frame by frame, from a place of the table on (N11). */
-function pinsCount(pin: Pin, table: SgTable, from: u32): void {
+/** Counts frame by frame, those that have not been counted yet (N11). */
+function pinsCount(pin: Pin, table: SgTable): void {
   const delta = pin.isLeaving != 0 ? 0 - PIN : PIN;
+  const next = pin.next;
+  const before = (next & 1) == 0 ? pin.even : pin.odd;
   let place: u32 = 0;
   for (let i: u32 = 0; i < table.origNents; i++) {
     const entry = SgEntry.at(table.entriesAt, i);
     for (let j: u32 = 0; j < entry.pageCount; j++, place++) {
-      if (place < from) continue;
       const frame = Frame.at(entry.pfn + j);
-      if ((place & 1) == 0) pin.even = frame.word;
-      else pin.odd = frame.word;
+      const word = frame.word;
+      if (next != NONE && (place < next || (place == next && word != before))) continue;
+      if ((place & 1) == 0) pin.even = word;
+      else pin.odd = word;
       pin.next = place;
-      frame.word += delta;
+      frame.word = word + delta;
     }
   }
 }
@@ -147,17 +145,8 @@ export function pinsFinish(payload: usize): void {
   const pin = Pin.at(payload);
   const tableAt = objectFind(pin.table, KIND_TABLE);
   if (pin.state != MOVING || tableAt == 0 || SgTable.at(tableAt).pin == 0) return;
-  const table = SgTable.at(tableAt);
-  const next = pin.next;
-  pinsCount(pin, table, next == NONE ? 0 : next + <u32>(wordOfPlace(table, next) != pin.before));
+  pinsCount(pin, SgTable.at(tableAt));
   pin.state = pin.isLeaving != 0 ? 0 : PINNED;
-}
-
-function wordOfPlace(table: SgTable, place: u32): u32 {
-  let i: u32 = 0;
-  while (place >= SgEntry.at(table.entriesAt, i).pageCount)
-    place -= SgEntry.at(table.entriesAt, i++).pageCount;
-  return Frame.at(SgEntry.at(table.entriesAt, i).pfn + place).word;
 }
 
 function pinsAdd(table: SgTable, delta: u32): void {

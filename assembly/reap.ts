@@ -61,7 +61,7 @@ import {
   objectFree,
   recordOf,
 } from "./object";
-import { CACHED, CMA, Frame, MOVABLE, OWNED, Page } from "./page";
+import { CACHED, Frame, MOVABLE, Page } from "./page";
 import { Pin, pinTakeOff, pinsFinish, pinsSet } from "./pin-table";
 import { POOL_ABANDONED, POOL_CLOSED, poolDestroy, poolLeave } from "./pool";
 import { Pool } from "./pool-table";
@@ -77,7 +77,7 @@ import { rebuildDevice, rebuildFrames, rebuildRegion, rebuildSlabs } from "./reb
 import { regionPayload } from "./region";
 import { SgTable } from "./sg";
 import { isHeld, isHeldBy, isShareable, shareRelease } from "./share";
-import { sweep } from "./sweep";
+import { isLeft, sweep } from "./sweep";
 import { DEAD, FREE_SLOT, RESERVED_SLOT, RUNNING, Thread, bellRing, threadIndex } from "./thread";
 
 /**
@@ -150,11 +150,8 @@ function bellsRing(): void {
 /** Whether others have borrowed frames of the dead thread's (K8). */
 function isLending(dead: u32): bool {
   const h = header();
-  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
-    const frame = Frame.at(pfn);
-    if (frame.pins != 0 && frame.thread == dead && (frame.state == OWNED || frame.state == CMA))
-      return true;
-  }
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++)
+    if (Frame.at(pfn).pins != 0 && isLeft(pfn, dead)) return true;
   return false;
 }
 

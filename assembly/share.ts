@@ -126,11 +126,6 @@ export function shareLeaveLast(payload: usize, thread: u32): bool {
   return isLast;
 }
 
-/** How many threads hold the object. */
-export function holderCount(payload: usize): u32 {
-  return <u32>popcnt<u64>(Holders.at(payload).mask);
-}
-
 /** Makes `thread` the holder again of an object that could not be freed. */
 export function shareReturn(payload: usize, thread: u32): void {
   lockHard(SLAB_LOCK_AT);

@@ -122,10 +122,8 @@ function pfnAt(at: usize): u32 {
  */
 function pinsRecount(dead: u32): void {
   const h = header();
-  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
-    const frame = Frame.at(pfn);
-    if (frame.thread == dead && (frame.state == OWNED || frame.state == CMA)) frame.pins = 0;
-  }
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++)
+    if (isLeft(pfn, dead)) Frame.at(pfn).pins = 0;
   for (let index = objectNext(0, KIND_PIN); index != 0; index = objectNext(index, KIND_PIN)) {
     const pin = Pin.at(objectPayload(index));
     const tableAt: usize = pin.isPinned ? objectFind(pin.table, KIND_TABLE) : 0;
@@ -133,12 +131,16 @@ function pinsRecount(dead: u32): void {
     const table = SgTable.at(tableAt);
     for (let i: u32 = 0; i < table.origNents; i++) {
       const entry = SgEntry.at(table.entriesAt, i);
-      for (let j: u32 = 0; j < entry.pageCount; j++) {
-        const frame = Frame.at(entry.pfn + j);
-        if (frame.thread == dead && (frame.state == OWNED || frame.state == CMA)) frame.pins += 1;
-      }
+      for (let j: u32 = 0; j < entry.pageCount; j++)
+        if (isLeft(entry.pfn + j, dead)) Frame.at(entry.pfn + j).pins += 1;
     }
   }
+}
+
+/** Whether a frame was handed out to `dead`, and no record that lives has it. */
+export function isLeft(pfn: u32, dead: u32): bool {
+  const frame = Frame.at(pfn);
+  return frame.thread == dead && (frame.state == OWNED || frame.state == CMA);
 }
 
 /**

@@ -59,6 +59,7 @@ export class Thread {
 
 if (CACHED_OFFSET + <usize>MAGAZINE_FRAMES * 4 > SCRATCH_OFFSET)
   ERROR("the magazine reaches into the scratch words");
+if (offsetof<Thread>("bell") != 16) ERROR("Thread.bell moved"); // src/workers/server.ts
 if (SCRATCH_OFFSET + <usize>SCRATCH_WORDS * 4 + WORKSPACE_BYTES != THREAD_BYTES)
   ERROR("the workspace does not end the slot");
 
@@ -116,11 +117,6 @@ export function threadReserve(): i32 {
 export function threadState(index: u32): i32 {
   if (index >= header().threadCount) return EINVAL;
   return <i32>atomic.load<u32>(changetype<usize>(Thread.at(index)));
-}
-
-/** The address of the calling thread's bell. */
-export function threadBellAt(): usize {
-  return changetype<usize>(self()) + offsetof<Thread>("bell");
 }
 
 /** Tells thread `index` that there is something for it to look at (link.ts). */

@@ -258,12 +258,10 @@ export interface CoreExports extends WebAssembly.Exports {
   fenceFree(fence: number): number;
 
   shareImport(handle: number, kind: number): number;
-  threadBellAt(): number;
   bufferAlloc(table: number, sizeBytes: number): number;
   bufferServe(sizeBytes: number): number;
   bufferServer(buffer: number): number;
   bufferSetDetails(buffer: number, table: number): number;
-  bufferHolders(buffer: number): number;
   bufferUnserve(buffer: number): number;
   linkAlloc(buffer: number): number;
   linkAt(link: number): number;

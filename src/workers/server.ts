@@ -31,6 +31,19 @@ interface Served {
 const BUFFER = 1;
 const OWNER_BYTES_BEFORE = 4;
 
+/** Of a thread's slot, where its bell is (assembly/thread.ts). */
+const BELL_BYTES = 16;
+/** Of a buffer, the two words that have a bit for each holder (assembly/share.ts). */
+const HOLDERS = 10;
+
+/** Whether another thread holds a buffer that this one holds. */
+function isHeldElsewhere(core: Core, token: number): boolean {
+  const at = core.exports.bufferAt(token);
+  const masks = [core.word(at, HOLDERS), core.word(at, HOLDERS + 1)];
+  const own = Math.floor(core.thread / 32);
+  return masks.some((mask, i) => mask !== (i === own ? 2 ** (core.thread % 32) : 0));
+}
+
 /** @internal The buffers that a thread serves. */
 export class BufferServer implements BufferSharer {
   readonly #core: Core;
@@ -59,7 +72,7 @@ export class BufferServer implements BufferSharer {
 
   isShared(buf: DmaBuf): boolean {
     const served = this.#served.get(buf);
-    return served !== undefined && this.#core.exports.bufferHolders(served.token) > 1;
+    return served !== undefined && isHeldElsewhere(this.#core, served.token);
   }
 
   keeps(buf: DmaBuf): boolean {
@@ -77,6 +90,12 @@ export class BufferServer implements BufferSharer {
     return false;
   }
 
+  /** The word that is counted up when there is something to look at. */
+  get #bellAt(): number {
+    const { at, bytes } = this.#core.threadSlots;
+    return at + bytes * this.#core.thread + BELL_BYTES;
+  }
+
   #silence(): void {
     this.#stop?.();
     this.#stop = null;
@@ -85,7 +104,7 @@ export class BufferServer implements BufferSharer {
   /** Looks at what there is to do, and again when the bell rings (SV2). */
   #listen(): void {
     this.#silence();
-    const bellAt = this.#core.exports.threadBellAt() >>> 0;
+    const bellAt = this.#bellAt;
     const seen = loadWord(this.#core, bellAt);
     this.#look();
     if (this.#served.size === 0) return;
