@@ -24,7 +24,15 @@
 // Compare the magazines ("rcaches") of drivers/iommu/iova.c in the kernel, which keep freed ranges
 // by size.
 
-import { IovaBlock, OPEN, blockInit, blockPages, slotGive, slotTake } from "./iova-slots";
+import {
+  BLOCK_PAGES_MIN,
+  IovaBlock,
+  OPEN,
+  blockInit,
+  blockPages,
+  slotGive,
+  slotTake,
+} from "./iova-slots";
 import {
   CACHE_IOVA_RECORDS,
   EXACT_CLASSES,
@@ -123,13 +131,26 @@ export function blockFind(space: IovaSpace, pfn: u32, range: IovaRange): bool {
 }
 
 /** Keeps slot `slot` < end as the recent one, if there is none. Its page count, or 0. */
-@inline export function recentGive(space: IovaSpace, block: IovaBlock, slot: u32): u32 {
+export function recentGive(space: IovaSpace, block: IovaBlock, slot: u32): u32 {
   const sizeShift = block.sizeShift;
   if (sizeShift >= EXACT_CLASSES) return 0;
   if (!block.isTaken(slot)) return 0;
   if (space.recent(sizeShift) != 0) return 0;
   space.setRecent(sizeShift, block.slotPfn(slot));
   return (<u32>1) << sizeShift;
+}
+
+/**
+ * The same for page `pfn`, if the block near it has slots of single pages. The bit of a page is
+ * found without the block's base, so that no load waits for another.
+ */
+@inline export function pageGive(space: IovaSpace, block: IovaBlock, pfn: u32): bool {
+  if (block.sizeShift != 0) return false;
+  if (pfn - block.base >= block.end) return false;
+  if (!block.isTaken(pfn & (BLOCK_PAGES_MIN - 1))) return false;
+  if (space.recent(0) != 0) return false;
+  space.setRecent(0, pfn);
+  return true;
 }
 
 /** Gives the recent slots back to their blocks. How many. */

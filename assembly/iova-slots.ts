@@ -15,7 +15,7 @@ import { EXACT_CLASSES } from "./iova-space";
 
 const WORDS_OFFSET: usize = 32;
 const TAILS_OFFSET: usize = 64; // only where there is one word
-const BLOCK_PAGES_MIN: u32 = 1024;
+export const BLOCK_PAGES_MIN: u32 = 1024;
 const SLOTS_MIN: u32 = 16;
 const TAILS: u32 = BLOCK_PAGES_MIN >> EXACT_CLASSES;
 

@@ -23,6 +23,7 @@ import {
   blockFind,
   blockGive,
   blockTake,
+  pageGive,
   recentGive,
   recentTake,
   recentsCount,
@@ -139,11 +140,15 @@ function entryTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool
   const at = blockNear(space, pfn);
   if (at == 0) return entryGive(space, pfn);
   const block = IovaBlock.at(at);
+  if (pageGive(space, block, pfn)) return 1;
+  return slotFree(space, block, pfn);
+}
+
+function slotFree(space: IovaSpace, block: IovaBlock, pfn: u32): u32 {
   const slot = block.slotOver(pfn);
   if (slot >= block.end) return entryGive(space, pfn);
   const pages = recentGive(space, block, slot);
-  if (pages != 0) return pages;
-  return blockGive(space, block, pfn);
+  return pages != 0 ? pages : blockGive(space, block, pfn);
 }
 
 function entryGive(space: IovaSpace, pfn: u32): u32 {
