@@ -90,7 +90,7 @@ export {
   pgtMap,
   pgtMapPages,
   pgtTableFrames,
-  pgtUnmap,
+  pgtUnmapRange as pgtUnmap,
   pgtUnmapPages,
 } from "./pgtable";
 export { pgtMapFrames } from "./pgtable-frames";

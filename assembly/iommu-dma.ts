@@ -20,7 +20,7 @@ import {
   objectAt,
   objectIs,
 } from "./object";
-import { pgtUnmap } from "./pgtable";
+import { pgtUnmapRange } from "./pgtable";
 import { pgtMapFrames } from "./pgtable-frames";
 import { SgEntry } from "./sg-entries";
 
@@ -35,9 +35,13 @@ const PFN_32BIT: u32 = 0xfffff; // the last device page below 4 GiB
  */
 function rangeAlloc(domain: Domain, pageCount: u32, limitPfn: u32): u32 {
   if (limitPfn > PFN_32BIT) {
-    const low = iovaAlloc(domain.spaceAt, pageCount, PFN_32BIT, true);
+    const low = rangeBelow(domain, pageCount, PFN_32BIT);
     if (low != 0) return low;
   }
+  return rangeBelow(domain, pageCount, limitPfn);
+}
+
+function rangeBelow(domain: Domain, pageCount: u32, limitPfn: u32): u32 {
   return iovaAlloc(domain.spaceAt, pageCount, limitPfn, true);
 }
 
@@ -148,5 +152,5 @@ export function iommuQueuedCount(handle: u32): i32 {
 /** Unmaps what is mapped of a range, on both sides of holes too. */
 function rangeUnmap(tableAt: usize, iovaPfn: u32, pageCount: u32): void {
   for (let done: u32 = 0; done < pageCount; done += 1) // the page that stopped it, or the end
-    done += pgtUnmap(tableAt, iovaPfn + done, pageCount - done);
+    done += pgtUnmapRange(tableAt, iovaPfn + done, pageCount - done);
 }

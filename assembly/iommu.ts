@@ -40,7 +40,7 @@ import {
   recordOf,
 } from "./object";
 import { OBJECT } from "./page";
-import { pgtFini, pgtInitAs, pgtMap, pgtUnmap } from "./pgtable";
+import { pgtFini, pgtInitAs, pgtMap, pgtUnmap, pgtUnmapRange } from "./pgtable";
 import { ADDRESS_BITS, PAGE_TABLE_BYTES, STAGE_1 } from "./pgtable-format";
 import { pgtLookup } from "./pgtable-walk";
 
@@ -242,22 +242,25 @@ export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32
  * EAGAIN.
  */
 export function iommuUnmap(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
-  return unmap(handle, iovaPfn, pageCount, true);
-}
-
-/** As iommuUnmap(), but the IOTLB may still know the pages until iommuIotlbSync(). */
-export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
-  return unmap(handle, iovaPfn, pageCount, false);
-}
-
-@inline function unmap(handle: u32, iovaPfn: u32, pageCount: u32, isSynced: bool): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return 0; // I5
   if (!lock(payload)) return EAGAIN;
   const unmapped = pgtUnmap(domain.tableAt, iovaPfn, pageCount);
-  if (isSynced && domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, unmapped);
+  if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, unmapped);
+  unlock(payload);
+  return unmapped;
+}
+
+/** As iommuUnmap(), but the IOTLB may still know the pages until iommuIotlbSync(). */
+export function iommuUnmapFast(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
+  const payload = objectAt(handle);
+  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
+  const domain = Domain.at(payload);
+  if (domain.bodyAt == 0) return 0; // I5
+  if (!lock(payload)) return EAGAIN;
+  const unmapped = pgtUnmapRange(domain.tableAt, iovaPfn, pageCount);
   unlock(payload);
   return unmapped;
 }

@@ -196,6 +196,11 @@ export function batchesMap(
   return done + batchesUnmap(root, iovaPfn + done, pageCount - done);
 }
 
+/** pgtUnmap() for callers that can afford a call. */
+export function pgtUnmapRange(rootAt: usize, iovaPfn: u32, pageCount: u32): u32 {
+  return pgtUnmap(rootAt, iovaPfn, pageCount);
+}
+
 /**
  * Unmaps leaves of a known order in the table reached last, up to the first entry that is none; 0
  * if they do not all lie there. How many pages.

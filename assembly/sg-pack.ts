@@ -44,7 +44,7 @@ function runWrite(out: usize, listAt: usize, fromAt: usize, toAt: usize, maxPage
 }
 
 /** `count` single frames, all of which begin a run: entries without a look at each. */
-@inline function singlesWrite(out: usize, listAt: usize, at: usize, count: u32): usize {
+function singlesWrite(out: usize, listAt: usize, at: usize, count: u32): usize {
   const pagesBefore = <u32>((at - listAt) >> 2);
   for (let i: u32 = 0; i < count; i++) {
     entryWrite(out, PfnCell.at(at, i).pfn, 1, pagesBefore + i);
