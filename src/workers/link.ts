@@ -46,7 +46,7 @@ export interface Question {
 
 /** A question on its way. */
 interface Asked extends Question {
-  /** Whether somebody waits for the answer; the host is kept alive for that only. */
+  /** Whether somebody waits for the answer. */
   isAwaited: boolean;
   isUndone: boolean;
 }
@@ -70,6 +70,8 @@ export class Link {
   /** The end of the last question (LK1). */
   #last: Promise<unknown> = Promise.resolve();
   #unanswered = 0;
+  /** How many questions somebody waits for; the host is kept alive for these only. */
+  #awaited = 0;
   /** Ends the wait for an answer. */
   #wake: (() => void) | null = null;
 
@@ -97,7 +99,10 @@ export class Link {
         asked.then(wake, wake);
         return () => {};
       };
+      this.#awaited += 1;
+      this.#wake?.(); // what is told before this one must be waited for too
       armWait(wait, timeout, subscribe, (left) => {
+        this.#awaited -= 1;
         if (left > 0) {
           asked.then(resolve, reject);
           return;
@@ -157,7 +162,7 @@ export class Link {
     try {
       const number = words === 0 ? a : words;
       checked(exports.linkPost(this.#handle, linkOps.indexOf(op), number, b), operation, reasonOf);
-      await this.#answered(question);
+      await this.#answered();
       return this.#answer(operation);
     } finally {
       this.#current = null;
@@ -166,12 +171,12 @@ export class Link {
   }
 
   /** Waits until the question has been answered, or was taken back. */
-  async #answered(question: Asked): Promise<void> {
+  async #answered(): Promise<void> {
     for (;;) {
       const state = loadWord(this.#core, this.#at);
       if (state === ANSWERED || state === IDLE) return;
       await new Promise<void>((resolve) => {
-        const stop = onceChanged(this.#core, this.#at, state, resolve, question.isAwaited);
+        const stop = onceChanged(this.#core, this.#at, state, resolve, this.#awaited > 0);
         this.#wake = () => {
           stop();
           resolve();

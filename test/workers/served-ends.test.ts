@@ -299,3 +299,26 @@ test("a thread is kept alive by the buffers that others hold of it, not by those
   expect(await Promise.race([ended(needed), later])).toBe("it runs");
   await needed.terminate();
 });
+
+test("a thread is kept alive while it waits, also behind what it has told before", async () => {
+  const system = openSync({ shared: true, memoryBytes: 8 * MiB });
+  const buf = watched(system, []);
+  const code = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    import("dmabuf").then(async ({ joinSync }) => {
+      const system = joinSync(workerData.share);
+      const buf = system.import(workerData.token);
+      const attachment = await buf.attachAsync(system.addDevice({ name: "gpu" }));
+      for (let i = 0; i < 20; i++) attachment.unmap(await attachment.mapAsync("to-device"));
+      await attachment.detachAsync();
+      buf.put();
+      system.close();
+      parentPort.postMessage("done");
+    });`;
+  const workerData = { share: system.share(), token: buf.token };
+  const worker = new Worker(code, { eval: true, workerData });
+  const said = await new Promise((done) => worker.once("message", done).once("exit", done));
+  expect(said).toBe("done");
+  buf.put();
+  system.close();
+});
