@@ -10,7 +10,7 @@
 import { NONE } from "./bits";
 import { EBADF, EBUSY, ENOMEM, EOPNOTSUPP, ESTALE } from "./errno";
 import { FRAMES_LOCK_AT, SLAB_LOCK_AT } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import {
   KIND_PIN,
   KIND_TABLE,
@@ -53,16 +53,16 @@ export function tableBorrow(handle: u32): i32 {
 /** Fills the copy and pins its frames (N8). 0, or an error. */
 function borrow(handle: u32, copyAt: usize, pinAt: usize): i32 {
   const table = SgTable.at(copyAt);
-  lockHard(SLAB_LOCK_AT); // records stay as they are
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(SLAB_LOCK_AT); // records stay as they are
+  lockRare(FRAMES_LOCK_AT);
   const lentAt = objectFind(handle, KIND_TABLE);
   let error: i32 = ESTALE;
   if (lentAt != 0 && SgTable.at(lentAt).origNents == table.origNents) {
     error = entriesCopy(lentAt, table);
     if (error == 0) error = pinsBegin(pinAt, table);
   }
-  unlock(FRAMES_LOCK_AT);
-  unlock(SLAB_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   return error;
 }
 

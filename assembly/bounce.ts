@@ -17,7 +17,7 @@ import { EBUSY, EINVAL, ENOMEM } from "./errno";
 import { faultHits } from "./fault";
 import { rangeTake } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, frameAt, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { magazineDrain } from "./magazine";
 import { DIRTY, RESERVED, wordsChange } from "./page";
 import { must } from "./panic";
@@ -98,10 +98,10 @@ export function bounceInit(bytes: u32): i32 {
   const frameCount = recordFrames + segments * SEGMENT_FRAMES;
   if (frameCount >= h.backedFrames - h.firstFrame) return ENOMEM;
   magazineDrain();
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   const isTaken = rangeTake(h.firstFrame, frameCount);
   if (isTaken) wordsChange(h.firstFrame, frameCount, DIRTY, RESERVED);
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   if (!isTaken) return ENOMEM;
   h.reservedFrames += frameCount;
   const at = frameAt(h.firstFrame);
@@ -131,7 +131,7 @@ export function slotsAlloc(
 ): i32 {
   if (faultHits()) return ENOMEM;
   const pool = bouncePool();
-  lockHard(changetype<usize>(pool));
+  lockRare(changetype<usize>(pool));
   const first = slotsFind(pool, count, isPageAligned, alignMask, alignBits, boundarySlots);
   if (first >= 0) {
     const slot = BounceSlot.at(first);
@@ -142,7 +142,7 @@ export function slotsAlloc(
     pool.usedSlots += count;
     pool.nextSlot = <u32>first + count; // slotsFind() begins again behind the last
   }
-  unlock(changetype<usize>(pool));
+  unlockRare(changetype<usize>(pool));
   return first;
 }
 
@@ -187,7 +187,7 @@ function isRunFree(slot: u32, count: u32): bool {
 /** Frees the run that begins at `first`; 1 + the first slot of the mapping's next run, or 0. */
 export function slotsFree(first: u32): u32 {
   const pool = bouncePool();
-  lockHard(changetype<usize>(pool));
+  lockRare(changetype<usize>(pool));
   const slot = BounceSlot.at(first);
   const next = slot.next;
   const count = slot.count;
@@ -195,7 +195,7 @@ export function slotsFree(first: u32): u32 {
   for (let i: u32 = 0; i < count; i++) BounceSlot.at(first + i).mapping = 0;
   slot.count = 0;
   pool.usedSlots -= count;
-  unlock(changetype<usize>(pool));
+  unlockRare(changetype<usize>(pool));
   return next;
 }
 

@@ -14,7 +14,7 @@
 import { EBUSY, EINVAL } from "./errno";
 import { rangeTake } from "./free-list";
 import { FRAMES_LOCK_AT, MOVABLE_LOCK_AT, PAGEBLOCK_ORDER, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { magazineDrain } from "./magazine";
 import { frameEvacuate } from "./migrate";
 import { movableFrameDrop } from "./movable";
@@ -45,7 +45,7 @@ const PAGEBLOCK_FRAMES: u32 = (<u32>1) << PAGEBLOCK_ORDER;
 export function contigAlloc(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count) || pfn + count > header().backedFrames) return EINVAL;
   magazineDrain();
-  lockHard(MOVABLE_LOCK_AT);
+  lockRare(MOVABLE_LOCK_AT);
   let error = rangeError(pfn, count);
   if (error == 0) {
     isolate(pfn, count, MIGRATE_ISOLATE);
@@ -53,7 +53,7 @@ export function contigAlloc(pfn: u32, count: u32): i32 {
     if (error == 0) error = take(pfn, count);
     isolate(pfn, count, MIGRATE_MOVABLE); // X2
   }
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
   return error;
 }
 
@@ -69,12 +69,12 @@ function rangeError(pfn: u32, count: u32): i32 {
 
 /** Gives every pageblock that the range touches another type. */
 function isolate(pfn: u32, count: u32, type: u32): void {
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   const end = header().backedFrames;
   for (let first = pfn & ~(PAGEBLOCK_FRAMES - 1); first < pfn + count; first += PAGEBLOCK_FRAMES) {
     pageblockRetype(first, min(first + PAGEBLOCK_FRAMES, end), type);
   }
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
 }
 
 /** Moves the movable frames of the range out of it. 0, EBUSY or ENOMEM. */
@@ -90,10 +90,10 @@ function evacuate(pfn: u32, count: u32): i32 {
 
 /** Takes the range, now free, out of the lists. 0, or EBUSY. */
 function take(pfn: u32, count: u32): i32 {
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   quarantineDrain(); // where frames that moved away may wait
   const isTaken = rangeTake(pfn, count);
   if (isTaken) wordsTake(pfn, count, OWNED, threadIndex());
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   return isTaken ? 0 : EBUSY;
 }

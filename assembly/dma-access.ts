@@ -14,7 +14,7 @@ import { CACHED, COHERENT, Device, Mapping, SIMULATED, accessOf } from "./dma-de
 import { EFAULT, EINVAL, ESTALE } from "./errno";
 import { ACCESS_READ, ACCESS_WRITE, domainTranslate, isAccess } from "./iommu-access";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { KIND_DEVICE, KIND_DOMAIN, KIND_MAPPING, KIND_TABLE, objectFind } from "./object";
 import { SgEntry } from "./sg-entries";
 import { SgTable } from "./sg";
@@ -123,13 +123,13 @@ function isBeyond(device: Device, devicePfn: u32): bool {
 
 /** The same for a direct device; its list of mappings does not change meanwhile. */
 function extentListed(payload: usize, devicePfn: u32, offset: u32, access: u32): u64 {
-  lockHard(payload);
+  lockRare(payload);
   const rights = access & (ACCESS_READ | ACCESS_WRITE); // no more is known without an IOMMU
   const found = segmentHolding(Device.at(payload), devicePfn, offset, rights);
   const segment = SgEntry.at(<usize>(<u32>found), 0);
   const into = intoSegment(segment, devicePfn, offset);
   const result = found == 0 ? 0 : extent(devicePfn, offset, segment.length - <u32>into);
-  unlock(payload);
+  unlockRare(payload);
   return result;
 }
 
@@ -145,7 +145,7 @@ function extentUncached(
   cached: u64,
 ): u64 {
   if (isBounceFrame(<u32>(cached >> (32 + FRAME_SHIFT)))) return cached;
-  lockHard(payload);
+  lockRare(payload);
   let result = cached;
   const rights = access & (ACCESS_READ | ACCESS_WRITE);
   const found = segmentHolding(Device.at(payload), devicePfn, offset, rights);
@@ -158,7 +158,7 @@ function extentUncached(
     const bytes = min(<u32>run, min(<u32>cached, segment.length - into));
     result = (run & 0xffffffff00000000) | bytes;
   }
-  unlock(payload);
+  unlockRare(payload);
   return result;
 }
 

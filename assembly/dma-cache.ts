@@ -23,7 +23,7 @@ import { NONE } from "./bits";
 import { CACHED, Mapping } from "./dma-device";
 import { EINVAL, ENOMEM } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT, SHADOW_LOCK_AT, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { KIND_TABLE, ObjectRecord, objectFind, recordOf } from "./object";
 import { SgEntry, entriesBisect } from "./sg-entries";
 import { SgTable } from "./sg";
@@ -62,7 +62,7 @@ export function shadowTake(table: SgTable, mapping: Mapping): i32 {
     const entry = SgEntry.at(table.entriesAt, i);
     if (entry.pfn + entry.pageCount > header().backedFrames) return EINVAL;
   }
-  lockHard(SHADOW_LOCK_AT);
+  lockRare(SHADOW_LOCK_AT);
   let shadow: i32 = table.shadow;
   if (shadow == 0) {
     shadow = storageAllocBlocks(2 * pages, NONE, 0);
@@ -73,17 +73,17 @@ export function shadowTake(table: SgTable, mapping: Mapping): i32 {
     table.shadowUsers += 1;
     mapping.attrs |= CACHED;
   }
-  unlock(SHADOW_LOCK_AT);
+  unlockRare(SHADOW_LOCK_AT);
   return shadow > 0 ? 0 : shadow;
 }
 
 /** The opposite of shadowTake(). */
 export function shadowDrop(table: SgTable, mapping: Mapping): void {
-  lockHard(SHADOW_LOCK_AT);
+  lockRare(SHADOW_LOCK_AT);
   mapping.attrs &= ~CACHED;
   table.shadowUsers -= 1;
   if (table.shadowUsers == 0) shadowFree(table);
-  unlock(SHADOW_LOCK_AT);
+  unlockRare(SHADOW_LOCK_AT);
 }
 
 /** Frees the shadow of a table, whoever made it. The caller holds the lock. */

@@ -13,7 +13,7 @@ import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
 import { Domain, domainTakesDevices } from "./iommu";
 import { ACCESS_READ, ACCESS_WRITE } from "./iommu-access";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -134,9 +134,9 @@ export function dmaDeviceAdd(
   if (minAlignMask > 0xffff || (minAlignMask & (minAlignMask + 1)) != 0) return EINVAL;
   if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
   if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
-  lockHard(DOMAINS_LOCK_AT);
+  lockRare(DOMAINS_LOCK_AT);
   const handle = deviceMake(domain);
-  unlock(DOMAINS_LOCK_AT);
+  unlockRare(DOMAINS_LOCK_AT);
   if (handle < 0) return handle;
   const device = Device.at(objectAt(handle));
   device.limitPfn = limitPfn;
@@ -206,11 +206,11 @@ export function dmaDeviceRemove(handle: u32): i32 {
 
 /** Frees a device, which its domain has no more. */
 export function deviceFree(payload: usize): void {
-  lockHard(DOMAINS_LOCK_AT);
+  lockRare(DOMAINS_LOCK_AT);
   const domain = Device.at(payload).domain;
   if (domain != 0) Domain.at(objectAt(domain)).deviceCount -= 1;
   objectFree(recordOf(payload));
-  unlock(DOMAINS_LOCK_AT);
+  unlockRare(DOMAINS_LOCK_AT);
 }
 
 /** The address of the device's payload, for reading its fields; ESTALE. */

@@ -195,6 +195,7 @@ function mapTranslated(
   const pageCount = pagesOf(entriesAt, count, mask);
   const iovaPfn = domainMapList(
     objectAt(device.domain),
+    mapping,
     entriesAt,
     count,
     pageCount,
@@ -209,8 +210,6 @@ function mapTranslated(
   segmentsWrite(segmentsAt, entriesAt, count, iovaPfn, maxBytes, mask, joins);
   mapping.segmentsAt = segmentsAt;
   mapping.nents = nents;
-  mapping.iovaPfn = iovaPfn;
-  mapping.pageCount = pageCount;
   return 0;
 }
 
@@ -316,7 +315,7 @@ export function dmaUnmap(handle: u32, attrs: u32): i32 {
   if (mustSync && (attrs & SKIP_CPU_SYNC) == 0)
     syncForCpu(device, mapping, table, 0, table.lengthBytes, mapping.direction);
   if (mapping.iovaPfn != 0)
-    domainUnmapList(objectAt(device.domain), mapping.iovaPfn, mapping.pageCount);
+    domainUnmapList(objectAt(device.domain), mapping);
   bounceEnd(mapping); // behind the translations: the device must not reach freed slots
   entriesFree(mapping.segmentsAt, mapping.nents);
   if ((mapping.attrs & CACHED) != 0) shadowDrop(table, mapping);

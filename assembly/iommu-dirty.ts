@@ -8,7 +8,7 @@
 import { EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { Domain } from "./iommu";
 import { iotlbInvalidate } from "./iotlb";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { KIND_DOMAIN, objectFind } from "./object";
 import { isWithin } from "./pgtable";
 import { DIRTY_BITS_MAX, dirtyClear, dirtyRead } from "./pgtable-dirty";
@@ -25,9 +25,9 @@ export function iommuReadDirty(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   if (error != 0) return error;
   const root = PageTable.at(Domain.at(payload).tableAt);
   if (pageCount >> root.granuleOrder > DIRTY_BITS_MAX) return EINVAL;
-  lockHard(payload);
+  lockRare(payload);
   const count = dirtyRead(root, iovaPfn, pageCount);
-  unlock(payload);
+  unlockRare(payload);
   return count;
 }
 
@@ -37,10 +37,10 @@ export function iommuClearDirty(handle: u32, iovaPfn: u32, pageCount: u32): i32 
   const error = dirtyError(payload, iovaPfn, pageCount);
   if (error != 0) return error;
   const domain = Domain.at(payload);
-  lockHard(payload);
+  lockRare(payload);
   dirtyClear(PageTable.at(domain.tableAt), iovaPfn, pageCount);
   if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
-  unlock(payload);
+  unlockRare(payload);
   return 0;
 }
 

@@ -4,16 +4,21 @@
 //   gone ◄──iovaFree──── device pages ◄──rangeUnmap──── translations         domainUnmapList
 //            └─ lazy: through the flush queue (flush-queue.ts)
 //
+// I12  A mapping names its device pages from the moment at which they are taken until they are
+//     given back or wait in the flush queue: all under the domain's lock, so that the record says
+//     what a dead thread had (reap-dma.ts).
+//
 // The caller knows that the domain lives; each function takes its lock. Upholds I1 and I2.
 //
 // Compare iommu_dma_map_sg() and __iommu_dma_unmap() in drivers/iommu/dma-iommu.c in the kernel.
 
 import { NO_BOUNDARY, holePages } from "./boundary";
 import { ESTALE } from "./errno";
+import { Mapping } from "./dma-device";
 import { queueAdd, queueRelease } from "./flush-queue";
 import { Domain } from "./iommu";
 import { iotlbInvalidate, iotlbInvalidateAll } from "./iotlb";
-import { iovaAlloc, iovaFree } from "./iova";
+import { iovaAlloc, iovaFree, iovaSettle } from "./iova";
 import { lockHard, unlock } from "./lock";
 import {
   KIND_DOMAIN,
@@ -50,11 +55,13 @@ function rangeFree(domain: Domain, iovaPfn: u32): void {
 }
 
 /**
- * Maps a whole list at `pageCount` new device pages, with holes where the boundary asks for them;
- * their first, or 0: no range below the limit, no frame for a table, or the lock refused.
+ * Maps a whole list at `pageCount` new device pages, with holes where the boundary asks for them,
+ * and says in the mapping which they are (I12). Their first, or 0: no range below the limit, no
+ * frame for a table, or the lock refused.
  */
 export function domainMapList(
   payload: usize,
+  mapping: Mapping,
   entriesAt: usize,
   count: u32,
   pageCount: u32,
@@ -67,6 +74,9 @@ export function domainMapList(
   let iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
   if (iovaPfn == 0 && domainFlush(domain) != 0) iovaPfn = rangeAlloc(domain, pageCount, limitPfn);
   if (iovaPfn != 0) {
+    mapping.pageCount = pageCount;
+    mapping.iovaPfn = iovaPfn;
+    iovaSettle(domain.spaceAt);
     const error =
       boundaryPageMask == NO_BOUNDARY
         ? pgtMapFrames(domain.tableAt, iovaPfn, entriesAt, count, prot)
@@ -74,6 +84,7 @@ export function domainMapList(
     if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount); // of tables it replaced
     if (error != 0) {
       rangeFree(domain, iovaPfn);
+      mapping.iovaPfn = 0;
       iovaPfn = 0;
     }
   }
@@ -110,8 +121,10 @@ function runsMap(
 }
 
 /** Undoes domainMapList(). */
-export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): void {
+export function domainUnmapList(payload: usize, mapping: Mapping): void {
   const domain = Domain.at(payload);
+  const iovaPfn = mapping.iovaPfn;
+  const pageCount = mapping.pageCount;
   lockHard(payload);
   rangeUnmap(domain.tableAt, iovaPfn, pageCount);
   if (domain.isLazy != 0) {
@@ -121,6 +134,7 @@ export function domainUnmapList(payload: usize, iovaPfn: u32, pageCount: u32): v
     if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
     rangeFree(domain, iovaPfn); // I2
   }
+  mapping.iovaPfn = 0; // I12
   unlock(payload);
 }
 

@@ -25,13 +25,14 @@ import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
 import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake } from "./iotlb";
-import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve } from "./iova";
+import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve, iovaSettle } from "./iova";
 import { SPACE_BYTES } from "./iova-space";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_SHIFT, frameAt, header } from "./layout";
-import { lock, lockHard, unlock } from "./lock";
+import { lock, lockRare, unlock, unlockRare } from "./lock";
 import { frameDrop, frameTake, framesAdopt } from "./magazine";
 import {
   KIND_DOMAIN,
+  ObjectRecord,
   objectAlloc,
   objectAt,
   objectFind,
@@ -43,6 +44,7 @@ import { OBJECT } from "./page";
 import { pgtFini, pgtInitAs, pgtMap, pgtUnmap, pgtUnmapRange } from "./pgtable";
 import { ADDRESS_BITS, PAGE_TABLE_BYTES, STAGE_1 } from "./pgtable-format";
 import { pgtLookup } from "./pgtable-walk";
+import { threadIndex } from "./thread";
 
 export const BLOCKED: u32 = 0; // so is a domain that is being made
 export const PAGING: u32 = 1;
@@ -107,9 +109,9 @@ export function iommuDomainAllocAs(
   outputBits: u32,
   flags: u32,
 ): i32 {
-  lockHard(DOMAINS_LOCK_AT); // while domains are swept, none comes or goes
+  lockRare(DOMAINS_LOCK_AT); // while domains are swept, none comes or goes
   const result = domainMake(stage, granuleOrder, inputBits, outputBits, flags);
-  unlock(DOMAINS_LOCK_AT);
+  unlockRare(DOMAINS_LOCK_AT);
   return result;
 }
 
@@ -148,10 +150,10 @@ function domainMake(
 /** A domain of type IDENTITY or BLOCKED, without a table. Its handle, or EINVAL, ENOMEM. */
 export function iommuDomainAllocFixed(type: u32): i32 {
   if (type != IDENTITY && type != BLOCKED) return EINVAL;
-  lockHard(DOMAINS_LOCK_AT);
+  lockRare(DOMAINS_LOCK_AT);
   const handle = objectAlloc(KIND_DOMAIN);
   if (handle >= 0) Domain.at(objectFind(handle, KIND_DOMAIN)).type = type;
-  unlock(DOMAINS_LOCK_AT);
+  unlockRare(DOMAINS_LOCK_AT);
   return handle;
 }
 
@@ -160,16 +162,17 @@ export function iommuDomainFree(handle: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
-  lockHard(DOMAINS_LOCK_AT);
+  lockRare(DOMAINS_LOCK_AT);
   const isFree = (domain.deviceCount | domain.userCount | domain.through) == 0;
   if (isFree) domainDestroy(payload);
-  unlock(DOMAINS_LOCK_AT);
+  unlockRare(DOMAINS_LOCK_AT);
   return isFree ? 0 : EBUSY;
 }
 
 /** Frees a domain that nobody uses. The caller holds domainsLock. */
 export function domainDestroy(payload: usize): void {
   const domain = Domain.at(payload);
+  ObjectRecord.at(recordOf(payload)).owner = threadIndex(); // who frees it (reap-dma.ts)
   if (domain.tlbAt != 0) iotlbDrop(domain.tlb);
   const bodyPfn = <u32>(domain.bodyAt >> FRAME_SHIFT);
   if (domain.type == PAGING) {
@@ -193,9 +196,9 @@ export function iommuDomainAt(handle: u32): i32 {
  * its own).
  */
 export function iommuAttach(handle: u32, from: u32, throughHandle: u32): i32 {
-  lockHard(DOMAINS_LOCK_AT);
+  lockRare(DOMAINS_LOCK_AT);
   const result = domainAttach(handle, from, throughHandle);
-  unlock(DOMAINS_LOCK_AT);
+  unlockRare(DOMAINS_LOCK_AT);
   return result;
 }
 
@@ -270,7 +273,7 @@ export function iommuIotlbSync(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
   const domain = Domain.at(payload);
-  lockHard(payload);
+  lockRare(payload);
   if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount);
   unlock(payload);
   return 0;
@@ -298,7 +301,7 @@ export function iommuIovaToPhys(handle: u32, iovaPfn: u32): u32 {
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return domain.type == IDENTITY ? iovaPfn : NONE;
   if (header().isShared == 0) return pgtLookup(domain.tableAt, iovaPfn);
-  lockHard(payload); // another thread may be dropping the table that the walk goes through
+  lockRare(payload); // another thread may be dropping the table that the walk goes through
   const phys = pgtLookup(domain.tableAt, iovaPfn);
   unlock(payload);
   return phys;
@@ -319,6 +322,7 @@ export function iommuIovaAlloc(
   if (Domain.at(payload).bodyAt == 0) return 0; // I5
   if (!lock(payload)) return 0;
   const pfn = iovaAlloc(Domain.at(payload).spaceAt, pageCount, limitPfn, isSizeAligned != 0);
+  iovaSettle(Domain.at(payload).spaceAt); // the number is its record
   unlock(payload);
   return pfn;
 }

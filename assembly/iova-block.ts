@@ -71,7 +71,7 @@ export function blockTake(space: IovaSpace, sizeShift: u32, pageCount: u32, limi
 }
 
 function rangeCut(space: IovaSpace, block: IovaBlock, pageCount: u32): u32 {
-  const slot = slotTake(block, pageCount);
+  const slot = slotTake(space, block, pageCount);
   if (block.wordMask == 0) listRemove(space.control, block); // V7
   space.rangeCount += 1;
   return block.slotPfn(slot);
@@ -126,6 +126,7 @@ export function blockFind(space: IovaSpace, pfn: u32, range: IovaRange): bool {
   const sizeShift = <u32>ctz(pageCount);
   const pfn = space.recent(sizeShift);
   if (pfn + (pageCount - 1) > limit) return 0;
+  space.pending = pfn;
   space.setRecent(sizeShift, 0);
   return pfn;
 }
@@ -159,9 +160,9 @@ export function recentsDrop(space: IovaSpace): u32 {
   for (let sizeShift: u32 = 0; sizeShift < EXACT_CLASSES; sizeShift++) {
     const pfn = space.recent(sizeShift);
     if (pfn == 0) continue;
-    space.setRecent(sizeShift, 0);
     const block = IovaBlock.at(blockNear(space, pfn));
     rangeReturn(space, block, block.slotOver(pfn));
+    space.setRecent(sizeShift, 0); // not before: it is nobody's range meanwhile
     count += 1;
   }
   return count;
@@ -194,8 +195,9 @@ function blockCreate(space: IovaSpace, sizeShift: u32, limit: u32): usize {
   if (at == 0) return 0;
   const block = IovaBlock.at(at);
   control.setPause(sizeShift, 0);
-  treeInsert(space, base, base + pages - 1);
   blockInit(block, base, sizeShift);
+  space.pending = base;
+  treeInsert(space, base, base + pages - 1);
   placesSet(space, block, at);
   control.blockCount += 1;
   listInsert(control, block);
@@ -206,10 +208,9 @@ function blockCreate(space: IovaSpace, sizeShift: u32, limit: u32): usize {
 function blockRetire(space: IovaSpace, block: IovaBlock): void {
   must(block.live == 0, V6, block.base);
   if (block.state == OPEN && block.nextAt == 0 && block.prevAt == 0) return;
-  const base = block.base;
-  blockDrop(space, block);
-  pathSeek(space, base);
+  pathSeek(space, block.base);
   treeRemove(space);
+  blockDrop(space, block);
 }
 
 /** Frees the record of a block; its entry stays. */

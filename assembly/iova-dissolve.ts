@@ -53,25 +53,24 @@ function blockDissolve(space: IovaSpace, block: IovaBlock): bool {
     if (!sparesFill(space)) return false;
     pathSeek(space, base);
     treeShrink(space, low - 1); // V5
-    block.end = slot;
-    block.live -= 1;
     pathSeek(space, high);
     treeInsert(space, low, high);
+    block.end = slot; // not before: the range is always in one of both
+    block.live -= 1;
   }
-  blockDrop(space, block);
   pathSeek(space, base);
   treeRemove(space);
+  blockDrop(space, block);
   return true;
 }
 
 /** Leaves the entry of a block to its last live range, which begins where the entry does. */
 function blockBecome(space: IovaSpace, block: IovaBlock, high: u32): void {
-  const low = block.base;
-  const isWhole = block.slotPfn(block.end) - 1 == high;
+  if (block.slotPfn(block.end) - 1 != high) {
+    pathSeek(space, block.base);
+    treeShrink(space, high);
+  }
   blockDrop(space, block);
-  if (isWhole) return;
-  pathSeek(space, low);
-  treeShrink(space, high);
 }
 
 /** Frees all blocks and the tables, but not their entries. */

@@ -11,7 +11,7 @@ import { TreeNode } from "./iova-node";
 import { CACHE_IOVA_NODES, CACHE_IOVA_RECORDS, IovaSpace } from "./iova-space";
 import { PLACES, blockPlace, placedBlock } from "./iova-table";
 import { SLAB_LOCK_AT, frameAt, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { Frame, SLAB } from "./page";
 import { Slab, SlabRecord, recordFree } from "./slab";
 
@@ -45,14 +45,14 @@ function blocksMark(space: IovaSpace): void {
 /** Takes all marks off; with `isFreeing`, frees what has none. */
 export function iovaSweep(isFreeing: bool): void {
   const h = header();
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     if (Frame.at(pfn).state != SLAB) continue;
     const slab = Slab.of(pfn);
     if (slab.cache != CACHE_IOVA_NODES && slab.cache != CACHE_IOVA_RECORDS) continue;
     slabSweep(pfn, isFreeing);
   }
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
 }
 
 function slabSweep(pfn: u32, isFreeing: bool): void {

@@ -11,7 +11,7 @@
 //     range of 1 << sizeShift pages, less its tail.
 
 import { lowBits } from "./bits";
-import { EXACT_CLASSES } from "./iova-space";
+import { EXACT_CLASSES, IovaSpace } from "./iova-space";
 
 const WORDS_OFFSET: usize = 32;
 const TAILS_OFFSET: usize = 64; // only where there is one word
@@ -105,16 +105,17 @@ export function blockInit(block: IovaBlock, base: u32, sizeShift: u32): void {
 }
 
 /** Takes the highest free slot of a block that has one, for `pageCount` pages. */
-@inline export function slotTake(block: IovaBlock, pageCount: u32): u32 {
+@inline export function slotTake(space: IovaSpace, block: IovaBlock, pageCount: u32): u32 {
   const w = 31 - <u32>clz(block.wordMask);
   const word = block.free(w);
   const bit = 63 - <u32>clz<u64>(word);
   const rest = word ^ ((<u64>1) << (<u64>bit));
+  const slot = (w << 6) | bit;
+  if (block.sizeShift >= EXACT_CLASSES) block.setTail(slot, block.slotPages - pageCount);
+  space.pending = block.slotPfn(slot);
   block.setFree(w, rest);
   block.live += 1;
   if (rest == 0) block.wordMask ^= (<u32>1) << w;
-  const slot = (w << 6) | bit;
-  if (block.sizeShift >= EXACT_CLASSES) block.setTail(slot, block.slotPages - pageCount);
   return slot;
 }
 

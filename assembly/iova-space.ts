@@ -1,6 +1,6 @@
 // The records of one domain's device addresses.
 //
-//   IovaSpace, in the domain      ├ root ┼ height ┼ control ┼ … ┼ tables ┼ recent[4] ┤
+//   IovaSpace, in the domain      ├ root ┼ height ┼ control ┼ … ┼ tables ┼ recent[4] ┼ … ┤
 //                                                     └──┐
 //   IovaControl, 256 bytes        ├ head: 32 ┼ partial[11] ┼ pause[11] ┼ path[12]: node, index ┼ … ┤
 //
@@ -19,6 +19,8 @@ export const SLOT_PAGES_MAX: u32 = 1 << (SIZE_CLASSES - 1); // longer ranges go 
 export const MAX_HEIGHT: u32 = 12;
 
 const RECENT_OFFSET: usize = 32;
+const PENDING_OFFSET: usize = 48;
+const SPLIT_OFFSET: usize = 52;
 const PARTIAL_OFFSET: usize = 32;
 const PAUSE_OFFSET: usize = PARTIAL_OFFSET + <usize>SIZE_CLASSES * 4;
 const PATH_OFFSET: usize = 128;
@@ -65,6 +67,24 @@ export class IovaSpace {
 
   setRecent(sizeShift: u32, pfn: u32): void {
     store<u32>(changetype<usize>(this) + ((<usize>sizeShift) << 2), pfn, RECENT_OFFSET);
+  }
+
+  /** The range that is being taken, until its record names it (iova-rebuild.ts); 0 = none. */
+  get pending(): u32 {
+    return load<u32>(changetype<usize>(this), PENDING_OFFSET);
+  }
+
+  set pending(pfn: u32) {
+    store<u32>(changetype<usize>(this), pfn, PENDING_OFFSET);
+  }
+
+  /** The upper half of a node that is being split, until its parent has it; 0 = none. */
+  get splitAt(): usize {
+    return load<usize>(changetype<usize>(this), SPLIT_OFFSET);
+  }
+
+  set splitAt(node: usize) {
+    store<usize>(changetype<usize>(this), node, SPLIT_OFFSET);
   }
 }
 
@@ -133,7 +153,8 @@ export class PathStep {
 export const SPACE_BYTES: usize = 64;
 
 if (offsetof<IovaSpace>() > RECENT_OFFSET) ERROR("the head of IovaSpace reaches into recent[]");
-if (RECENT_OFFSET + <usize>EXACT_CLASSES * 4 > SPACE_BYTES) ERROR("recent[] leaves the space");
+if (RECENT_OFFSET + <usize>EXACT_CLASSES * 4 > PENDING_OFFSET) ERROR("recent[] is too long");
+if (SPLIT_OFFSET + sizeof<usize>() > SPACE_BYTES) ERROR("splitAt leaves the space");
 if (offsetof<IovaControl>() > PARTIAL_OFFSET)
   ERROR("the head of IovaControl reaches into the lists");
 if (PAUSE_OFFSET + <usize>SIZE_CLASSES * 4 > PATH_OFFSET) ERROR("the pauses reach into the path");

@@ -8,6 +8,9 @@
 // V2  The last entry is the anchor: low = 0 stands for 2^32, high = 0xffffffff. So every page has
 //     an entry at or above it.
 // V9  spareCount is the length of the list of spare nodes.
+// V12  At every moment each low and each high of a range stands in a node that is reached from the
+//      root, or is splitAt: a place twice perhaps, one lane before the other, but nowhere lost; and
+//      what is reached is no spare (iova-rebuild.ts).
 //
 // V3 and V4 are about single nodes: iova-node.ts.
 //
@@ -63,9 +66,9 @@ export const MAX_PFN: u32 = 0xffffffff;
 
 function nodeTake(control: IovaControl, level: u32): TreeNode {
   const node = TreeNode.at(control.spareAt);
+  nodeInit(node, level); // no node is reached with what an earlier owner left there
   control.spareAt = node.nextAt;
   control.spareCount -= 1;
-  nodeInit(node, level);
   return node;
 }
 
@@ -233,7 +236,7 @@ function pathSplit(space: IovaSpace): void {
   let level: u32 = 0;
   while (level < space.height && PathStep.at(control, level).node.count == NODE_ENTRIES) level += 1;
   if (level == space.height) rootRaise(space);
-  while (level > 0) nodeSplit(control, --level);
+  while (level > 0) nodeSplit(space, --level);
 }
 
 /** Puts a node above the root. */
@@ -252,16 +255,19 @@ function rootRaise(space: IovaSpace): void {
  * entries in the upper node, which nobody will insert into: ranges handed out downwards fill their
  * nodes.
  */
-function nodeSplit(control: IovaControl, level: u32): void {
+function nodeSplit(space: IovaSpace, level: u32): void {
+  const control = space.control;
   const step = PathStep.at(control, level);
   const above = PathStep.at(control, level + 1);
   const keep: u32 = step.index < LOW_ENTRIES ? LOW_ENTRIES : NODE_ENTRIES / 2;
   const lower = step.node;
   const upper = nodeTake(control, level);
+  space.splitAt = changetype<usize>(upper); // V12
   entriesMove(lower, keep, upper);
   entriesOpen(above.node, above.index + 1);
   above.node.setChild(above.index, lower);
   above.node.setChild(above.index + 1, upper);
+  space.splitAt = 0;
   if (step.index >= keep) {
     step.set(upper, step.index - keep);
     above.index += 1;
@@ -273,11 +279,14 @@ function entryRemove(space: IovaSpace): void {
   const control = space.control;
   const top = space.height - 1;
   let level: u32 = 0;
+  let emptied: usize = 0; // the node that the entry taken out led to
   while (true) {
     const step = PathStep.at(control, level);
     entriesClose(step.node, step.index);
+    if (emptied != 0) nodeDrop(control, TreeNode.at(emptied)); // V12: nothing leads there
     if (level == top) return rootLower(space);
-    if (step.node.count >= LOW_ENTRIES || !nodeJoin(control, level)) {
+    emptied = step.node.count >= LOW_ENTRIES ? 0 : nodeJoin(control, level);
+    if (emptied == 0) {
       // The gap of a last entry went to another node.
       if (level > 0 || step.index == step.node.count) pathRefresh(space, level);
       return;
@@ -288,23 +297,22 @@ function entryRemove(space: IovaSpace): void {
 
 /**
  * Empties the path's small node of `level` or its neighbour into the other, and leads the path
- * above to the empty one.
+ * above to the empty one, which is returned; 0: none was emptied.
  */
-function nodeJoin(control: IovaControl, level: u32): bool {
+function nodeJoin(control: IovaControl, level: u32): usize {
   const node = PathStep.at(control, level).node;
   const above = PathStep.at(control, level + 1);
   if (node.count > 0) {
-    if (above.node.count == 1) return false;
+    if (above.node.count == 1) return 0;
     const lowerIndex = above.index + 1 < above.node.count ? above.index : above.index - 1;
     const lower = above.node.child(lowerIndex);
     const upper = above.node.child(lowerIndex + 1);
-    if (lower.count + upper.count > JOINED_ENTRIES) return false;
+    if (lower.count + upper.count > JOINED_ENTRIES) return 0;
     entriesMove(upper, 0, lower);
     above.node.setChild(lowerIndex, lower);
     above.index = lowerIndex + 1;
   }
-  nodeDrop(control, above.node.child(above.index));
-  return true;
+  return changetype<usize>(above.node.child(above.index));
 }
 
 /** Drops roots that have a single child. */
@@ -312,9 +320,9 @@ function rootLower(space: IovaSpace): void {
   let root = TreeNode.at(space.rootAt);
   while (space.height > 1 && root.count == 1) {
     const child = root.child(0);
-    nodeDrop(space.control, root);
     space.rootAt = changetype<usize>(child);
     space.height -= 1;
+    nodeDrop(space.control, root); // V12
     root = child;
   }
 }

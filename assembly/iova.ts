@@ -129,9 +129,15 @@ function entryTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool
   if (pfn == 0 && blocksDissolve(space, 0, limit) != 0)
     pfn = treeFit(space, pageCount, limit, isAligned);
   if (pfn == 0 || !treeReady(space)) return 0;
+  space.pending = pfn;
   treeInsert(space, pfn, pfn + pageCount - 1);
   space.rangeCount += 1;
   return pfn;
+}
+
+/** Says that a record names the range that iovaAlloc() gave last: it outlives the thread. */
+@inline export function iovaSettle(spaceAt: usize): void {
+  IovaSpace.at(spaceAt).pending = 0;
 }
 
 /** Frees the range that holds `pfn`. Its page count, or 0: nobody has that page. */

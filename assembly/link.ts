@@ -16,7 +16,7 @@ import { objectNext, objectPayload } from "./check";
 import { bufferAt, serverOf } from "./buffer";
 import { EBUSY, EINVAL, ESTALE } from "./errno";
 import { SLAB_LOCK_AT } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import {
   KIND_BUFFER,
   KIND_LINK,
@@ -151,14 +151,14 @@ export function linkNext(): i32 {
 /** The record may have become another one since it was found, so it is looked at again (H5). */
 function linkTake(index: u32): i32 {
   let handle: i32 = 0;
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   const at = recordAt(index);
   if (at != 0 && recordIsUsed(at) && ObjectRecord.at(at).kind == KIND_LINK) {
     const payload = objectPayload(index);
     const isMine = linkServer(Link.at(payload)) == <i32>threadIndex();
     if (isMine && atomic.cmpxchg<u32>(payload, ASKED, TAKEN) == ASKED) handle = handleOf(at);
   }
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   return handle;
 }
 
@@ -167,11 +167,11 @@ function linkTake(index: u32): i32 {
  * text. 0; ESTALE: the link is gone (H5); EINVAL: it was not taken.
  */
 export function linkAnswer(handle: u32, result: i32, value: u32, more: u32, reply: u32): i32 {
-  lockHard(SLAB_LOCK_AT); // while it is held, the record is not freed
+  lockRare(SLAB_LOCK_AT); // while it is held, the record is not freed
   const payload = objectFind(handle, KIND_LINK);
   const isTaken = payload != 0 && atomic.load<u32>(payload) == TAKEN;
   if (isTaken) answer(payload, result, value, more, reply);
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   if (isTaken) return 0;
   return payload == 0 ? ESTALE : EINVAL;
 }
@@ -195,12 +195,12 @@ export function linkDrop(payload: usize): void {
 
 /** Answers everybody who asks somebody that is gone (H6), with what serverOf() says of it. */
 export function linksEnd(): void {
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   for (let index = objectNext(0, KIND_LINK); index != 0; index = objectNext(index, KIND_LINK)) {
     const payload = objectPayload(index);
     const error = linkServer(Link.at(payload));
     const state = atomic.load<u32>(payload);
     if (error < 0 && (state == ASKED || state == TAKEN)) answer(payload, error, 0, 0, 0);
   }
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
 }

@@ -14,7 +14,7 @@
 import { EBUSY, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { rangeTake } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, MOVABLE_LOCK_AT, frameAt, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { magazineDrain } from "./magazine";
 import { Movable, movableFrameDrop, movableFrameTake, movablePinsAdd } from "./movable";
 import { KIND_MOVABLE, objectFind } from "./object";
@@ -59,11 +59,11 @@ export function frameEvacuate(pfn: u32): i32 {
  * EOVERFLOW.
  */
 export function movablePin(handle: u32, isLongterm: u32): i32 {
-  lockHard(MOVABLE_LOCK_AT); // before the look: another thread may be freeing it
+  lockRare(MOVABLE_LOCK_AT); // before the look: another thread may be freeing it
   const payload = objectFind(handle, KIND_MOVABLE);
   const isGone = payload == 0 || Movable.at(payload).isDying != 0;
   const error = isGone ? ESTALE : pinPutOn(Movable.at(payload), isLongterm != 0);
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
   return error;
 }
 
@@ -96,7 +96,7 @@ function leaveRegions(movable: Movable): i32 {
  */
 export function compact(): u32 {
   magazineDrain();
-  lockHard(MOVABLE_LOCK_AT);
+  lockRare(MOVABLE_LOCK_AT);
   let moved: u32 = 0;
   let low = header().firstFrame;
   let high = header().backedFrames;
@@ -106,16 +106,16 @@ export function compact(): u32 {
       high -= 1;
     } while (high > low && !isListedFrame(high));
     if (high <= low) break;
-    lockHard(FRAMES_LOCK_AT);
+    lockRare(FRAMES_LOCK_AT);
     const isTaken = rangeTake(high, 1);
     if (isTaken) Frame.at(high).take(MOVABLE, threadIndex());
-    unlock(FRAMES_LOCK_AT);
+    unlockRare(FRAMES_LOCK_AT);
     if (!isTaken) continue;
     frameMove(low, high);
     movableFrameDrop(low);
     moved += 1;
   }
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
   magazineDrain(); // what was left behind may wait in the quarantine
   return moved;
 }

@@ -32,7 +32,7 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { frameClear, runAlloc, runFree } from "./magazine";
 import { KIND_MOVABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import {
@@ -89,7 +89,7 @@ export function movableFrameTake(mayLend: bool): u32 {
     const lent = regionLend();
     if (lent != 0) return lent;
   }
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   const h = header();
   const isAllowed = h.freeFrames > h.reserveFrames;
   let pfn = isAllowed ? blockFind(MIGRATE_MOVABLE, 0, NONE) : 0;
@@ -98,7 +98,7 @@ export function movableFrameTake(mayLend: bool): u32 {
     pfn = stealTake(0, NONE, MIGRATE_MOVABLE);
   if (pfn != 0) Frame.at(pfn).take(MOVABLE, threadIndex());
   const isRetry = pfn == 0 && quarantineDrain() != 0;
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   if (isRetry) return movableFrameTake(mayLend);
   return pfn == 0 && mayLend ? regionLend() : pfn;
 }
@@ -109,12 +109,12 @@ export function movableFrameDrop(pfn: u32): void {
     regionTakeBack(pfn);
     return;
   }
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   if (header().freeFlags == 0 || !framesRetire(pfn, 1)) {
     wordsFree(pfn, 1);
     rangeInsert(pfn, pfn + 1);
   }
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
 }
 
 // ---- the handle
@@ -137,9 +137,9 @@ export function movableAlloc(frameCount: u32): i32 {
     return listPfn;
   }
   movable.listAt = frameAt(listPfn);
-  lockHard(MOVABLE_LOCK_AT);
+  lockRare(MOVABLE_LOCK_AT);
   const taken = framesTake(movable, handle);
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
   return taken ? handle : ENOMEM;
 }
 
@@ -164,7 +164,7 @@ function framesTake(movable: Movable, handle: u32): bool {
  * ESTALE.
  */
 export function movableFree(handle: u32): i32 {
-  lockHard(MOVABLE_LOCK_AT); // before the look: another thread may be freeing it
+  lockRare(MOVABLE_LOCK_AT); // before the look: another thread may be freeing it
   const payload = movableFind(handle);
   let result = ESTALE;
   if (payload != 0) {
@@ -174,7 +174,7 @@ export function movableFree(handle: u32): i32 {
     else movableRelease(payload, movable.listFrames);
     result = <i32>isDeferred;
   }
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
   return result;
 }
 
@@ -203,10 +203,10 @@ export function movablePinsAdd(movable: Movable, delta: u32): void {
  * none).
  */
 export function movableUnpin(handle: u32): i32 {
-  lockHard(MOVABLE_LOCK_AT);
+  lockRare(MOVABLE_LOCK_AT);
   const payload = objectFind(handle, KIND_MOVABLE);
   const result = payload == 0 ? ESTALE : pinTakeOff(payload);
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
   return result;
 }
 

@@ -132,11 +132,14 @@ function tableAlloc(root: PageTable, order: u32): usize {
 /** Puts an empty table of `order` below `entry`. The table, ENOMEM or EAGAIN. */
 function tableMake(root: PageTable, entry: Entry, order: u32): usize {
   const table = tableAlloc(root, order);
-  if (isError(table)) return table;
+  if (!isError(table)) tableLink(table, entry);
+  return table;
+}
+
+function tableLink(table: usize, entry: Entry): void {
   const pfn = <u32>(table >> FRAME_SHIFT);
   Page.at(pfn).prev = entry.place; // G2
   entry.pte = pteTable(pfn + header().physPfnBase);
-  return table;
 }
 
 /**
@@ -145,8 +148,10 @@ function tableMake(root: PageTable, entry: Entry, order: u32): usize {
  */
 function blockSplit(root: PageTable, entry: Entry, order: u32): usize {
   const first = ptePart(entry.pte, order == root.granuleOrder);
-  const table = tableMake(root, entry, order);
-  if (!isError(table)) entriesFill(table, root.entriesOf(order), first, pteStep(order));
+  const table = tableAlloc(root, order);
+  if (isError(table)) return table;
+  entriesFill(table, root.entriesOf(order), first, pteStep(order));
+  tableLink(table, entry); // at every moment the entry maps what the block did
   return table;
 }
 
@@ -175,6 +180,25 @@ function tableDrop(root: PageTable, table: usize, order: u32): void {
   else runFree(pfn, frames, TABLE);
   root.tableFrames -= frames;
   root.lastKey = 0; // G4
+}
+
+/** Restores what the entries tell: tableFrames, and the place of each table (G2 to G4). */
+export function treeRebuild(root: PageTable): void {
+  root.lastKey = 0;
+  root.tableFrames = tableRebuild(root, root.topAt, 0, root.topOrder);
+}
+
+/** The frames of the tables from `table` down. */
+function tableRebuild(root: PageTable, table: usize, place: u32, order: u32): u32 {
+  Page.at(<u32>(table >> FRAME_SHIFT)).prev = place;
+  let count = root.framesOf(order);
+  if (order == root.granuleOrder) return count;
+  for (let i: u32 = 0; i < root.entriesOf(order); i++) {
+    const entry = Entry.at(table, i);
+    if (isTable(entry.pte))
+      count += tableRebuild(root, entry.table, entry.place, order - root.indexBits);
+  }
+  return count;
 }
 
 /** Makes the tables that thread `dead` made the calling thread's. */

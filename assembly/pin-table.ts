@@ -14,7 +14,7 @@
 import { NONE } from "./bits";
 import { EAGAIN, EINVAL, EOVERFLOW, ESTALE } from "./errno";
 import { FRAMES_LOCK_AT } from "./layout";
-import { lock, lockHard, unlock } from "./lock";
+import { lock, lockRare, unlockRare } from "./lock";
 import { KIND_PIN, KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { Frame, PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsAdd, wordsChange } from "./page";
 import { SgEntry } from "./sg-entries";
@@ -62,7 +62,7 @@ export function pinAdd(tableHandle: u32): i32 {
   let error: i32 = EAGAIN;
   if (lock(FRAMES_LOCK_AT)) {
     error = pinsBegin(payload, table);
-    unlock(FRAMES_LOCK_AT);
+    unlockRare(FRAMES_LOCK_AT);
   }
   if (error == 0) return handle;
   objectFree(recordOf(payload));
@@ -82,10 +82,10 @@ export function pinRemove(handle: u32): i32 {
 export function pinTakeOff(payload: usize): void {
   const pin = Pin.at(payload);
   const tableAt = objectFind(pin.table, KIND_TABLE);
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   if (tableAt != 0) pinsMove(pin, SgTable.at(tableAt), true);
   pin.state = 0;
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
 }
 
 /** Gives every frame of a table exactly `count` pins. The caller holds framesLock. */

@@ -27,7 +27,7 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { CACHED, DIRTY, FREE, Frame, Page, PfnCell, QUARANTINE, wordsChange } from "./page";
 
 const POISON_BYTE: u8 = 0xaa;
@@ -61,9 +61,9 @@ function misuseNote(pfn: u32): void {
 /** Verifies frames of a region that are about to be handed out. */
 export function poisonVerify(pfn: u32, count: u32): void {
   if (pfn >= header().backedFrames) return; // L4
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   for (let i: u32 = 0; i < count; i++) if (!isIntact(pfn + i)) misuseNote(pfn + i);
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
 }
 
 /**
@@ -73,12 +73,12 @@ export function poisonVerify(pfn: u32, count: u32): void {
 export function poisonNext(pfn: u32): u32 {
   const h = header();
   if ((h.freeFlags & POISON) == 0) return NONE;
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   pfn = max(pfn, h.firstFrame);
   while (pfn < h.backedFrames && !(isNobodys(pfn) && !isIntact(pfn))) pfn += 1;
   const isFound = pfn < h.backedFrames;
   if (isFound) misuseNote(pfn);
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   return isFound ? pfn : NONE;
 }
 

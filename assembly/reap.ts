@@ -22,8 +22,8 @@
 //   * so have the questions that it was asked (link.ts); whom it asked hears that it is gone.
 //
 // Not covered, and possible with numbers of the core only: pins that it put on frames or movables
-// of another thread, and device ranges or page tables of another thread's domain that it was
-// changing at that moment.
+// of another thread, and of what it mapped or reserved in another thread's domain page by page, all
+// that was done when it died stays.
 
 import { objectNext, objectPayload } from "./check";
 import { NONE } from "./bits";
@@ -42,7 +42,7 @@ import {
   header,
 } from "./layout";
 import { linkDrop, linksEnd } from "./link";
-import { lockHard, lockTakeOver, lockWake, unlock } from "./lock";
+import { lockRare, lockTakeOver, lockWake, unlockRare } from "./lock";
 import { Movable, movableFrameDrop } from "./movable";
 import {
   KIND_BUFFER,
@@ -68,6 +68,7 @@ import { Pool } from "./pool-table";
 import {
   domainsDrop,
   domainsRecount,
+  domainsRepair,
   isOwnedBy,
   mappingsDrop,
   shadowsRecount,
@@ -110,7 +111,7 @@ export function reapAll(first: u32): u32 {
 function reapOne(dead: u32): u32 {
   const stateAt = changetype<usize>(Thread.at(dead));
   locksWake();
-  if (!lockTakeOver(REAP_LOCK_AT, dead)) lockHard(REAP_LOCK_AT); // it may have died reaping
+  if (!lockTakeOver(REAP_LOCK_AT, dead)) lockRare(REAP_LOCK_AT); // it may have died reaping
   let freed: u32 = 0;
   if (atomic.load<u32>(stateAt) == DEAD) {
     locksRepair(dead);
@@ -122,7 +123,7 @@ function reapOne(dead: u32): u32 {
     bellsRing();
     if (!isLending(dead)) atomic.store<u32>(stateAt, FREE_SLOT);
   }
-  unlock(REAP_LOCK_AT);
+  unlockRare(REAP_LOCK_AT);
   return freed;
 }
 
@@ -181,40 +182,39 @@ function locksRepair(dead: u32): void {
   } else {
     magazineReturn(dead);
   }
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   if (lockTakeOver(SLAB_LOCK_AT, dead)) {
     rebuildSlabs(true);
-    unlock(SLAB_LOCK_AT);
+    unlockRare(SLAB_LOCK_AT);
   }
   for (let i: u32 = 0; i < header().regionCount; i++) {
     const payload = regionPayload(i);
     if (!lockTakeOver(payload, dead)) continue;
     if (Thread.at(dead).busyRegion != payload) rebuildRegion(payload);
-    unlock(payload);
+    unlockRare(payload);
   }
   if (lockTakeOver(SHADOW_LOCK_AT, dead)) {
     shadowsRecount();
-    unlock(SHADOW_LOCK_AT);
+    unlockRare(SHADOW_LOCK_AT);
   }
   movablesRepair(dead);
   regionBusyRepair(dead);
-  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
+  domainsRepair(dead);
+  for (let index = objectNext(0, KIND_DEVICE); index != 0; index = objectNext(index, KIND_DEVICE)) {
     const payload = objectPayload(index);
-    const kind = ObjectRecord.at(recordOf(payload)).kind;
-    if (kind != KIND_DOMAIN && kind != KIND_DEVICE) continue;
     if (!lockTakeOver(payload, dead)) continue;
-    if (kind == KIND_DEVICE) rebuildDevice(payload);
-    unlock(payload);
+    rebuildDevice(payload);
+    unlockRare(payload);
   }
   if (lockTakeOver(DOMAINS_LOCK_AT, dead)) {
     domainsRecount();
-    unlock(DOMAINS_LOCK_AT);
+    unlockRare(DOMAINS_LOCK_AT);
   }
 }
 
 /** Takes framesLock and puts the frames of a magazine into the lists. */
 function magazineReturn(dead: u32): void {
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   Thread.at(dead).cachedCount = 0;
   const h = header();
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
@@ -226,7 +226,7 @@ function magazineReturn(dead: u32): void {
 /** Drops the frames that no movable names, or one of the dead thread's. */
 function movablesRepair(dead: u32): void {
   const wasHeld = lockTakeOver(MOVABLE_LOCK_AT, dead);
-  if (!wasHeld) lockHard(MOVABLE_LOCK_AT);
+  if (!wasHeld) lockRare(MOVABLE_LOCK_AT);
   const h = header();
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     const frame = Frame.at(pfn);
@@ -235,7 +235,7 @@ function movablesRepair(dead: u32): void {
     if (movable == 0) movableFrameDrop(pfn);
     else if (wasHeld) frame.pins = Movable.at(movable).pinCount;
   }
-  unlock(MOVABLE_LOCK_AT);
+  unlockRare(MOVABLE_LOCK_AT);
 }
 
 /** The movable that has frame `pfn` (movable.ts, Y1) and is not the dead thread's; 0. */
@@ -254,12 +254,12 @@ function movableOf(pfn: u32, dead: u32): usize {
 function regionBusyRepair(dead: u32): void {
   const payload = Thread.at(dead).busyRegion;
   while (payload != 0) {
-    lockHard(MOVABLE_LOCK_AT);
-    lockHard(payload);
+    lockRare(MOVABLE_LOCK_AT);
+    lockRare(payload);
     const isAlone = !isBusyElsewhere(payload, dead);
     if (isAlone) rebuildRegion(payload);
-    unlock(payload);
-    unlock(MOVABLE_LOCK_AT);
+    unlockRare(payload);
+    unlockRare(MOVABLE_LOCK_AT);
     if (!isAlone) continue;
     Thread.at(dead).busyRegion = 0;
     return;
@@ -301,9 +301,9 @@ function pinDrop(payload: usize): void {
   if (pin.isPinned) {
     pinTakeOff(payload);
   } else if (pin.isMoving && tableAt != 0) {
-    lockHard(FRAMES_LOCK_AT);
+    lockRare(FRAMES_LOCK_AT);
     pinsSet(SgTable.at(tableAt), pinsOf(pin.table)); // it died while it counted
-    unlock(FRAMES_LOCK_AT);
+    unlockRare(FRAMES_LOCK_AT);
   }
   objectFree(recordOf(payload));
 }

@@ -34,7 +34,7 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lockHard, unlock, unlockDead } from "./lock";
+import { lockRare, unlockRare, unlockDead } from "./lock";
 import { framesGive } from "./magazine";
 import {
   KIND_DEVICE,
@@ -160,9 +160,9 @@ function rebuildSlab(pfn: u32, isListing: bool): void {
     if (slab.isNumbered && DirectoryEntry.at(slab.number).pfn == pfn)
       DirectoryEntry.at(slab.number).clear();
     if (isListing) {
-      lockHard(FRAMES_LOCK_AT);
+      lockRare(FRAMES_LOCK_AT);
       framesGive(pfn, 1);
-      unlock(FRAMES_LOCK_AT);
+      unlockRare(FRAMES_LOCK_AT);
     } else {
       if (header().freeFlags != 0) poisonFill(pfn, 1);
       wordsFree(pfn, 1);

@@ -22,7 +22,7 @@
 import { NONE } from "./bits";
 import { bitmapBytes, bitmapIsFree } from "./bitmap";
 import { FRAME_MASK, FRAME_SHIFT, REGIONS_AT, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { KIND_REGION, objectFind } from "./object";
 import { FREE, Frame, MOVABLE, wordsFree } from "./page";
 import { poisonFill } from "./quarantine";
@@ -92,13 +92,13 @@ export function regionLend(): u32 {
     const payload = regionPayload(i);
     const region = Region.at(payload);
     if (region.basePfn >= header().backedFrames || region.isFixed != 0) continue; // L4, C7
-    lockHard(payload);
+    lockRare(payload);
     const pfn = lendFind(region);
     if (pfn != 0) {
       Frame.at(pfn).take(MOVABLE, threadIndex());
       region.lentFrames += 1;
     }
-    unlock(payload);
+    unlockRare(payload);
     if (pfn != 0) return pfn;
   }
   return 0;
@@ -123,12 +123,12 @@ export function regionTakeBack(pfn: u32): void {
     const payload = regionPayload(i);
     const region = Region.at(payload);
     if (pfn - region.basePfn >= region.frameCount) continue;
-    lockHard(payload);
+    lockRare(payload);
     if (header().freeFlags != 0) poisonFill(pfn, 1);
     wordsFree(pfn, 1);
     region.lentFrames -= 1;
     regionFreed(region, pfn + 1);
-    unlock(payload);
+    unlockRare(payload);
     return;
   }
 }

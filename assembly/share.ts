@@ -14,7 +14,7 @@
 
 import { EBADF, ESTALE } from "./errno";
 import { SLAB_LOCK_AT } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import {
   INDEX_MASK,
   KIND_BUFFER,
@@ -71,7 +71,7 @@ export function isHeldBy(payload: usize, thread: u32): bool {
 export function shareImport(handle: u32, kind: u32): i32 {
   const index = handle & INDEX_MASK;
   if (handle >> INDEX_BITS == 0 || <i32>handle < 0 || !isShareable(kind)) return EBADF;
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   const at = recordAt(index);
   let result: i32 = ESTALE;
   if (at == 0 || !recordIsUsed(at)) result = EBADF;
@@ -83,7 +83,7 @@ export function shareImport(handle: u32, kind: u32): i32 {
       result = 0;
     }
   }
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   return result;
 }
 
@@ -92,25 +92,25 @@ export function shareImport(handle: u32, kind: u32): i32 {
  * object, and nobody can import it any more.
  */
 export function shareLeave(payload: usize, thread: u32): bool {
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   const holders = Holders.at(payload);
   const had = holders.mask;
   holders.mask = had & ~bitOf(thread);
   const isLast = had != 0 && holders.mask == 0;
   if (isLast) ObjectRecord.at(payload - PAYLOAD_OFFSET).owner = thread; // who frees it (reap.ts)
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   return isLast;
 }
 
 /** The same for an object that is its record alone, which goes with the last holder in one step. */
 export function shareRelease(payload: usize, thread: u32): void {
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   const holders = Holders.at(payload);
   const left = holders.mask & ~bitOf(thread);
   if (left == 0) ObjectRecord.at(payload - PAYLOAD_OFFSET).owner = thread; // who frees it (reap.ts)
   holders.mask = left;
   if (left == 0) recordFree(payload - PAYLOAD_OFFSET);
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
 }
 
 /**
@@ -118,17 +118,17 @@ export function shareRelease(payload: usize, thread: u32): void {
  * else nothing changes.
  */
 export function shareLeaveLast(payload: usize, thread: u32): bool {
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   const holders = Holders.at(payload);
   const isLast = holders.mask == bitOf(thread);
   if (isLast) holders.mask = 0;
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   return isLast;
 }
 
 /** Makes `thread` the holder again of an object that could not be freed. */
 export function shareReturn(payload: usize, thread: u32): void {
-  lockHard(SLAB_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
   Holders.at(payload).mask |= bitOf(thread);
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
 }

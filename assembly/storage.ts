@@ -14,7 +14,7 @@
 import { cmaAlloc, cmaRelease } from "./cma";
 import { EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
 import { FRAMES_LOCK_AT, FRAME_SHIFT, frameAt, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { runAlloc, runFree } from "./magazine";
 import { KIND_TABLE, objectFind, objectFree, recordOf } from "./object";
 import {
@@ -170,7 +170,7 @@ export function storageFree(handle: u32): i32 {
  */
 function storageAdopt(table: SgTable): bool {
   const state = table.source == OWNED ? OWNED : CMA;
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   let isFree = true;
   for (let i: u32 = 0; i < table.origNents && isFree; i++) {
     const entry = SgEntry.at(table.entriesAt, i);
@@ -182,7 +182,7 @@ function storageAdopt(table: SgTable): bool {
       wordsStamp(entry.pfn, entry.pageCount, threadIndex());
     }
   }
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   return isFree;
 }
 
@@ -260,9 +260,9 @@ export function rangeClear(pfn: u32, pfnEnd: u32): u32 {
     let end = pfn + 1;
     while (end < pfnEnd && Frame.at(end).isDirty) end += 1;
     memory.fill(frameAt(pfn), 0, (<usize>(end - pfn)) << FRAME_SHIFT);
-    lockHard(FRAMES_LOCK_AT); // pins are counted in the same words
+    lockRare(FRAMES_LOCK_AT); // pins are counted in the same words
     wordsChange(pfn, end - pfn, ~DIRTY, 0);
-    unlock(FRAMES_LOCK_AT);
+    unlockRare(FRAMES_LOCK_AT);
     cleared += end - pfn;
     pfn = end;
   }

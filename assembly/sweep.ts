@@ -24,7 +24,7 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { framesGive } from "./magazine";
 import { Movable } from "./movable";
 import {
@@ -54,16 +54,16 @@ import { threadIndex } from "./thread";
 /** Frees what `dead` took and nobody names. Frames freed. */
 export function sweep(dead: u32): u32 {
   const areSound = domainsSweep(dead);
-  lockHard(SLAB_LOCK_AT);
-  lockHard(FRAMES_LOCK_AT);
+  lockRare(SLAB_LOCK_AT);
+  lockRare(FRAMES_LOCK_AT);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
     recordStamp(ObjectRecord.at(recordAt(index)).kind, objectPayload(index), dead);
   }
   pinsRecount(dead);
   const freed = framesSweep(dead, areSound);
-  unlock(FRAMES_LOCK_AT);
+  unlockRare(FRAMES_LOCK_AT);
   nodesSweep(dead);
-  unlock(SLAB_LOCK_AT);
+  unlockRare(SLAB_LOCK_AT);
   return freed + regionsSweep(dead);
 }
 
@@ -185,7 +185,7 @@ function regionsSweep(dead: u32): u32 {
     const payload = regionPayload(i);
     const region = Region.at(payload);
     const bitFrames = (<u32>1) << region.orderPerBit;
-    lockHard(payload);
+    lockRare(payload);
     for (let bit: u32 = 0; bit < region.bitCount; bit++) {
       const pfn = region.basePfn + (bit << region.orderPerBit);
       if (Frame.at(pfn).state != CMA || Frame.at(pfn).thread != dead) continue;
@@ -197,7 +197,7 @@ function regionsSweep(dead: u32): u32 {
       regionFreed(region, pfn + bitFrames);
       freed += bitFrames;
     }
-    unlock(payload);
+    unlockRare(payload);
   }
   return freed;
 }
@@ -210,29 +210,53 @@ function isPinned(pfn: u32, count: u32): bool {
 // ---- domains
 
 /**
+ * Stamps all tables as the dead thread's: whoever made those that are no domain's any more, their
+ * frames are to go.
+ */
+function tablesStamp(dead: u32): void {
+  const h = header();
+  lockRare(FRAMES_LOCK_AT);
+  for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++)
+    if (Frame.at(pfn).state == TABLE) Frame.at(pfn).stamp(dead);
+  unlockRare(FRAMES_LOCK_AT);
+}
+
+/** Marks and stamps what a domain has. */
+function domainMark(domain: Domain, dead: u32): void {
+  iovaMark(domain.spaceAt);
+  treeStamp(PageTable.at(domain.tableAt), dead);
+  const space = IovaSpace.at(domain.spaceAt);
+  for (let i = tableFrames(space); i > 0; i--) frameStamp(tableFrame(space, i - 1), dead);
+}
+
+/**
  * Frees the device ranges and page tables that no domain has. All domains stand still meanwhile:
  * none is made or freed without domainsLock. False: a domain is not sound, so nothing was freed.
  */
 function domainsSweep(dead: u32): bool {
   let areSound = true;
-  lockHard(DOMAINS_LOCK_AT);
+  lockRare(DOMAINS_LOCK_AT);
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN))
-    lockHard(objectPayload(index));
+    lockRare(objectPayload(index));
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
     const domain = Domain.at(objectPayload(index));
     if (domain.type != PAGING) continue;
-    if (iovaCheck(domain.spaceAt) != 0 || pgtCheck(domain.tableAt) != 0) {
-      areSound = false; // another thread's, in which the dead one was at work
-      continue;
+    if (iovaCheck(domain.spaceAt) != 0 || pgtCheck(domain.tableAt) != 0) areSound = false;
+  }
+  if (areSound) {
+    tablesStamp(dead);
+    for (
+      let index = objectNext(0, KIND_DOMAIN);
+      index != 0;
+      index = objectNext(index, KIND_DOMAIN)
+    ) {
+      const domain = Domain.at(objectPayload(index));
+      if (domain.type == PAGING) domainMark(domain, dead);
     }
-    iovaMark(domain.spaceAt);
-    treeStamp(PageTable.at(domain.tableAt), dead);
-    const space = IovaSpace.at(domain.spaceAt);
-    for (let i = tableFrames(space); i > 0; i--) frameStamp(tableFrame(space, i - 1), dead);
   }
   iovaSweep(areSound);
   for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN))
-    unlock(objectPayload(index));
-  unlock(DOMAINS_LOCK_AT);
+    unlockRare(objectPayload(index));
+  unlockRare(DOMAINS_LOCK_AT);
   return areSound;
 }

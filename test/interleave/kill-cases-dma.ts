@@ -147,6 +147,16 @@ const mapAndUnmap = (exports: Exports, { device, table }: Made): void => {
   ok(exports.dmaUnmap(ok(exports.dmaMapTable(device, table, 0, 0)), 0));
 };
 
+/** The mapping of the living reaches its frames as before. */
+const translates = (l: Exports, { mapping, domain, table }: Made): void => {
+  if (domain === 0) return;
+  const words = new Uint32Array(l.memoryOf().buffer);
+  const iovaPfn = words[ok(l.dmaMappingAt(mapping)) / 4 + 5] as number;
+  const entriesAt = words[ok(l.sgTableAt(table)) / 4] as number;
+  if (l.iommuIovaToPhys(domain, iovaPfn) !== words[entriesAt / 4])
+    throw new Error("the mapping of the living translates no more");
+};
+
 /** Mapping `count` frames: its own, those of another thread, and on a device of that. */
 const mappingCases = (kind: MapKind, count: number): KillCase[] => {
   const table = (exports: Exports, made: Made): void => {
@@ -159,13 +169,14 @@ const mappingCases = (kind: MapKind, count: number): KillCase[] => {
       made.mapping = ok(l.dmaMapTable(made.device, made.table, 0, 0));
     },
     after(l: Exports, made: Made): void {
+      translates(l, made);
       ok(l.dmaUnmap(made.mapping, 0));
       mapAndUnmap(l, made);
       remove(l, made);
       ok(l.storageFree(made.table));
     },
   };
-  const all: KillCase[] = [
+  return [
     {
       name: `map and unmap ${count} frames ${kind.name}`,
       doomed(d, made) {
@@ -190,7 +201,6 @@ const mappingCases = (kind: MapKind, count: number): KillCase[] => {
       run: mapAndUnmap,
     },
   ];
-  return all.filter(({ name }) => kind.domain === undefined || !name.includes("on a device of"));
 };
 
 const mappings: KillCase[] = kinds.flatMap((kind) =>
@@ -213,6 +223,60 @@ const whole: KillCase[] = [
       ok(d.bufferAlloc(ok(d.storageAllocBlocks(3, NONE, 0)), 4096));
     },
     run: (d) => d.coreLeave(),
+  },
+];
+
+/** Gives back `count` ranges of device pages, all of which must still be there. */
+const rangesFree = (l: Exports, made: Made, count: number): void => {
+  for (let i = 0; i < count; i++) {
+    const pages = ok(l.iommuIovaFree(made.domain, made[`range${i}`]));
+    if (pages === 0) throw new Error(`range ${i} of the living is gone`);
+  }
+  ok(l.iommuDomainFree(made.domain));
+};
+
+const rangesTake = (l: Exports, made: Made, sizes: readonly number[]): void => {
+  made.domain = ok(l.iommuDomainAlloc());
+  for (const [i, pages] of sizes.entries())
+    made[`range${i}`] = l.iommuIovaAlloc(made.domain, pages, 0xfffff, 1);
+};
+
+const CROWD: readonly number[] = Array.from({ length: 40 }, (_, i) => (i % 4 === 0 ? 1 : 3));
+const SMALL: readonly number[] = Array.from({ length: 6 }, () => 1);
+
+const foreign: KillCase[] = [
+  {
+    name: "take and give device pages in a crowded domain of another thread",
+    living: (l, made) => rangesTake(l, made, CROWD),
+    run(d, made) {
+      const pfns = Array.from({ length: 16 }, () => d.iommuIovaAlloc(made.domain, 3, 0xfffff, 1));
+      for (const pfn of pfns) ok(d.iommuIovaFree(made.domain, pfn));
+    },
+    after: (l, made) => rangesFree(l, made, CROWD.length),
+  },
+  {
+    name: "reserve device pages around those of another thread",
+    living: (l, made) => rangesTake(l, made, SMALL),
+    run: (d, made) => ok(d.iommuIovaReserve(made.domain, 0xffc00, 1024)),
+    after: (l, made) => rangesFree(l, made, SMALL.length),
+  },
+  {
+    name: "map pages beside those of another thread, and unmap a part of its block",
+    living(l, made) {
+      made.domain = ok(l.iommuDomainAlloc());
+      ok(l.iommuMap(made.domain, 1024, 512, 512, 3));
+    },
+    run(d, made) {
+      ok(d.iommuMap(made.domain, 512, 100, 5, 3));
+      ok(d.iommuUnmap(made.domain, 1024, 7));
+      ok(d.iommuUnmap(made.domain, 512, 5));
+    },
+    after(l, made) {
+      for (let page = 1024 + 7; page < 1024 + 512; page++)
+        if (l.iommuIovaToPhys(made.domain, page) !== page - 512)
+          throw new Error(`page ${page} of the living translates no more`);
+      ok(l.iommuDomainFree(made.domain));
+    },
   },
 ];
 
@@ -265,4 +329,10 @@ const pools: KillCase[] = [
 ];
 
 /** The cases with devices and pools. */
-export const deviceCases: readonly KillCase[] = [...devices, ...mappings, ...whole, ...pools];
+export const deviceCases: readonly KillCase[] = [
+  ...devices,
+  ...mappings,
+  ...foreign,
+  ...whole,
+  ...pools,
+];

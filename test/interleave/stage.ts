@@ -79,12 +79,11 @@ export class Stage {
   readonly names: readonly string[];
   readonly #board = new Int32Array(new SharedArrayBuffer(4 * (16 + 8 * 512)));
   readonly #owners = new Int32Array(new SharedArrayBuffer(4 * FRAMES));
-  readonly #workers: Worker[];
+  readonly #workers: Worker[] = [];
 
-  private constructor(memory: YieldingMemory, names: readonly string[], workers: Worker[]) {
+  private constructor(memory: YieldingMemory, names: readonly string[]) {
     this.memory = memory;
     this.names = names;
-    this.#workers = workers;
   }
 
   /** `names` are the operations that programs may use. */
@@ -99,30 +98,40 @@ export class Stage {
     // All join here, so that each run begins with all of them there.
     for (let thread = 1; thread <= threads; thread++) join(memory.join(thread));
     memory.keep();
-    const workers: Worker[] = [];
-    const stage = new Stage(memory, names, workers);
-    const { memory: bytes } = memory.core;
-    await Promise.all(
-      Array.from({ length: threads }, (_, i) => {
-        const worker = new Worker(new URL("./player.mjs", import.meta.url), {
-          workerData: {
-            memory: bytes,
-            module: yieldingModule(build),
-            thread: i + 1,
-            words: stage.#board,
-            board,
-            names,
-            owners: stage.#owners,
-          },
-        });
-        workers.push(worker);
-        return new Promise((resolve, reject) => {
-          worker.once("message", resolve);
-          worker.once("error", reject);
-        });
-      }),
-    );
+    const stage = new Stage(memory, names);
+    await Promise.all(Array.from({ length: threads }, (_, i) => stage.#start(i + 1)));
     return stage;
+  }
+
+  /** A Worker for a thread; resolves when it waits for its first grant. */
+  #start(thread: number): Promise<unknown> {
+    const { memory: bytes } = this.memory.core;
+    const module = yieldingModule(this.memory.build);
+    const [words, names, owners] = [this.#board, this.names, this.#owners];
+    const worker = new Worker(new URL("./player.mjs", import.meta.url), {
+      workerData: { memory: bytes, module, thread, words, board, names, owners },
+    });
+    this.#workers[thread - 1] = worker;
+    return new Promise((resolve, reject) => {
+      worker.once("message", resolve);
+      worker.once("error", reject);
+    });
+  }
+
+  /**
+   * Lets thread 1 do a program up to its step `steps` and terminates its Worker there. Whether it
+   * came so far; a new Worker is there afterwards.
+   */
+  async killAt(steps: number, calls: readonly Call[]): Promise<boolean> {
+    this.#prepare([calls]);
+    this.#grant(1, steps);
+    const state = this.#board[this.#at(1) + board.state];
+    if (state === FAILED) throw new Error(this.#errorOf(1));
+    if (state === DONE) return false;
+    await this.#workers[0]?.terminate();
+    this.#board.fill(0, this.#at(1), this.#at(1) + board.threadWords);
+    await this.#start(1);
+    return true;
   }
 
   async close(): Promise<void> {
@@ -150,12 +159,8 @@ export class Stage {
 
   /** Does a program from the prepared memory on. */
   run(program: Program, choose: Choose): Run {
-    this.memory.reset();
-    this.#owners.fill(0);
+    this.#prepare(program);
     const words = this.#board;
-    words[board.clock] = 0;
-    words[board.steps] = 0;
-    for (const [i, calls] of program.entries()) this.#write(i + 1, calls);
     let wrong = "";
     while (wrong === "") {
       const threads = program.map((_, i) => i + 1);
@@ -173,6 +178,14 @@ export class Stage {
       steps: words[board.steps] ?? 0,
       wrong: wrong === "" ? this.memory.broken() : wrong,
     };
+  }
+
+  #prepare(program: Program): void {
+    this.memory.reset();
+    this.#owners.fill(0);
+    this.#board[board.clock] = 0;
+    this.#board[board.steps] = 0;
+    for (const [i, calls] of program.entries()) this.#write(i + 1, calls);
   }
 
   #grant(thread: number, steps: number): void {

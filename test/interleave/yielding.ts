@@ -73,7 +73,7 @@ export function instance(
       throw new Error(`broke ${invariantName(invariant >>> 0)} (${detail >>> 0})`);
     },
   };
-  return new WebAssembly.Instance(module, { env }).exports;
+  return { ...new WebAssembly.Instance(module, { env }).exports, memoryOf: () => memory };
 }
 
 /** A memory whose threads yield, one after the other in this thread of the host. */
