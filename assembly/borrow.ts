@@ -8,7 +8,7 @@
 //     has given them back (reap.ts).
 
 import { NONE } from "./bits";
-import { EBADF, EBUSY, ENOMEM, EOPNOTSUPP, ESTALE } from "./errno";
+import { EBADF, EBUSY, EOPNOTSUPP, ESTALE } from "./errno";
 import { FRAMES_LOCK_AT, SLAB_LOCK_AT } from "./layout";
 import { lockRare, unlockRare } from "./lock";
 import {
@@ -28,7 +28,7 @@ import { SgTable, sgTableAlloc, tableDestroy } from "./sg";
 /**
  * A copy of another thread's table for the calling thread, with its frames pinned. Its handle; or
  * ESTALE: there is no such table, or it changes; EINVAL: its frames may move; EOPNOTSUPP: it names
- * what is no memory; ENOMEM; EOVERFLOW.
+ * what is no memory; ENOMEM; EAGAIN; EOVERFLOW.
  */
 export function tableBorrow(handle: u32): i32 {
   const lentAt = objectFind(handle, KIND_TABLE);
@@ -37,7 +37,7 @@ export function tableBorrow(handle: u32): i32 {
   if (copy < 0) return copy;
   const copyAt = objectFind(copy, KIND_TABLE);
   const pin = objectAlloc(KIND_PIN);
-  let error: i32 = ENOMEM;
+  let error = pin;
   if (pin >= 0) {
     const pinAt = objectFind(pin, KIND_PIN);
     Pin.at(pinAt).table = copy;

@@ -13,11 +13,11 @@
 //
 // Compare kernel/dma/swiotlb.c in the kernel.
 
-import { EBUSY, EINVAL, ENOMEM } from "./errno";
+import { EAGAIN, EBUSY, EINVAL, ENOMEM } from "./errno";
 import { faultHits } from "./fault";
 import { rangeTake } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, frameAt, header } from "./layout";
-import { lockRare, unlockRare } from "./lock";
+import { lock, lockRare, unlockRare } from "./lock";
 import { magazineDrain } from "./magazine";
 import { DIRTY, RESERVED, wordsChange } from "./page";
 import { must } from "./panic";
@@ -131,7 +131,7 @@ export function slotsAlloc(
 ): i32 {
   if (faultHits()) return ENOMEM;
   const pool = bouncePool();
-  lockRare(changetype<usize>(pool));
+  if (!lock(changetype<usize>(pool))) return EAGAIN;
   const first = slotsFind(pool, count, isPageAligned, alignMask, alignBits, boundarySlots);
   if (first >= 0) {
     const slot = BounceSlot.at(first);

@@ -223,7 +223,9 @@ function allocFails(payload: usize): i32 {
  */
 @inline function handOut(region: Region, pfn: u32, frames: u32, bits: u32): void {
   if (CHECKS) must(wordsMatch(pfn, frames, ~DIRTY, FREE), C1, pfn);
+  lockHard(FRAMES_LOCK_AT); // pins are counted under it, and a run's words are written twice
   wordsTake(pfn, frames, CMA, threadIndex());
+  unlock(FRAMES_LOCK_AT);
   region.usedBits += bits;
   region.allocCount += 1;
   region.largestBits = NONE; // C8
@@ -319,10 +321,12 @@ export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   const offset = pfn - region.basePfn;
   if (offset >= region.frameCount) return EINVAL;
   lockHard(payload);
+  lockHard(FRAMES_LOCK_AT); // pins are counted under it
   const frame = Frame.at(pfn);
   if (!frame.isHeldAs(CMA)) return releaseFails(payload, pfn, 1);
   if (CHECKS) must(bitmapIsTaken(region.bitmapAt, offset, 1), C1, pfn);
   wordsFree(pfn, 1);
+  unlock(FRAMES_LOCK_AT);
   bitmapFreeBit(region.bitmapAt, offset);
   region.usedBits -= 1;
   regionFreed(region, pfn + 1);
@@ -341,12 +345,14 @@ function releaseRun(payload: usize, pfn: u32, frameCount: u32): i32 {
   const first = region.basePfn + (bit << orderPerBit);
   const frames = bits << orderPerBit;
   lockHard(payload);
+  lockHard(FRAMES_LOCK_AT); // pins are counted under it
   if (!wordsMatch(first, frames, STATE_MASK | PINS_MASK, CMA)) {
     return releaseFails(payload, first, frames);
   }
   if (CHECKS) must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
   if (header().freeFlags != 0) poisonFill(first, frames);
   wordsFree(first, frames);
+  unlock(FRAMES_LOCK_AT);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;
   regionFreed(region, first + frames);
@@ -354,9 +360,10 @@ function releaseRun(payload: usize, pfn: u32, frameCount: u32): i32 {
   return 0;
 }
 
-/** Ends a release of frames that cannot be released, with the region's lock. */
+/** Ends a release of frames that cannot be released, with the locks of frames and region. */
 function releaseFails(payload: usize, pfn: u32, frames: u32): i32 {
   const isHeld = wordsMatch(pfn, frames, STATE_MASK, CMA);
+  unlock(FRAMES_LOCK_AT);
   unlock(payload);
   return isHeld ? EBUSY : ENOENT;
 }

@@ -9,11 +9,11 @@
 
 import { NONE } from "./bits";
 import { NO_BOUNDARY } from "./boundary";
-import { EBUSY, EINVAL, EIO, ESTALE } from "./errno";
+import { EAGAIN, EBUSY, EINVAL, EIO, ESTALE } from "./errno";
 import { Domain, domainTakesDevices } from "./iommu";
 import { ACCESS_READ, ACCESS_WRITE } from "./iommu-access";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { lockRare, unlockRare } from "./lock";
+import { lock, lockRare, unlockRare } from "./lock";
 import {
   KIND_DEVICE,
   KIND_DOMAIN,
@@ -134,7 +134,7 @@ export function dmaDeviceAdd(
   if (minAlignMask > 0xffff || (minAlignMask & (minAlignMask + 1)) != 0) return EINVAL;
   if (maxSegmentBytes < FRAME_BYTES || maxSegments == 0) return EINVAL;
   if (boundaryMask < FRAME_MASK || (boundaryMask & (boundaryMask + 1)) != 0) return EINVAL;
-  lockRare(DOMAINS_LOCK_AT);
+  if (!lock(DOMAINS_LOCK_AT)) return EAGAIN;
   const handle = deviceMake(domain);
   unlockRare(DOMAINS_LOCK_AT);
   if (handle < 0) return handle;

@@ -38,10 +38,10 @@ import {
   protOf,
 } from "./dma-device";
 import { syncForCpu } from "./dma-sync";
-import { EINVAL, EIO, ENOMEM, ESTALE } from "./errno";
+import { EINVAL, EIO, ESTALE } from "./errno";
 import { domainMapList, domainUnmapList } from "./iommu-dma";
 import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { lockHard, unlock } from "./lock";
+import { lockHard, noMemory, unlock } from "./lock";
 import {
   KIND_DEVICE,
   KIND_MAPPING,
@@ -131,7 +131,7 @@ function mapDirect(device: Device, table: SgTable, mapping: Mapping, handle: u32
   const mayBounce = header().bounceAt != 0 && (mapping.attrs & (MMIO | COHERENT)) == 0;
   if (first < count && !mayBounce) return EIO; // D3
   const at = entriesAlloc(count);
-  if (at == 0) return ENOMEM;
+  if (at == 0) return noMemory();
   memory.copy(at, table.entriesAt, (<usize>count) << 4);
   for (let i = first; i < count; i = unreached(limitPfn, at, i + 1, count)) {
     const error = entryBounce(device, mapping, handle, i, SgEntry.at(at, i), false);
@@ -162,7 +162,7 @@ function unreached(limitPfn: u32, entriesAt: usize, i: u32, count: u32): u32 {
 function mapUntrusted(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
   const count = table.origNents;
   const at = entriesAlloc(count);
-  if (at == 0) return ENOMEM;
+  if (at == 0) return noMemory();
   memory.copy(at, table.entriesAt, (<usize>count) << 4);
   let error: i32 = 0;
   for (let i: u32 = 0; i < count && error == 0; i++) {
@@ -191,7 +191,7 @@ function mapTranslated(
   const nents = segmentsWrite(0, entriesAt, count, 0, maxBytes, mask, joins);
   if (nents > device.maxSegments) return EINVAL;
   const segmentsAt = entriesAlloc(nents);
-  if (segmentsAt == 0) return ENOMEM;
+  if (segmentsAt == 0) return noMemory();
   const pageCount = pagesOf(entriesAt, count, mask);
   const iovaPfn = domainMapList(
     objectAt(device.domain),
@@ -205,7 +205,7 @@ function mapTranslated(
   );
   if (iovaPfn == 0) {
     entriesFree(segmentsAt, nents);
-    return ENOMEM;
+    return noMemory();
   }
   segmentsWrite(segmentsAt, entriesAt, count, iovaPfn, maxBytes, mask, joins);
   mapping.segmentsAt = segmentsAt;

@@ -109,7 +109,7 @@ export function iommuDomainAllocAs(
   outputBits: u32,
   flags: u32,
 ): i32 {
-  lockRare(DOMAINS_LOCK_AT); // while domains are swept, none comes or goes
+  if (!lock(DOMAINS_LOCK_AT)) return EAGAIN; // while domains are swept, none comes or goes
   const result = domainMake(stage, granuleOrder, inputBits, outputBits, flags);
   unlockRare(DOMAINS_LOCK_AT);
   return result;
@@ -147,10 +147,10 @@ function domainMake(
   return error;
 }
 
-/** A domain of type IDENTITY or BLOCKED, without a table. Its handle, or EINVAL, ENOMEM. */
+/** A domain of type IDENTITY or BLOCKED, without a table. Its handle, or EINVAL, ENOMEM, EAGAIN. */
 export function iommuDomainAllocFixed(type: u32): i32 {
   if (type != IDENTITY && type != BLOCKED) return EINVAL;
-  lockRare(DOMAINS_LOCK_AT);
+  if (!lock(DOMAINS_LOCK_AT)) return EAGAIN;
   const handle = objectAlloc(KIND_DOMAIN);
   if (handle >= 0) Domain.at(objectFind(handle, KIND_DOMAIN)).type = type;
   unlockRare(DOMAINS_LOCK_AT);

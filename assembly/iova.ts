@@ -17,7 +17,7 @@
 // differs is the choice of place: Linux resumes where it last found one, and remembers the last
 // failing size; here the search is exact each time.
 
-import { EINVAL, ENOMEM } from "./errno";
+import { EINVAL } from "./errno";
 import { faultHits } from "./fault";
 import {
   blockFind,
@@ -52,6 +52,7 @@ import {
   treeRemove,
   treeStretch,
 } from "./iova-tree";
+import { noMemory } from "./lock";
 import { slabAlloc, slabFree } from "./slab";
 
 export { iovaCheck } from "./iova-check";
@@ -64,10 +65,10 @@ export function iovaInit(spaceAt: usize, startPfn: u32): i32 {
   if (startPfn == 0) return EINVAL;
   const space = IovaSpace.at(spaceAt);
   const controlAt = slabAlloc(CACHE_IOVA_RECORDS, 1);
-  if (controlAt == 0) return ENOMEM;
+  if (controlAt == 0) return noMemory();
   if (!treeInit(space, startPfn)) {
     slabFree(controlAt);
-    return ENOMEM;
+    return noMemory();
   }
   space.controlAt = controlAt;
   space.rangeCount = 0;
@@ -201,7 +202,7 @@ export function iovaReserve(spaceAt: usize, pfn: u32, pfnEnd: u32): i32 {
   let low = max(pfn, space.control.startPfn);
   if (high < pfn) return EINVAL;
   if (high < low) return 0;
-  if (blocksDissolve(space, low, high) < 0 || !sparesFill(space)) return ENOMEM;
+  if (blocksDissolve(space, low, high) < 0 || !sparesFill(space)) return noMemory();
   while (true) {
     const leaf = pathSeek(space, low);
     const i = PathStep.at(space.control, 0).index;

@@ -14,9 +14,10 @@
 // instead (lockHard), so that nothing is lost. On memory that is not shared there is one thread:
 // only the debug build marks the words there, to see that nobody takes a lock twice.
 
+import { EAGAIN, ENOMEM } from "./errno";
 import { header } from "./layout";
 import { must } from "./panic";
-import { mayBlock, threadIndex } from "./thread";
+import { mayBlock, self, threadIndex } from "./thread";
 
 const K1: u32 = 7501;
 const SPINS: u32 = 200;
@@ -38,6 +39,25 @@ class Lock {
     changetype<Lock>(at).word = threadIndex() + 1;
   }
   return true;
+}
+
+/** lock() for an allocation whose answer has no room for a refusal: noMemory() tells of it. */
+@inline export function lockNoted(at: usize): bool {
+  return lock(at) || refusalNote();
+}
+
+/** Keeps in mind, for noMemory(), that a lock was refused. False. */
+export function refusalNote(): bool {
+  self().wasRefused = 1;
+  return false;
+}
+
+/** Why an allocation gave nothing: EAGAIN if a lock was refused since the last answer; ENOMEM. */
+export function noMemory(): i32 {
+  const me = self();
+  const wasRefused = me.wasRefused;
+  me.wasRefused = 0;
+  return wasRefused == 0 ? ENOMEM : EAGAIN;
 }
 
 /** Takes the lock at `at`, however long it takes: for giving back, which must not fail. */

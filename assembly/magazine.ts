@@ -214,6 +214,15 @@ export function runFree(pfn: u32, count: u32, state: u32): i32 {
   return error;
 }
 
+/**
+ * Frees a run that only the core ever knew, so that nobody has pinned it: a single frame needs no
+ * lock.
+ */
+export function runDrop(pfn: u32, count: u32, state: u32): void {
+  if (count == 1) frameDrop(pfn);
+  else runFree(pfn, count, state);
+}
+
 /** Gives frames of the buddy's back, whatever they were. The caller holds framesLock. */
 export function framesGive(pfn: u32, count: u32): void {
   if (header().freeFlags != 0 && framesRetire(pfn, count)) return;

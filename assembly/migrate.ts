@@ -11,10 +11,10 @@
 //
 // Compare migrate_pages() and compact_zone() in the kernel's mm/migrate.c and mm/compaction.c.
 
-import { EBUSY, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
+import { EBUSY, EOVERFLOW, ESTALE } from "./errno";
 import { rangeTake } from "./free-list";
 import { FRAMES_LOCK_AT, FRAME_BYTES, MOVABLE_LOCK_AT, frameAt, header } from "./layout";
-import { lockRare, unlockRare } from "./lock";
+import { lockRare, noMemory, unlockRare } from "./lock";
 import { magazineDrain } from "./magazine";
 import { Movable, movableFrameDrop, movableFrameTake, movablePinsAdd } from "./movable";
 import { KIND_MOVABLE, objectFind } from "./object";
@@ -49,7 +49,7 @@ function frameMove(from: u32, to: u32): void {
 export function frameEvacuate(pfn: u32): i32 {
   if (Frame.at(pfn).pins != 0) return EBUSY;
   const to = movableFrameTake(false);
-  if (to == 0) return ENOMEM;
+  if (to == 0) return noMemory();
   frameMove(pfn, to);
   return 0;
 }

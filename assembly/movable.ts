@@ -22,7 +22,7 @@
 // Compare __rmqueue() in the kernel's mm/page_alloc.c and the pinning rules of mm/gup.c.
 
 import { NONE } from "./bits";
-import { EINVAL, ENOMEM, ESTALE } from "./errno";
+import { EAGAIN, EINVAL, ENOMEM, ESTALE } from "./errno";
 import { blockCut, blockFind, rangeInsert } from "./free-list";
 import {
   FRAMES_LOCK_AT,
@@ -32,8 +32,8 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lockRare, unlockRare } from "./lock";
-import { frameClear, runAlloc, runFree } from "./magazine";
+import { lock, lockNoted, lockRare, noMemory, unlockRare } from "./lock";
+import { frameClear, runAlloc, runDrop } from "./magazine";
 import { KIND_MOVABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import {
   Frame,
@@ -82,14 +82,15 @@ function movableFind(handle: u32): usize {
 // ---- frames
 
 /**
- * A frame for movable memory: its pfn, marked MOVABLE, or 0. `mayLend`: also out of a CMA region.
+ * A frame for movable memory: its pfn, marked MOVABLE, or 0: noMemory() says why. `mayLend`: also
+ * out of a CMA region.
  */
 export function movableFrameTake(mayLend: bool): u32 {
   if (mayLend && regionsFreeFrames() > header().freeFrames) {
     const lent = regionLend();
     if (lent != 0) return lent;
   }
-  lockRare(FRAMES_LOCK_AT);
+  if (!lockNoted(FRAMES_LOCK_AT)) return 0;
   const h = header();
   const isAllowed = h.freeFrames > h.reserveFrames;
   let pfn = isAllowed ? blockFind(MIGRATE_MOVABLE, 0, NONE) : 0;
@@ -137,10 +138,15 @@ export function movableAlloc(frameCount: u32): i32 {
     return listPfn;
   }
   movable.listAt = frameAt(listPfn);
-  lockRare(MOVABLE_LOCK_AT);
+  if (!lock(MOVABLE_LOCK_AT)) {
+    const listFrames = movable.listFrames;
+    objectFree(recordOf(payload));
+    runDrop(listPfn, listFrames, OBJECT);
+    return EAGAIN;
+  }
   const taken = framesTake(movable, handle);
   unlockRare(MOVABLE_LOCK_AT);
-  return taken ? handle : ENOMEM;
+  return taken ? handle : noMemory();
 }
 
 function framesTake(movable: Movable, handle: u32): bool {
@@ -181,7 +187,7 @@ export function movableFree(handle: u32): i32 {
 function movableRelease(payload: usize, listFrames: u32): void {
   const movable = Movable.at(payload);
   for (let i: u32 = 0; i < movable.frameCount; i++) movableFrameDrop(movable.frame(i).pfn);
-  runFree(<u32>(movable.listAt >> FRAME_SHIFT), listFrames, OBJECT);
+  runDrop(<u32>(movable.listAt >> FRAME_SHIFT), listFrames, OBJECT);
   objectFree(recordOf(payload));
 }
 

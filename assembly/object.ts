@@ -13,7 +13,7 @@
 // O3  objectCount is the number of records with kind != 0.
 // O4  `owner` is the index of the thread that made the object.
 
-import { ENOMEM } from "./errno";
+import { noMemory } from "./lock";
 import { CACHE_OBJECTS, INDEX_BITS, recordPlace, slabAlloc, slabFree } from "./slab";
 
 export const KIND_REGION: u32 = 1;
@@ -54,10 +54,12 @@ export class ObjectRecord {
 if (offsetof<ObjectRecord>() != PAYLOAD_OFFSET)
   ERROR("the payload does not follow the record's head");
 
-/** A new object of `kind` with one reference and a payload of zeros. Its handle, or ENOMEM. */
+/**
+ * A new object of `kind` with one reference and a payload of zeros. Its handle, or ENOMEM, EAGAIN.
+ */
 export function objectAlloc(kind: u32): i32 {
   const at = slabAlloc(CACHE_OBJECTS, kind);
-  return at == 0 ? ENOMEM : handleOf(at);
+  return at == 0 ? noMemory() : handleOf(at);
 }
 
 /** Frees the object at `at`: its handle finds nothing from now on. */

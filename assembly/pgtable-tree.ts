@@ -23,7 +23,7 @@
 import { NONE } from "./bits";
 import { EEXIST, ENOENT } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT, frameAt, header } from "./layout";
-import { frameDrop, frameTakeZeroed, runAlloc, runFree } from "./magazine";
+import { frameTakeZeroed, runAlloc, runDrop } from "./magazine";
 import { Frame, Page, TABLE } from "./page";
 import { must } from "./panic";
 import { PageTable, STAGE_2 } from "./pgtable-format";
@@ -176,8 +176,7 @@ function tableDrop(root: PageTable, table: usize, order: u32): void {
   }
   const pfn = <u32>(table >> FRAME_SHIFT);
   const frames = root.framesOf(order);
-  if (frames == 1) frameDrop(pfn);
-  else runFree(pfn, frames, TABLE);
+  runDrop(pfn, frames, TABLE);
   root.tableFrames -= frames;
   root.lastKey = 0; // G4
 }

@@ -12,8 +12,10 @@
 //      thread stamp is for frames.
 
 import { NONE } from "./bits";
+import { EAGAIN } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, MAX_ORDER, frameAt } from "./layout";
-import { frameDrop, frameTake, framesAdopt, runAlloc, runFree } from "./magazine";
+import { refusalNote } from "./lock";
+import { frameTake, framesAdopt, runAlloc, runDrop } from "./magazine";
 import { OBJECT } from "./page";
 import { CACHE_NODES, slabAlloc, slabFree } from "./slab";
 import { WORKSPACE_BYTES, threadIndex } from "./thread";
@@ -49,7 +51,7 @@ if (offsetof<SgEntry>() != <usize>ENTRY_BYTES) ERROR("SgEntry is not ENTRY_BYTES
 if (<usize>(ENTRIES_PER_FRAME * ENTRY_BYTES) != WORKSPACE_BYTES)
   ERROR("the workspace does not hold a frame of entries");
 
-/** Room for `count` entries. Its address, or 0 when memory is out. */
+/** Room for `count` entries. Its address, or 0: noMemory() says why. */
 export function entriesAlloc(count: u32): usize {
   if (count == 1) {
     const at = slabAlloc(CACHE_NODES, threadIndex() + 1); // S13
@@ -57,13 +59,13 @@ export function entriesAlloc(count: u32): usize {
   }
   const pfn =
     count <= ENTRIES_PER_FRAME ? frameTake(OBJECT) : runAlloc(entryFrames(count), 0, NONE, OBJECT);
+  if (pfn == EAGAIN) refusalNote();
   return pfn < 0 ? 0 : frameAt(pfn);
 }
 
 export function entriesFree(at: usize, count: u32): void {
   if (count == 1) slabFree(at - ENTRY_BYTES);
-  else if (count <= ENTRIES_PER_FRAME) frameDrop(<u32>(at >> FRAME_SHIFT));
-  else runFree(<u32>(at >> FRAME_SHIFT), entryFrames(count), OBJECT);
+  else runDrop(<u32>(at >> FRAME_SHIFT), entryFrames(count), OBJECT);
 }
 
 function entryFrames(count: u32): u32 {
@@ -82,7 +84,7 @@ export function entriesFrames(count: u32): u32 {
 export function entriesShrink(at: usize, count: u32, used: u32): usize {
   const frames = entryFrames(used);
   const rest = entryFrames(count) - frames;
-  if (rest > 0) runFree(<u32>(at >> FRAME_SHIFT) + frames, rest, OBJECT);
+  if (rest > 0) runDrop(<u32>(at >> FRAME_SHIFT) + frames, rest, OBJECT);
   return at;
 }
 

@@ -12,6 +12,7 @@
 
 import { EBUSY, EINVAL, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { FRAME_MASK, FRAME_SHIFT, header } from "./layout";
+import { noMemory } from "./lock";
 import { KIND_TABLE, objectAt, objectIs } from "./object";
 import { PfnCell } from "./page";
 import {
@@ -97,7 +98,7 @@ function entriesAppend(
   const total = had + added;
   const hasRoom = had > 1 && entriesFrames(had) == entriesFrames(total);
   const at = hasRoom ? table.entriesAt : entriesAlloc(total);
-  if (at == 0) return ENOMEM;
+  if (at == 0) return noMemory();
   const newAt = at + ((<usize>had) << ENTRY_SHIFT);
   const areFrames = sgPack(newAt, listAt, count, maxPages) == added;
   const last = SgEntry.at(at, total - 1);

@@ -17,6 +17,7 @@
 
 import { EBUSY, EINVAL, ENOMEM, EOVERFLOW, ESTALE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
+import { noMemory } from "./lock";
 import {
   KIND_TABLE,
   PAYLOAD_BYTES,
@@ -76,7 +77,7 @@ export function tableCopy(builtAt: usize, count: u32, source: u32): i32 {
   const at = count == 1 ? payload + INLINE_OFFSET : entriesAlloc(count);
   if (at == 0) {
     objectFree(recordOf(payload));
-    return ENOMEM;
+    return noMemory();
   }
   if (count == 1) v128.store(at, v128.load(builtAt));
   else memory.copy(at, builtAt, (<usize>count) << ENTRY_SHIFT);
@@ -125,7 +126,7 @@ export function sgTableAlloc(count: u32): i32 {
   if (count == 0) return EINVAL;
   if (count > ENTRIES_MAX) return ENOMEM;
   const at = buildingAt(count);
-  if (at == 0) return ENOMEM;
+  if (at == 0) return noMemory();
   memory.fill(at, 0, (<usize>count) << ENTRY_SHIFT);
   return tableBuilt(at, count, count);
 }
@@ -150,7 +151,7 @@ export function sgTableFromPages(
   const room = count <= ENTRIES_MAX ? count : sgPackedCount(listAt, count, maxPages);
   if (room > ENTRIES_MAX) return ENOMEM;
   const builtAt = looksScattered(listAt, count) ? entriesAlloc(room) : buildingAt(room);
-  if (builtAt == 0) return ENOMEM;
+  if (builtAt == 0) return noMemory();
   const used = sgPack(builtAt, listAt, count, maxPages);
   // As in Linux, the bytes may end early, but not before the last entry begins.
   if (used == 0 || SgEntry.at(builtAt, used - 1).before > offset + size) {
@@ -179,7 +180,7 @@ export function sgTableFromRange(pfn: u32, count: u32, maxSegmentBytes: u32): i3
   const entries = (count - 1) / maxPages + 1;
   if (entries > ENTRIES_MAX) return ENOMEM;
   const at = buildingAt(entries);
-  if (at == 0) return ENOMEM;
+  if (at == 0) return noMemory();
   for (let i: u32 = 0; i < entries; i++) {
     const done = i * maxPages;
     entryWrite(at + ((<usize>i) << ENTRY_SHIFT), pfn + done, min(maxPages, count - done), done);
@@ -209,7 +210,7 @@ export function sgTableFromList(listAt: usize, count: u32): i32 {
   if (total > 0xffffffff) return EOVERFLOW;
 
   const at = buildingAt(count);
-  if (at == 0) return ENOMEM;
+  if (at == 0) return noMemory();
   let before: u32 = 0;
   for (let i: u32 = 0; i < count; i++) {
     const segment = SgEntry.at(listAt, i);

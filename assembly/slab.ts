@@ -19,10 +19,13 @@
 //     share. It, the count of references and the owner are there before the truth word says that
 //     the object lives.
 // R6  The first word of a slab is 0: the record at place 0 is no object either.
+// R7  A slab of objects begins as zeros: a forged number finds nothing in what an earlier owner of
+//     the frame wrote.
 //
-// Records behind `bump` were never touched, so a new slab costs no loop. All functions take
+// Records behind `bump` are on no list, so a new slab costs no loop over them. All functions take
 // slabLock themselves.
 
+import { EAGAIN } from "./errno";
 import { faultHits } from "./fault";
 import {
   DIRECTORY_ENTRIES,
@@ -34,8 +37,8 @@ import {
   frameAt,
   header,
 } from "./layout";
-import { lockHard, unlock } from "./lock";
-import { frameDrop, frameTake } from "./magazine";
+import { lockHard, lockNoted, refusalNote, unlock } from "./lock";
+import { frameClear, frameDrop, frameTake } from "./magazine";
 import { Frame, OBJECT, Page, SLAB } from "./page";
 import { must } from "./panic";
 import { threadIndex } from "./thread";
@@ -130,12 +133,12 @@ export class SlabCache {
 
 /**
  * A record of `cache` with `truth` in its first word and zeros behind, up to byte 32 (an object:
- * 64); 0 when memory is out.
+ * 64); 0: noMemory() says why.
  */
 export function slabAlloc(cache: u32, truth: u32): usize {
   must(truth != 0, R1);
   if (faultHits()) return 0;
-  lockHard(SLAB_LOCK_AT);
+  if (!lockNoted(SLAB_LOCK_AT)) return 0;
   const at = recordTake(cache);
   if (at != 0) {
     recordClear(at, cache);
@@ -190,7 +193,8 @@ function slabCreate(cache: u32): bool {
   const number = cache == CACHE_OBJECTS ? directoryFind() : 0;
   if (number == DIRECTORY_ENTRIES) return false;
   const pfn = frameTake(OBJECT);
-  if (pfn < 0) return false;
+  if (pfn < 0) return pfn == EAGAIN && refusalNote();
+  if (cache == CACHE_OBJECTS) frameClear(pfn); // R7
   const slab = Slab.of(pfn);
   slab.truth = 0;
   slab.cache = cache;

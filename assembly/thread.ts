@@ -42,6 +42,7 @@ export class Thread {
   cachedCount: u32; // frames in the magazine, <= MAGAZINE_FRAMES
   busyRegion: usize; // the CMA region whose bits it has taken without their frames; 0 = none
   bell: u32; // counted up when somebody asks the thread for something (link.ts); a futex
+  wasRefused: u32; // 1: a lock was refused to an allocation that could not say so (lock.ts)
 
   static at(index: u32): Thread {
     return changetype<Thread>(header().threadsAt + <usize>index * THREAD_BYTES);

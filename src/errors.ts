@@ -103,6 +103,8 @@ export function isErrno(result: number): boolean {
   return result < 0 && result > -4096;
 }
 
+const HELD = "another thread holds the allocator; try again";
+
 /**
  * The result of a core call as an unsigned number; throws when it is an errno. `reason` explains it
  * for a person.
@@ -114,7 +116,7 @@ export function checked(
 ): number {
   if (!isErrno(result)) return result >>> 0;
   const code = codeOf(result);
-  return fail(code, operation, reason(code));
+  return fail(code, operation, code === "EAGAIN" ? HELD : reason(code));
 }
 
 /** Throws EINVAL unless `value` is an integer of [min, max]. */

@@ -21,7 +21,15 @@
 
 import { type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
-import { codeOf, DmaBufError, type ErrnoCode, errno, fail, throwLater } from "../errors.ts";
+import {
+  checked,
+  codeOf,
+  DmaBufError,
+  type ErrnoCode,
+  errno,
+  fail,
+  throwLater,
+} from "../errors.ts";
 import { startWait } from "./wait.ts";
 
 /** Called once when a fence signals. */
@@ -335,8 +343,8 @@ export class Fence {
 
 function makeRecord({ exports }: Core, context: number, seqno: number, name: string): number {
   const handle = exports.fenceAlloc(context, seqno);
-  if (handle >= 0) return handle;
-  return fail(codeOf(handle), `create fence ${name}`, "no memory is left for its record");
+  if (handle >= 0) return handle; // its name is not put together for nothing
+  return checked(handle, `create fence ${name}`, () => "no memory is left for its record");
 }
 
 /** F3: what a callback throws must not reach the signaller. */

@@ -13,7 +13,7 @@
 import type { Core } from "../core/core.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
-import { checked, codeOf, type ErrnoCode, errno, fail } from "../errors.ts";
+import { checked, codeOf, errno, fail } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import { ADDRESS_END, addressOf, formatBytes, framesOf, NO_PFN, pfnOf } from "../units.ts";
 
@@ -43,11 +43,10 @@ export function placeScattered(
   const pfnEnd = addressEnd >= ADDRESS_END ? NO_PFN : Math.max(0, pfnOf(addressEnd - physicalBase));
   const alignOrder = orderOf(alignBytes);
   const result = core.exports.storageAllocBlocks(framesOf(buf.sizeBytes), pfnEnd, alignOrder);
-  return checked(result, `place ${buf.name}`, (code) => scatteredReason(code, buf));
+  return checked(result, `place ${buf.name}`, () => scatteredReason(buf));
 }
 
-function scatteredReason(code: ErrnoCode, buf: DmaBuf): string {
-  if (code === "EAGAIN") return "another thread holds the allocator; try again";
+function scatteredReason(buf: DmaBuf): string {
   return `fewer than ${framesOf(buf.sizeBytes)} frames are free where all its devices reach`;
 }
 

@@ -8,7 +8,7 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode } from "../errors.ts";
+import { checked } from "../errors.ts";
 import { framesOf } from "../units.ts";
 import { runsOf } from "./pinned-table.ts";
 
@@ -44,8 +44,4 @@ export function freeFrames(core: Core, pfns: Uint32Array): void {
   }
 }
 
-function shortage(code: ErrnoCode): string {
-  return code === "EAGAIN"
-    ? "another thread holds the allocator; try again"
-    : "too few frames are free";
-}
+const shortage = (): string => "too few frames are free";

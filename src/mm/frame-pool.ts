@@ -8,7 +8,7 @@
 
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import { lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
 
@@ -54,7 +54,7 @@ export class FramePool {
     }
     const pfnEnd = this.#pfnEndOf(lastPfnOf(maskBits));
     const result = this.#core.exports.frameAllocOf(number, frameCount, alignOrder, pfnEnd);
-    const pfn = checked(result, operation, runReason);
+    const pfn = checked(result, operation, () => NO_RUN);
     return this.#range(pfn, frameCount);
   }
 
@@ -87,7 +87,4 @@ export class FramePool {
   }
 }
 
-function runReason(code: ErrnoCode): string {
-  if (code === "EAGAIN") return "another thread holds the allocator; try again";
-  return "no run of free frames is that long where the device reaches";
-}
+const NO_RUN = "no run of free frames is that long where the device reaches";

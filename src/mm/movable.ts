@@ -112,7 +112,6 @@ export class Movable {
 
 function allocReason(code: ErrnoCode): string {
   if (code === "EINVAL") return "the count must be a whole number above 0";
-  if (code === "EAGAIN") return "another thread holds the allocator; try again";
   return "too few frames are free, or only the reserve for others";
 }
 

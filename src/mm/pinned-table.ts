@@ -24,7 +24,6 @@ const operation = "pin an sg table";
 
 function pinReason(code: ErrnoCode): string {
   if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
-  if (code === "EAGAIN") return "another thread holds the allocator; try again";
   return code === "ENOMEM" ? "no memory is left for its record" : "a frame is not handed out";
 }
 

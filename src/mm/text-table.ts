@@ -28,9 +28,7 @@ export function makeText(core: Core, value: unknown, operation: string): number 
   for (let i = 0; i < HEAD_BYTES; i++) bytes[i] = Math.floor(text.length / 256 ** i);
   bytes.set(text, HEAD_BYTES);
   const result = core.exports.storageAllocBlocks(framesOf(bytes.length), NO_PFN, 0);
-  const handle = checked(result, operation, (code) =>
-    code === "EAGAIN" ? "another thread holds the allocator; try again" : "no memory is left",
-  );
+  const handle = checked(result, operation, () => "no memory is left");
   let done = 0;
   for (const run of runsOf(core, handle)) {
     run.set(bytes.subarray(done, done + run.length));

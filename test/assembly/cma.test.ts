@@ -9,6 +9,7 @@ const ENOENT = -2;
 const ENOMEM = -12;
 const ESTALE = -116;
 const CMA = 5;
+const SLAB = 7;
 
 interface Opened extends TestCore {
   readonly region: number;
@@ -95,6 +96,19 @@ describe.each(eachCore)("cma on the $name core", (build) => {
       expect(core.exports.cmaAlloc(handle, 1, 0)).toBe(ESTALE);
       expect(core.exports.cmaRelease(handle, core.basePfn, 1)).toBe(ESTALE);
     }
+  });
+
+  test("what lay in a slab's frame before is no object (R7)", () => {
+    const { exports, memory } = withRegion(build);
+    const pfn = exports.frameAlloc(1, 0, 0xffffffff);
+    const forged = (5 << 18) | (1 << 6) | 40; // place 40 of slab 1, which there is not yet
+    const record = new Uint32Array(memory.buffer, pfn * 4096 + 40 * 64, 16);
+    record.set([1, forged, 1, 0]); // a region, as it would lie there
+    exports.frameFree(pfn, 1);
+    for (let i = 0; i < 64; i++) expect(exports.fenceAlloc(1, i)).toBeGreaterThan(0);
+    expect(exports.frameWord(pfn) & 15).toBe(SLAB);
+    expect(exports.cmaAlloc(forged, 1, 0)).toBe(ESTALE);
+    expect(exports.cmaRelease(forged, 0, 1)).toBe(ESTALE);
   });
 
   test("a bit of several frames is taken and released whole", () => {

@@ -8,6 +8,7 @@ import { servedJobs } from "./served-jobs.mjs";
 
 const ANYWHERE = 0xffffffff;
 const EBUSY = -16;
+const MEET_MS = 60_000; // until two threads on a loaded machine have met
 
 /** Imports a buffer, reads its first byte and name, writes the second, and lets go of it. */
 async function useBuffer(system, { token }, { receive }) {
@@ -167,24 +168,31 @@ function churnFrames(system, { pairs, ownersAt, seed }) {
 }
 
 /**
- * Gives runs of five frames back one by one, while pinRuns() pins whole runs: an unpinned frame is
+ * Gives runs of five frames, of a CMA region if one is named, back one by one, while pinRuns() pins whole runs: an unpinned frame is
  * free after the call, a pinned one is not. How many calls met a pin.
  */
-function freeAgainstPins(system, { rounds, runAt }) {
-  const { frameAlloc, frameFree } = system.core.exports;
+function freeAgainstPins(system, { rounds, runAt, region }) {
+  const { frameAlloc, frameFree, cmaAlloc, cmaRelease } = system.core.exports;
+  const alloc = region ? () => cmaAlloc(region, 5, 0) : () => frameAlloc(5, 0, ANYWHERE);
+  const free = region ? (pfn) => cmaRelease(region, pfn, 1) : (pfn) => frameFree(pfn, 1);
   const published = new Int32Array(system.core.memory.buffer, runAt, 2);
+  const limit = performance.now() + MEET_MS;
   let refused = 0;
-  for (let round = 0; round < rounds; round++) {
-    const pfn = frameAlloc(5, 0, ANYWHERE);
-    Atomics.store(published, 0, pfn);
-    for (let i = 0; i < 5; i++) {
-      for (let result = frameFree(pfn + i, 1); result !== 0; result = frameFree(pfn + i, 1)) {
-        if (result !== EBUSY) throw new Error(`frame ${pfn + i} was not ours: ${result}`);
-        refused += 1;
-      }
+  const freeWhole = (pfn) => {
+    for (let result = free(pfn); result !== 0; result = free(pfn)) {
+      if (result !== EBUSY) throw new Error(`frame ${pfn} was not ours: ${result}`);
+      refused += 1;
     }
+  };
+  try {
+    for (let round = 0; round < rounds || (refused === 0 && performance.now() < limit); round++) {
+      const pfn = alloc();
+      Atomics.store(published, 0, pfn);
+      for (let i = 0; i < 5; i++) freeWhole(pfn + i);
+    }
+  } finally {
+    Atomics.store(published, 1, 1); // pinRuns() ends
   }
-  Atomics.store(published, 1, 1);
   return refused;
 }
 

@@ -114,13 +114,44 @@ describe.each(builds)("one system, several threads, on the $name core", ({ wasm 
     expect(joinSync(system.share()).thread).toBe(1);
   });
 
-  test("a thread that may not sleep is refused with EAGAIN, and retry() waits for its turn", async () => {
+  const LOCKS = { frames: 128, slab: 192, movable: 704, domains: 960 }; // layout.ts
+  test.each(Object.entries(LOCKS))(
+    "a thread that may not sleep is refused with EAGAIN while the %s lock is held",
+    (name, offset) => {
+      const system = open();
+      const page = joinSync(system.share(), { canBlock: false });
+      page.frames.alloc(1).free(); // so that neither needs frames for its first records
+      const before = page.stats();
+      const { i32, exports } = system.core;
+      const buffer = (): void => page.heap("system").alloc(100_000).put();
+      const fence = (): void => page.fence("late").release();
+      const movable = (): void => page.movable(2).free();
+      const pool = (): void => page.pool({ name: "none", count: 1, bytes: 4096 }).release();
+      const gpu = (): void => page.addDevice({ name: "gpu", iommu: true }).remove();
+      const disk = (): void => page.addDevice({ name: "disk" }).remove();
+      const allocate: Record<string, (() => void)[]> = {
+        frames: [buffer, movable],
+        slab: [buffer, fence, movable, pool, gpu, disk],
+        movable: [movable],
+        domains: [gpu, disk],
+      };
+      i32[(exports.HEADER_AT.value + offset) / 4] = 1; // thread 0 holds it
+      for (const call of allocate[name] ?? [])
+        expect(expectError("EAGAIN", call)).toContain("try again");
+      i32[(exports.HEADER_AT.value + offset) / 4] = 0;
+      expect(page.stats()).toEqual(before);
+      for (const call of allocate[name] ?? []) call(); // and then they are served
+      page.close();
+      closeClean(system);
+    },
+  );
+
+  test("retry() waits for its turn, up to its limit", async () => {
     const system = open();
     const page = joinSync(system.share(), { canBlock: false });
     const { i32, exports } = system.core;
-    const framesLock = (exports.HEADER_AT.value + 128) / 4;
+    const framesLock = (exports.HEADER_AT.value + LOCKS.frames) / 4;
     i32[framesLock] = 1; // thread 0 holds the allocator
-    expect(expectError("EAGAIN", () => page.heap("system").alloc(100_000))).toContain("try again");
     const late = page.retry(() => page.heap("system").alloc(100_000), { timeoutMs: 5 });
     await expect(late).rejects.toMatchObject({ code: "ETIME" });
     setTimeout(() => {

@@ -37,23 +37,30 @@ describe.each(release)("stress on the $name core", ({ wasm }) => {
     3_600_000,
   );
 
-  test("a frame is freed or pinned, never both, without a lock on the free (A3, P3)", async () => {
-    const system = openSync({ wasm, shared: true, memoryBytes: 16 * MiB, threads: 3 });
-    const { exports } = system.core;
-    const runAt = exports.frameAlloc(1, 0, NONE) * 4096;
-    system.core.u32.fill(0, runAt / 4, runAt / 4 + 2);
-    const before = system.stats().freeFrames;
-    const rounds = Math.floor(pairs / 40);
-    const [owner, pinner] = await Promise.all([
-      hire(system, "freeAgainstPins", { rounds, runAt }),
-      hire(system, "pinRuns", { runAt }),
-    ]);
-    expect(await owner.done()).toBeGreaterThan(0); // they met
-    expect(await pinner.done()).toBeGreaterThan(0);
-    expect(system.check(true)).toBeNull();
-    expect(system.stats()).toMatchObject({ freeFrames: before, pinnedFrames: 0 });
-    system.close();
-  }, 3_600_000);
+  test.each(["buddy", "region"])(
+    "a frame of the %s is freed or pinned, never both (A3, C4, P3)",
+    async (source) => {
+      const cma = { default: 4 * MiB };
+      const system = openSync({ wasm, shared: true, memoryBytes: 16 * MiB, threads: 3, cma });
+      const { exports } = system.core;
+      const region = source === "region" ? system.region("default").handle : 0;
+      const runAt = exports.frameAlloc(1, 0, NONE) * 4096;
+      system.core.u32.fill(0, runAt / 4, runAt / 4 + 2);
+      const before = system.stats();
+      const rounds = Math.floor(pairs / 40);
+      const [owner, pinner] = await Promise.all([
+        hire(system, "freeAgainstPins", { rounds, runAt, region }),
+        hire(system, "pinRuns", { runAt }),
+      ]);
+      expect(await owner.done()).toBeGreaterThan(0); // they met
+      expect(await pinner.done()).toBeGreaterThan(0);
+      expect(system.check(true)).toBeNull();
+      expect(system.stats().freeFrames).toBe(before.freeFrames);
+      expect(system.stats().pinnedFrames).toBe(0);
+      system.close();
+    },
+    3_600_000,
+  );
 
   test("4 Workers map, pin, attach and import one buffer: mapCount and pins are exact", async () => {
     const system = openSync({ wasm, shared: true, memoryBytes: 16 * MiB, threads: 6 });
