@@ -168,8 +168,9 @@ function churnFrames(system, { pairs, ownersAt, seed }) {
 }
 
 /**
- * Gives runs of five frames, of a CMA region if one is named, back one by one, while pinRuns() pins whole runs: an unpinned frame is
- * free after the call, a pinned one is not. How many calls met a pin.
+ * Gives runs of five frames, of a CMA region if one is named, back one by one, while pinRuns() pins
+ * whole runs: an unpinned frame is free after the call, a pinned one is not. How many calls met a
+ * pin.
  */
 function freeAgainstPins(system, { rounds, runAt, region }) {
   const { frameAlloc, frameFree, cmaAlloc, cmaRelease } = system.core.exports;
