@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { eachCore } from "./support/cores.ts";
+import { headerWords } from "./support/header.ts";
 
 /**
  * The other half of the ABI: what TypeScript reads by offset, measured in the memory of a running
@@ -44,7 +45,25 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
     const { memory } = build.open(2048);
     const words = new Uint32Array(memory.buffer, 1024, 20);
     expect([...words.subarray(0, 4)]).toEqual([0x66754264, 1, 2048, 2048]);
-    expect(words[5]).toBe(8);
+    expect(words[headerWords.threadCount]).toBe(8);
+  });
+
+  test("header: the counts that tests look at", () => {
+    const { exports, memory } = build.open(2048);
+    const words = new Uint32Array(memory.buffer, 1024, 32);
+    const listed = (): number => exports.frameCountIn(0);
+    expect(words[headerWords.freeFrames]).toBe(listed());
+    exports.frameAlloc(8, 0, 0xffffffff);
+    expect(words[headerWords.freeFrames]).toBe(listed());
+    expect(words[headerWords.reserveFrames]).toBe(Math.floor(Math.sqrt(2048 * 4)));
+    expect(words[headerWords.objectCount]).toBe(0);
+    exports.fenceAlloc(1, 1);
+    expect(words[headerWords.objectCount]).toBe(1);
+    const wordsAt = words[headerWords.wordsAt] as number;
+    const frames = new Uint32Array(memory.buffer, wordsAt, 2048);
+    expect([...frames.keys()].map((pfn) => exports.frameWord(pfn) >>> 0)).toEqual([...frames]);
+    const firstSlab = new Uint32Array(memory.buffer, words[headerWords.directoryAt], 1)[0];
+    expect(exports.frameWord((firstSlab as number) + 1) & 15).toBe(7);
   });
 
   test("sg table: entriesAt, origNents, lengthBytes, mapCount; entry: pfn, offset, length, before", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { eachCore, type TestCore } from "../support/cores.ts";
+import { headerWords } from "../support/header.ts";
 import { expectSound, freeCount } from "../support/sound.ts";
 
 const NONE = 0xffffffff;
@@ -39,7 +40,7 @@ describe.each(eachCore)("check() and rebuild() on the $name core", (build) => {
     words.fill(0xdead, header + 64, header + 80); // slab caches
     words.fill(0, header + 96, header + 112); // which orders have blocks
     words.fill(0, header + 112, header + 112 + 55); // the lists' heads
-    words[header + 16] = 12_345; // freeFrames
+    words[header + headerWords.freeFrames] = 12_345;
     expect(core.exports.check(0)).not.toBe(0);
     core.exports.rebuild();
     expectSound(core);
@@ -80,7 +81,7 @@ describe.each(eachCore)("check() and rebuild() on the $name core", (build) => {
 
 function wordAt(core: TestCore, pfn: number): number {
   const words = new Uint32Array(core.memory.buffer);
-  return (words[core.exports.HEADER_AT.value / 4 + 7] as number) / 4 + pfn;
+  return (words[core.exports.HEADER_AT.value / 4 + headerWords.wordsAt] as number) / 4 + pfn;
 }
 
 function forge(core: TestCore, pfn: number, state: number): void {

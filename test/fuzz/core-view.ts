@@ -7,6 +7,7 @@
 
 import type { Core } from "dmabuf/core";
 import type { Holding, MemoryModel, RegionModel } from "../model/memory.model.ts";
+import { headerWords } from "../support/header.ts";
 
 /** States of a frame (assembly/page.ts). */
 export const [FREE, CACHED, OWNED, MOVABLE, CMA, QUARANTINE] = [0, 1, 3, 4, 5, 9] as const;
@@ -16,9 +17,6 @@ export const PIN: number = 2 ** 14;
 const FRAME_WORDS = 1024;
 /** Words of a frame that carry a mark. */
 const MARKED: readonly number[] = [0, 517, FRAME_WORDS - 1];
-/** Header fields (assembly/layout.ts). */
-const [WORDS_AT, FREE_FRAMES, RESERVE_FRAMES] = [7, 13, 18] as const;
-
 /** A core's memory, read only but for the marks. */
 export class CoreView {
   /** The word of each frame. */
@@ -30,7 +28,7 @@ export class CoreView {
     this.#core = core;
     const headerAt = core.exports.HEADER_AT.value / 4;
     this.#header = core.u32.subarray(headerAt, headerAt + 32);
-    const wordsAt = (this.#header[WORDS_AT] ?? 0) / 4;
+    const wordsAt = (this.#header[headerWords.wordsAt] ?? 0) / 4;
     this.words = core.u32.subarray(wordsAt, wordsAt + core.u8.length / 4096);
   }
 
@@ -44,12 +42,12 @@ export class CoreView {
 
   /** Frames in the buddy's lists. */
   get listed(): number {
-    return this.#header[FREE_FRAMES] ?? 0;
+    return this.#header[headerWords.freeFrames] ?? 0;
   }
 
   /** Listed frames that movable requests leave to others. */
   get reserve(): number {
-    return this.#header[RESERVE_FRAMES] ?? 0;
+    return this.#header[headerWords.reserveFrames] ?? 0;
   }
 
   /** The first aligned block of free frames outside regions and below `end`; -1. */

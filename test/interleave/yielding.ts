@@ -10,6 +10,7 @@ import { type Core, invariantName, openCoreSync } from "../../src/core/core.ts";
 import type { CoreExports } from "../../src/core/exports.ts";
 import { withMemoryKind } from "../../src/core/memory-kind.ts";
 import { addressOf } from "../../src/units.ts";
+import { headerWords } from "../support/header.ts";
 
 /** A step that other threads can see: a CAS, a lock, an atomic load or store. */
 export const ATOMIC = 0;
@@ -124,7 +125,7 @@ export class YieldingMemory {
     const exports = this.core.exports as CoreExports & Exports;
     return {
       free: exports.frameCountIn(0) + exports.frameCountIn(1) + exports.frameCountIn(9),
-      objects: this.core.word(exports.HEADER_AT.value, 14),
+      objects: this.core.word(exports.HEADER_AT.value, headerWords.objectCount),
       pinned: exports.pinnedFrameCount(),
       bounced: exports.bounceUsedSlots(),
     };

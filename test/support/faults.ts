@@ -7,6 +7,7 @@
 import { expect } from "vitest";
 import type { Core } from "../../src/core/core.ts";
 import { type CoreVariant, eachCore } from "./cores.ts";
+import { headerWords } from "./header.ts";
 import { expectSound } from "./sound.ts";
 
 /** The cores that inject faults. */
@@ -18,14 +19,13 @@ export const faultyCores: readonly CoreVariant[] = eachCore.filter(({ name }) =>
 export const FOR_EVER = 0xffffffff;
 
 const STATES = 10;
-const OBJECT_COUNT = 14; // word of the header (assembly/layout.ts)
 
 /** What is held: frames by state, objects, pins. */
 export function holdings(core: Core): Record<string, number> {
   const { exports } = core;
   exports.magazineDrain();
   const states = Array.from({ length: STATES }, (_, state) => exports.frameCountIn(state));
-  const objects = core.word(exports.HEADER_AT.value, OBJECT_COUNT);
+  const objects = core.word(exports.HEADER_AT.value, headerWords.objectCount);
   return { objects, pinned: exports.pinnedFrameCount(), ...Object.fromEntries(states.entries()) };
 }
 
