@@ -10,7 +10,7 @@ import { DmaBufError, joinSync, type SystemShare } from "dmabuf";
 /** What a Worker of the bench is for, and what it needs for that. */
 export type Task =
   | { readonly kind: "consume"; readonly share: SystemShare; readonly token: number }
-  | { readonly kind: "allocate"; readonly share: SystemShare }
+  | { readonly kind: "allocate"; readonly share: SystemShare; readonly frames: number }
   | { readonly kind: "answer"; readonly port: MessagePort };
 
 /** Words that the bench and a Worker signal each other with. */
@@ -26,6 +26,9 @@ export interface HandData {
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly task: Task;
 }
+
+/** Pairs that a Worker makes each time it is woken: waking costs as much as thousands. */
+export const BATCH = 100_000;
 
 const ANYWHERE = 0xffffffff;
 const END = -1;
@@ -65,12 +68,12 @@ function consume(words: Int32Array, index: number, share: SystemShare, token: nu
   system.close();
 }
 
-function allocate(words: Int32Array, share: SystemShare): void {
+function allocate(words: Int32Array, share: SystemShare, frames: number): void {
   const system = joinSync(share);
   const { frameAlloc, frameFree } = system.core.exports;
   tell(words, READY);
   answerQuestions(words, (count) => {
-    for (let i = 0; i < count; i++) frameFree(frameAlloc(4, 0, ANYWHERE), 4);
+    for (let i = 0; i < count * BATCH; i++) frameFree(frameAlloc(frames, 0, ANYWHERE), frames);
   });
   system.close();
 }
@@ -89,6 +92,6 @@ function answer(words: Int32Array, index: number, port: MessagePort): void {
 if (workerData !== null) {
   const { index, words, task } = workerData as HandData;
   if (task.kind === "consume") consume(words, index, task.share, task.token);
-  else if (task.kind === "allocate") allocate(words, task.share);
+  else if (task.kind === "allocate") allocate(words, task.share, task.frames);
   else answer(words, index, task.port);
 }

@@ -3,8 +3,9 @@
  *
  *     workers/hand-off         8 MiB: acquire, publish to one Worker, which takes and releases it
  *     workers/fan-out/3        the same to three Workers at once
- *     workers/alloc/1          alloc + free of 4 frames on one Worker
+ *     workers/alloc/1          alloc + free of single frames on one Worker, from its own magazine
  *     workers/alloc/2, /4      the same on two, or four, at once: nanoseconds per pair of all
+ *     workers/alloc-run/…      the same with runs of 4 frames, for which all take one lock
  *
  * Everybody sleeps in the call while there is nothing to do. The peers move an ArrayBuffer of 8 MiB
  * by message: transferred there and back; cloned for each Worker; one transferred, and copies for
@@ -23,7 +24,16 @@ import {
 } from "node:worker_threads";
 import { MiB, openSync, type System } from "dmabuf";
 import type { Family, Job, Suite } from "./suite.ts";
-import { ANSWERED, ASKED, COUNT, type HandData, READY, type Task, WORDS } from "./workers-hand.ts";
+import {
+  ANSWERED,
+  ASKED,
+  BATCH,
+  COUNT,
+  type HandData,
+  READY,
+  type Task,
+  WORDS,
+} from "./workers-hand.ts";
 
 const FRAME_BYTES = 8 * MiB;
 
@@ -80,12 +90,12 @@ function handOff(system: System, consumers: number): Job {
   };
 }
 
-function allocate(system: System, threads: number): Job {
+function allocate(system: System, threads: number, frames: number): Job {
   const hands = Array.from({ length: threads }, (_, i) =>
-    hire(i, { kind: "allocate", share: system.share() }),
+    hire(i, { kind: "allocate", share: system.share(), frames }),
   );
   return {
-    opsPerRun: threads,
+    opsPerRun: threads * BATCH,
     threads,
     run(count) {
       for (const hand of hands) ask(hand, count);
@@ -149,5 +159,7 @@ export const family: Family = (suite: Suite) => {
     }),
   );
   for (const threads of [1, 2, 4])
-    suite.row(`workers/alloc/${threads}`, "pair", () => allocate(system, threads));
+    suite.row(`workers/alloc/${threads}`, "pair", () => allocate(system, threads, 1));
+  for (const threads of [1, 2, 4])
+    suite.row(`workers/alloc-run/${threads}`, "pair", () => allocate(system, threads, 4));
 };
