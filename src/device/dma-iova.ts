@@ -140,15 +140,15 @@ export class DmaIova {
   }
 
   /**
-   * Takes [offset, offset + lengthBytes) away from the device, in whole pieces. EINVAL: a byte is
-   * not linked, or a piece would be cut.
+   * Takes [offset, offset + lengthBytes) away from the device, in whole pieces, and at once, with
+   * lazy invalidation too. EINVAL: a byte is not linked, or a piece would be cut.
    */
   unlink(offset: number, lengthBytes: number): void {
     const operation = `unlink ${lengthBytes} bytes at ${offset}`;
     for (const iovaPfn of this.#piecesOf(offset, lengthBytes, operation)) {
       const piece = this.#pieces.get(iovaPfn);
       if (piece === undefined) continue;
-      this.#group.driver?.hide(iovaPfn, piece.pages);
+      this.#group.driver?.hide(iovaPfn, piece.pages, false);
       this.#core.exports.iommuUnmap(this.#group.handle, iovaPfn, piece.pages);
       this.#core.exports.unpinRange(piece.pfn, piece.pages);
       this.#pieces.delete(iovaPfn);

@@ -7,7 +7,7 @@
  * - DM1  The driver maps a device page exactly while the core has it mapped: it is shown after the
  *        core's call, and hidden before the core gives the device page back.
  * - DM2  With lazy invalidation the driver's flushIotlbAll() runs before a device page is used
- *        again.
+ *        again; a page that waits in no flush queue is forgotten at once, by iotlbSync().
  *
  * Compare __iommu_dma_unmap() and fq_flush_iotlb() in the kernel's drivers/iommu/dma-iommu.c.
  *
@@ -78,10 +78,11 @@ export class DriverMappings {
   }
 
   /**
-   * Unmaps what the core has mapped of a range. A driver that fails at it is reported to the host:
-   * the core's mapping ends all the same.
+   * Unmaps what the core has mapped of a range; devices may go on knowing it if `isQueued`: the
+   * core puts it into its flush queue (DM2). A driver that fails at it is reported to the host: the
+   * core's mapping ends all the same.
    */
-  hide(iovaPfn: number, pageCount: number): void {
+  hide(iovaPfn: number, pageCount: number, isQueued: boolean = this.#isLazy): void {
     const gather = this.domain.gather();
     try {
       for (const { iova, sizeBytes } of this.#runs(iovaPfn, pageCount)) {
@@ -89,7 +90,7 @@ export class DriverMappings {
         if (bytes < sizeBytes)
           fail("EIO", "end a mapping", `the driver unmapped ${bytes} of ${sizeBytes} bytes`);
       }
-      if (!this.#isLazy) gather.sync();
+      if (!isQueued) gather.sync();
     } catch (cause) {
       throwLater(cause);
     }

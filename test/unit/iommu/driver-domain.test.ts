@@ -22,6 +22,20 @@ const RW = iommuProt.read + iommuProt.write;
 const PS = FRAME_BYTES;
 const NOWHERE: DomainOps = { pgsizeBitmap: 0x1000n };
 
+/** Has a driver's device know what it reached until the driver is told to sync or flush. */
+function rememberTranslations(driver: ModelDriver): ReadonlyMap<number, number> {
+  const known = new Map<number, number>();
+  const walk = driver.translate.bind(driver);
+  driver.translate = (iova, access) => {
+    const answer = known.get(iova) ?? walk(iova, access);
+    if (typeof answer === "number") known.set(iova, answer);
+    return answer;
+  };
+  driver.iotlbSync = () => known.clear();
+  driver.flushIotlbAll = () => known.clear();
+  return known;
+}
+
 /** Bytes that a device reads. */
 function read(device: Device, address: number, length = 4): number[] {
   const bytes = new Uint8Array(length);
@@ -379,6 +393,35 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       const lazy = { invalidation: "lazy", defaultDomain: withoutFlush } as const;
       expectError("ENODEV", () => system.iommu.group(lazy));
     });
+
+    test.each(["strict", "lazy"] as const)(
+      "%s: addresses that are reserved, used and freed show nobody's old pages",
+      (invalidation) => {
+        const { system, driver, group, device } = open({ invalidation });
+        const known = rememberTranslations(driver);
+        const { pfn, bytes } = pinnedFrames(system, 2);
+        bytes.fill(1, 0, PS).fill(2, PS);
+        const seenAt = (frame: number): { address: number; byte: number | undefined } => {
+          const iova = device.dma.iovaTryAlloc(PS);
+          if (iova === null) throw new Error("no addresses");
+          iova.link(0, pfn + frame, 0, PS, "to-device");
+          iova.sync();
+          const [byte] = read(device, iova.address, 1);
+          iova.destroy(PS);
+          return { address: iova.address, byte };
+        };
+        const [first, second] = [seenAt(0), seenAt(1)];
+        expect(second.address).toBe(first.address); // no flush lies between them
+        expect([first.byte, second.byte]).toEqual([1, 2]);
+        expect(known.size).toBe(0);
+        const mapping = device.dma.mapPage(pfn, 0, PS, "to-device");
+        read(device, mapping.address);
+        device.dma.unmapPage(mapping); // this one may wait for a flush
+        expect(known.size).toBe(invalidation === "lazy" ? 1 : 0);
+        group.flush();
+        expect(known.size).toBe(0);
+      },
+    );
 
     test("reserved regions are mapped in it, and gone with the group", () => {
       const reserved = [{ start: 8 * MiB, lengthBytes: 2 * PS, type: "direct" }] as const;
