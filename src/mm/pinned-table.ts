@@ -55,6 +55,7 @@ export class PinnedTable {
   /** Pins run `i`; when that fails, those before it are unpinned. */
   #pinRun(run: Run, i: number): void {
     const { exports } = this.#core;
+    if (run.lengthBytes === 0) return; // it touches no frame
     const result = exports.pinRange(run.pfn, framesOf(run.offset + run.lengthBytes));
     if (result === 0) return;
     this.#unpin(i);
@@ -63,7 +64,7 @@ export class PinnedTable {
 
   #unpin(count: number): void {
     for (const { pfn, offset, lengthBytes } of this.#runs.slice(0, count))
-      this.#core.exports.unpinRange(pfn, framesOf(offset + lengthBytes));
+      if (lengthBytes > 0) this.#core.exports.unpinRange(pfn, framesOf(offset + lengthBytes));
   }
 
   /**

@@ -190,6 +190,22 @@ describe.each(eachCore)("SgTable on the $name core", (build) => {
     expect(system.check(true)).toBeNull();
   });
 
+  test("an empty last entry, which Linux makes of an odd size, is pinned and shown as none", () => {
+    const system = openSystem();
+    const { pfn } = system.frames.alloc(4);
+    const options = { offset: 100, lengthBytes: 2 * PS - 100, maxSegmentBytes: 2 * PS };
+    const table = system.sgTableFromFrames(
+      [0, 1, 2, 3].map((i) => pfn + i),
+      options,
+    );
+    expect([...table.entries()].map(({ lengthBytes }) => lengthBytes)).toEqual([2 * PS - 100, 0]);
+    const pinned = table.pin();
+    expect(pinned.views.map(({ length }) => length)).toEqual([2 * PS - 100, 0]);
+    pinned.unpin();
+    table.free();
+    expect(system.check(true)).toBeNull();
+  });
+
   test("frames are not freed before the last table that names them", () => {
     const system = openSystem();
     const [first, second] = [system.frames.alloc(2), system.frames.alloc(1)];
