@@ -106,14 +106,15 @@ function mapPlain(device: Device, table: SgTable, mapping: Mapping, handle: u32)
   return mapTranslated(device, table.entriesAt, table.origNents, mapping, true);
 }
 
-/** Maps for a device that is untrusted, or sees no cache. */
+/** Maps for a device that is untrusted, or sees no cache; its own allocations are whole pages. */
 function mapFlagged(device: Device, table: SgTable, mapping: Mapping, handle: u32): i32 {
   const isCached = (device.flags & SIMULATED) != 0 && (mapping.attrs & (COHERENT | MMIO)) == 0;
   if (isCached) {
     const taken = shadowTake(table, mapping);
     if (taken != 0) return taken;
   }
-  const isBouncing = (device.flags & UNTRUSTED) != 0 && device.domain != 0;
+  const isOne = (mapping.attrs & ONE_SEGMENT) != 0;
+  const isBouncing = (device.flags & UNTRUSTED) != 0 && device.domain != 0 && !isOne;
   const error = isBouncing
     ? mapUntrusted(device, table, mapping, handle)
     : mapPlain(device, table, mapping, handle);

@@ -21,9 +21,10 @@ import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "
 import { type SgEntry, SgTable } from "../mm/sg-table.ts";
 import { withWords, wordsOf } from "../mm/word-list.ts";
 import { ADDRESS_END, FRAME_BYTES, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
-import { CoherentBuffer, type DeviceMemory } from "./coherent-buffer.ts";
+import { CoherentBuffer } from "./coherent-buffer.ts";
 import { DeviceAccess } from "./device-access.ts";
 import { DeviceMapping, type MappingKind } from "./device-mapping.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 import { DmaIova } from "./dma-iova.ts";
 import { attrsNumber, type MapAttrs, noAttrs } from "./map-attrs.ts";
 import { NoncontiguousBuffer } from "./noncontiguous-buffer.ts";
@@ -265,8 +266,9 @@ export class DeviceDma extends DeviceAccess {
   // ---- memory and mapping in one
 
   /**
-   * Memory that CPU and device both see without syncs: zeros, whole frames in one run, below the
-   * coherent mask. EINVAL; ENOMEM: no run is free there. Compare dma_alloc_coherent().
+   * Memory that CPU and device both see without syncs: zeros, whole frames, one segment below the
+   * coherent mask. Without an IOMMU, and with `forceContiguous`, the frames are one run. EINVAL;
+   * ENOMEM. Compare dma_alloc_coherent().
    */
   allocCoherent(lengthBytes: number, attrs: MapAttrs = noAttrs): CoherentBuffer {
     const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;

@@ -12,7 +12,7 @@ import type { Direction } from "../direction.ts";
 import { checked, DmaBufError, fail, requireInteger } from "../errors.ts";
 import type { DriverMappings } from "../iommu/driver-mappings.ts";
 import { addressOf } from "../units.ts";
-import type { DeviceMemory } from "./coherent-buffer.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 import { protOf } from "./dma-prot.ts";
 import { attrBits } from "./map-attrs.ts";
 import { splitSegments } from "./split-segments.ts";

@@ -23,8 +23,8 @@ import {
   NO_PFN,
   PAGEBLOCK_BYTES,
 } from "../units.ts";
-import type { DeviceMemory } from "./coherent-buffer.ts";
 import { DeviceDma } from "./device-dma.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 import { checkPixels, type PixelLimits } from "./pixel-limits.ts";
 
 /** What a device can address. */

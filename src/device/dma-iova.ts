@@ -19,7 +19,7 @@ import { type Direction, directionNumber } from "../direction.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import type { IommuGroup } from "../iommu/iommu-group.ts";
 import { addressOf, framesOf, lastPfnOf, offsetOf, pfnOf } from "../units.ts";
-import type { DeviceMemory } from "./coherent-buffer.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 import { protOf } from "./dma-prot.ts";
 
 /** A piece that is linked: which device pages show which frames. */

@@ -20,8 +20,8 @@ export interface MapAttrs {
   /** DMA_ATTR_PRIVILEGED: the page table lets only privileged accesses through. */
   readonly privileged?: boolean;
   /**
-   * DMA_ATTR_FORCE_CONTIGUOUS: coherent memory in one run of frames. It always is, because the CPU
-   * sees a run only.
+   * DMA_ATTR_FORCE_CONTIGUOUS: coherent memory in one run of frames, behind an IOMMU too. Without
+   * one it always is.
    */
   readonly forceContiguous?: boolean;
   /** DMA_ATTR_NO_WARN: kept, without effect: no call of this library prints a warning. */

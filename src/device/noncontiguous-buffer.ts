@@ -4,7 +4,7 @@
  *     frames  ▒▒ ▒ ▒▒▒ ─► table (origNents) ─► one IOVA range ─► mapping of 1 segment
  *                └─ vmap(), mmap(): views, between syncs
  *
- * - NC1  The device's segment is one, whatever its maxSegmentBytes: behind an IOMMU the frames are
+ * - NC1  The device's segment is one, whatever its limits: behind an IOMMU the frames may be
  *        scattered, else they are one run.
  *
  * Compare dma_alloc_noncontiguous(), dma_vmap_noncontiguous() and dma_mmap_noncontiguous() in the
@@ -15,14 +15,12 @@
 
 import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
-import type { FrameRange } from "../mm/frame-range.ts";
+import { fail, requireInteger } from "../errors.ts";
 import type { PinnedTable } from "../mm/pinned-table.ts";
-import { tableFromRange } from "../mm/sg-build.ts";
-import { SgTable } from "../mm/sg-table.ts";
-import { addressOf, FRAME_BYTES, framesOf, GiB, NO_PFN } from "../units.ts";
-import { type DeviceMemory, runBelow } from "./coherent-buffer.ts";
+import type { SgTable } from "../mm/sg-table.ts";
+import { addressOf, FRAME_BYTES, framesOf, GiB } from "../units.ts";
 import { DeviceMapping } from "./device-mapping.ts";
+import { allocFrames, type DeviceFrames, type DeviceMemory } from "./device-memory.ts";
 import { attrBits } from "./map-attrs.ts";
 
 /** @internal Who the memory is for. */
@@ -39,7 +37,7 @@ export class NoncontiguousBuffer {
   readonly mapping: DeviceMapping;
   /** The CPU side. */
   readonly table: SgTable;
-  readonly #range: FrameRange | null;
+  readonly #frames: DeviceFrames;
   readonly #views: Set<PinnedTable> = new Set();
 
   /** @internal */
@@ -54,10 +52,9 @@ export class NoncontiguousBuffer {
     requireInteger(lengthBytes, "lengthBytes", 1, 4 * GiB - FRAME_BYTES, operation);
     const frameCount = framesOf(lengthBytes);
     this.lengthBytes = addressOf(frameCount);
-    const isTranslated = memory.group !== null;
-    this.#range = isTranslated ? null : runBelow(memory, frameCount, memory.maskBits(), operation);
-    this.table =
-      this.#range === null ? scattered(core, frameCount, operation) : runOf(core, this.#range);
+    const request = { frameCount, maskBits: memory.maskBits(), isRun: false };
+    this.#frames = allocFrames(core, memory, request, operation);
+    this.table = this.#frames.table;
     const { handle } = this.table;
     const { oneSegment } = attrBits;
     try {
@@ -66,8 +63,7 @@ export class NoncontiguousBuffer {
         fail("ENOMEM", operation, "no device addresses, page tables or records are left");
       this.mapping = new DeviceMapping(core, device, result, direction, "noncontiguous", memory);
     } catch (cause) {
-      this.table.free();
-      this.#range?.free();
+      this.#frames.free();
       throw cause;
     }
   }
@@ -105,27 +101,10 @@ export class NoncontiguousBuffer {
     if (this.#views.size > 0)
       fail("EBUSY", operation, `${this.#views.size} views of it are out; unpin them first`);
     this.mapping.end(0, operation);
-    this.table.free();
-    this.#range?.free();
+    this.#frames.free();
   }
 
   [Symbol.dispose](): void {
     if (!this.mapping.isEnded) this.free();
-  }
-}
-
-function scattered(core: Core, frameCount: number, operation: string): SgTable {
-  const result = core.exports.storageAllocBlocks(frameCount, NO_PFN, 0);
-  const handle = checked(result, operation, () => `fewer than ${frameCount} frames are free`);
-  core.exports.storageClear(handle);
-  return new SgTable(core, handle, "own");
-}
-
-function runOf(core: Core, range: FrameRange): SgTable {
-  try {
-    return tableFromRange(core, range.pfn, range.frameCount);
-  } catch (error) {
-    range.free();
-    throw error;
   }
 }

@@ -6,9 +6,11 @@ import {
   DmaBufError,
   describeLimits,
   FRAME_BYTES,
+  type FrameRange,
   GiB,
   isDmaMappingError,
   MiB,
+  type System,
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRefusal } from "../../support/errors.ts";
@@ -20,6 +22,19 @@ function read(device: Device, address: number, length: number): number[] {
   const into = new Uint8Array(length);
   device.dma.read(address, into);
   return [...into];
+}
+
+/** Leaves the pool no two free frames side by side. */
+function cutUp(system: System): void {
+  const held: FrameRange[] = [];
+  try {
+    while (true) held.push(system.frames.alloc(1));
+  } catch (error) {
+    expectError("ENOMEM", () => {
+      throw error;
+    });
+  }
+  for (const range of held) if (range.pfn % 2 === 0) range.free();
 }
 
 /** The bytes that a device sees through a mapping. */
@@ -123,7 +138,7 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
       expectRefusal(system, "ENOENT", () => device.dma.mapPage(range.pfn, 0, PS, "to-device"));
     });
 
-    test("allocCoherent() is one run of frames, also behind an IOMMU and in scattered memory", () => {
+    test("allocCoherent() with forceContiguous is one run of frames, or ENOMEM", () => {
       const { system, device } = open(iommu);
       const held = Array.from({ length: 600 }, () => system.frames.alloc(1));
       for (const [i, range] of held.entries()) if (i % 2 === 0) range.free();
@@ -133,7 +148,12 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
         domain ? domain.iovaToPhys(buffer.address + i * PS) : buffer.address + i * PS,
       );
       expect(frames).toEqual(frames.map((_, i) => (frames[0] ?? 0) + i * PS));
+      expect(buffer.bytes.length).toBe(16 * PS);
       buffer.free();
+      cutUp(system);
+      const run = () => device.dma.allocCoherent(2000 * PS, { forceContiguous: true });
+      expectRefusal(system, "ENOMEM", run);
+      device.dma.allocCoherent(16 * PS, { forceContiguous: true }).free(); // of the region
     });
 
     test("allocCoherent() gives zeros that both sides see, below the coherent mask", () => {
@@ -151,7 +171,7 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
       expectError("ESTALE", () => buffer.free());
       expectError("ESTALE", () => buffer.bytes);
       expectError("EFAULT", () => read(device, address, 1));
-      expectRefusal(system, "ENOMEM", () => device.dma.allocCoherent(5 * MiB));
+      expectRefusal(system, "ENOMEM", () => device.dma.allocCoherent(iommu ? 17 * MiB : 5 * MiB));
       expectRefusal(system, "EINVAL", () => device.dma.allocCoherent(0));
       using large = device.dma.allocCoherent(4 * MiB); // out of the region, if the pool is cut up
       expect(large.mapping.nents).toBe(1);
@@ -205,6 +225,50 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
       device.dma.copy(mapping.at(3 * PS).address, mapping.at(3 * PS).address, PS); // itself
       expect([...bytes.subarray(0, PS)]).toEqual(before);
     });
+  });
+
+  test.each([{}, { untrusted: true }, { maxSegments: 1, segmentBoundaryBytes: 8192 }])(
+    "behind an IOMMU allocCoherent() takes scattered frames for one segment: %j",
+    (limits) => {
+      const { system } = open(true);
+      const device = system.addDevice({ name: "npu 2", iommu: true, ...limits });
+      cutUp(system);
+      device.dma.allocCoherent(20 * PS).free(); // page tables stay
+      const freeBefore = system.stats().freeFrames;
+      const buffer = device.dma.allocCoherent(20 * PS);
+      expect([buffer.mapping.nents, buffer.views.length]).toEqual([1, 20]);
+      expect(buffer.views.every((view) => view.every((byte) => byte === 0))).toBe(true);
+      expectRefusal(system, "EINVAL", () => buffer.bytes);
+      const pattern = Uint8Array.from({ length: 20 * PS }, (_, i) => i % 251);
+      device.dma.write(buffer.address, pattern);
+      expect(buffer.views.flatMap((view) => [...view])).toEqual([...pattern]);
+      buffer.views[7]?.fill(9);
+      expect(new Set(read(device, buffer.address + 7 * PS, PS))).toEqual(new Set([9]));
+      expect(system.stats().bytesCopied).toBe(0);
+      const noncontiguous = device.dma.allocNoncontiguous(20 * PS, "bidirectional");
+      expect(noncontiguous.mapping.nents).toBe(1);
+      noncontiguous.free();
+      const { address } = buffer;
+      buffer.free();
+      expectError("ESTALE", () => buffer.views);
+      expectError("EFAULT", () => read(device, address, 1));
+      expect(system.stats().freeFrames).toBe(freeBefore);
+      expect(system.check(true)).toBeNull();
+    },
+  );
+
+  test("behind an IOMMU only the device addresses are below the coherent mask", () => {
+    const system = build.system({ memoryBytes: 16 * MiB, physicalBase: GiB });
+    const limits = { coherentDmaMaskBits: 28, dmaMaskBits: 28 };
+    const device = system.addDevice({ name: "npu", iommu: true, ...limits });
+    for (const forceContiguous of [false, true]) {
+      using buffer = device.dma.allocCoherent(2 * PS, { forceContiguous });
+      expect(buffer.address).toBeLessThan(2 ** 28);
+      device.dma.write(buffer.address, Uint8Array.of(7));
+      expect(buffer.bytes[0]).toBe(7);
+    }
+    const direct = system.addDevice({ name: "lcd", coherentDmaMaskBits: 28 });
+    expectRefusal(system, "ENOMEM", () => direct.dma.allocCoherent(PS));
   });
 
   test("contiguousOnly takes one segment, and setCoherentDmaMask() has the mask's rule", () => {
@@ -351,6 +415,7 @@ describe.each(faultyCores)("mapping faults on the $name core", (build) => {
         resource: () => dma.unmapResource(dma.mapResource(3 * GiB, 9, "to-device")),
         coherent: () => dma.allocCoherent(9000).free(),
         noncontiguous: () => dma.allocNoncontiguous(90_000, "to-device").free(),
+        run: () => dma.allocCoherent(9000, { forceContiguous: true }).free(),
       };
       if (iommu) calls.iova = () => linkAndDestroy(device, range.pfn);
       for (const [name, call] of Object.entries(calls)) {
