@@ -68,6 +68,7 @@ export function statsOf(
 
 /** Moves movable frames to the top of memory. */
 export function compact({ exports }: Core): Compaction {
+  exports.magazineDrain(); // what this thread has cached is free, and no gain of the moves
   const largestRunBefore = exports.largestFreeRun();
   const movedFrames = exports.compact();
   return { movedFrames, largestRunBefore, largestRunAfter: exports.largestFreeRun() };

@@ -108,6 +108,14 @@ describe.each(eachCore)("movable memory on the $name core", (build) => {
     expect(system.stats().bytesCopied).toBe(movedFrames * FRAME_BYTES);
   });
 
+  test("compact() that moves nothing gains nothing, whatever single frames were freed before", () => {
+    const system = build.system({ memoryBytes: 16 * MiB });
+    const held = Array.from({ length: 40 }, () => system.frames.alloc(1));
+    for (const range of held.slice(10)) range.free(); // they wait in the thread's magazine
+    const { movedFrames, largestRunBefore, largestRunAfter } = system.compact();
+    expect([movedFrames, largestRunAfter]).toEqual([0, largestRunBefore]);
+  });
+
   test("frames.allocAt() takes a run of any length, and moves what lies there", () => {
     const system = build.system({ memoryBytes: 32 * MiB });
     const movable = system.movable(3000);
