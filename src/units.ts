@@ -44,9 +44,9 @@ export function addressOf(pfn: number, offset = 0): number {
   return pfn * FRAME_BYTES + offset;
 }
 
-/** The last page that a device with `bits` address bits reaches. */
+/** The last page that a device with `bits` address bits reaches: page 0 at least. */
 export function lastPfnOf(bits: number): number {
-  return bits >= 44 ? NO_PFN : 2 ** (bits - 12) - 1;
+  return bits >= 44 ? NO_PFN : 2 ** (Math.max(bits, 12) - 12) - 1;
 }
 
 /** "4 KiB", "1.5 MiB": a size for people. */

@@ -17,7 +17,16 @@ import { checked, type ErrnoCode, errno, fail, requireInteger } from "../errors.
 import { type Access, accessBits, accessOf } from "../iommu/access.ts";
 import type { IommuFaultReason } from "../iommu/iommu-fault.ts";
 import type { IommuGroup } from "../iommu/iommu-group.ts";
-import { ADDRESS_END, addressOf, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
+import {
+  ADDRESS_END,
+  addressOf,
+  formatAddress,
+  lastPfnOf,
+  NO_PFN,
+  offsetOf,
+  pfnOf,
+} from "../units.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 
 /** The last access that was refused. */
 export interface DmaFault {
@@ -39,16 +48,21 @@ export class DeviceAccess {
   /** @internal */
   protected readonly name: string;
   /** @internal */
-  protected readonly group: IommuGroup | null;
+  protected readonly memory: DeviceMemory;
   #bytes = 0;
   #finalFaultCount: number | null = null;
 
   /** @internal */
-  constructor(core: Core, handle: number, name: string, group: IommuGroup | null) {
+  constructor(core: Core, handle: number, name: string, memory: DeviceMemory) {
     this.core = core;
     this.handle = handle;
     this.name = name;
-    this.group = group;
+    this.memory = memory;
+  }
+
+  /** @internal The group whose domain it goes through; null: there is no IOMMU. */
+  protected get group(): IommuGroup | null {
+    return this.memory.group;
   }
 
   /** Bytes that went through the device's addresses (D5). */
@@ -176,18 +190,25 @@ export class DeviceAccess {
           : dmaSpanAt(this.handle, first, offset, lengthBytes, bits, physPfnOf(answer));
       if (result !== -errno.EFAULT || this.group === null) return result;
       const pfn = this.#field(FAULT_PFN);
-      const reason = answer === null ? null : reasonOf(answer);
+      const refusal = answer === null ? this.group.coreReason(pfn, access) : refusalOf(answer);
+      const reason = refusal ?? this.#ownReason(pfn);
       const outcome = this.group.reportFault(this.name, pfn, access, reason);
       if (outcome !== "retry" || pfn === triedPfn) return result;
       triedPfn = pfn;
     }
   }
 
+  /** Why an access fails that the domain lets through. */
+  #ownReason(pfn: number): IommuFaultReason {
+    const bits = Math.max(this.memory.maskBits(), this.memory.coherentBits());
+    return pfn > lastPfnOf(bits) ? "address-size" : "not-memory";
+  }
+
   #faultReason(code: ErrnoCode): string {
     if (code !== "EFAULT") return "the device was removed";
     const fault = this.lastFault;
     const address = formatAddress(fault?.address ?? 0);
-    return `nothing at ${address} is mapped for this device to ${fault?.access}`;
+    return `no memory at ${address} is mapped for this device to ${fault?.access}`;
   }
 }
 
@@ -196,9 +217,9 @@ function physPfnOf(answer: number | IommuFaultReason): number {
   return typeof answer === "string" ? NO_PFN : Math.min(pfnOf(answer), NO_PFN);
 }
 
-/** Why an access fails for which a driver answered; it may be the device that cannot go there. */
-function reasonOf(answer: number | IommuFaultReason): IommuFaultReason {
-  return typeof answer === "string" ? answer : "address-size";
+/** Why a driver refuses; null: it does not. */
+function refusalOf(answer: number | IommuFaultReason): IommuFaultReason | null {
+  return typeof answer === "string" ? answer : null;
 }
 
 /** Whether any two runs of the two lists, all of one memory, have a byte in common. */

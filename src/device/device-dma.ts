@@ -15,7 +15,6 @@
  */
 
 import { requireBytes, requireInstance, requireObject, requireObjects } from "../arguments.ts";
-import type { Core } from "../core/core.ts";
 import { type Direction, directionNumber } from "../direction.ts";
 import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "../errors.ts";
 import { type SgEntry, SgTable } from "../mm/sg-table.ts";
@@ -24,7 +23,6 @@ import { ADDRESS_END, FRAME_BYTES, formatAddress, NO_PFN, offsetOf, pfnOf } from
 import { CoherentBuffer } from "./coherent-buffer.ts";
 import { DeviceAccess } from "./device-access.ts";
 import { DeviceMapping, type MappingKind } from "./device-mapping.ts";
-import type { DeviceMemory } from "./device-memory.ts";
 import { DmaIova } from "./dma-iova.ts";
 import { attrsNumber, type MapAttrs, noAttrs } from "./map-attrs.ts";
 import { NoncontiguousBuffer } from "./noncontiguous-buffer.ts";
@@ -41,14 +39,6 @@ export interface SyncRange {
 
 /** A device's view of memory. Found as `device.dma`. */
 export class DeviceDma extends DeviceAccess {
-  readonly #memory: DeviceMemory;
-
-  /** @internal */
-  constructor(core: Core, handle: number, name: string, memory: DeviceMemory) {
-    super(core, handle, name, memory.group);
-    this.#memory = memory;
-  }
-
   /**
    * Maps `lengthBytes` bytes from byte `offset` of frame `pfn` on; they may go on in the frames
    * behind it. Somebody holds the frames, as a range or through a heap. EINVAL, ENOENT: nobody
@@ -122,7 +112,7 @@ export class DeviceDma extends DeviceAccess {
   /**
    * Maps something that is no memory of this system, as the registers of another device: it gets
    * device addresses, and is neither synced nor bounced. An access there faults here, because no
-   * bytes lie there. EINVAL: it is memory; ENOMEM (D9). Compare dma_map_resource().
+   * bytes lie there: "not-memory". EINVAL: it is memory; ENOMEM (D9). Compare dma_map_resource().
    */
   mapResource(
     physicalAddress: number,
@@ -160,7 +150,7 @@ export class DeviceDma extends DeviceAccess {
       const isAddress = kind === "page" || kind === "single" || kind === "resource";
       fail(isAddress && code === "EIO" ? "ENOMEM" : code, operation, mapReason(code, kind)); // D9
     }
-    return new DeviceMapping(this.core, this.handle, result, direction, kind, this.#memory);
+    return new DeviceMapping(this.core, this.handle, result, direction, kind, this.memory);
   }
 
   // ---- unmap
@@ -273,7 +263,7 @@ export class DeviceDma extends DeviceAccess {
   allocCoherent(lengthBytes: number, attrs: MapAttrs = noAttrs): CoherentBuffer {
     const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;
     const bits = attrsNumber(attrs, operation);
-    return new CoherentBuffer(this.core, this.handle, this.#memory, lengthBytes, bits, operation);
+    return new CoherentBuffer(this.core, this.handle, this.memory, lengthBytes, bits, operation);
   }
 
   /**
@@ -283,7 +273,7 @@ export class DeviceDma extends DeviceAccess {
   allocNoncontiguous(lengthBytes: number, direction: Direction): NoncontiguousBuffer {
     const operation = `allocate ${lengthBytes} bytes for ${this.name}`;
     const number = directionNumber(direction, operation);
-    const target = { device: this.handle, memory: this.#memory };
+    const target = { device: this.handle, memory: this.memory };
     return new NoncontiguousBuffer(this.core, target, lengthBytes, direction, number, operation);
   }
 
@@ -296,8 +286,8 @@ export class DeviceDma extends DeviceAccess {
     const operation = `reserve device addresses for ${this.name}`;
     requireInteger(offset, "offset", 0, FRAME_BYTES - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
-    if (this.group === null || !this.#memory.canLink()) return null;
-    return DmaIova.tryAlloc(this.core, this.group, this.#memory, lengthBytes, offset);
+    if (this.group === null || !this.memory.canLink()) return null;
+    return DmaIova.tryAlloc(this.core, this.group, this.memory, lengthBytes, offset);
   }
 }
 

@@ -104,9 +104,6 @@ export const defaultLimits: DeviceLimits = {
   pixels: null,
 };
 
-/** Address bits of the offset in a page: with these alone no page but 0 is reached. */
-const OFFSET_BITS: number = Math.log2(FRAME_BYTES);
-
 /** @internal What a system lets its devices allocate from. */
 export interface DevicePool {
   readonly frames: FramePool;
@@ -232,7 +229,7 @@ export class Device {
   setDmaMask(bits: number): void {
     const operation = `give device ${this.name} ${bits} address bits`;
     requireInteger(bits, "the address bits", 0, 64, operation);
-    const limitPfn = lastPfnOf(Math.max(bits, OFFSET_BITS));
+    const limitPfn = lastPfnOf(bits);
     checked(this.#core.exports.dmaDeviceSetLimit(this.#handle, limitPfn), operation, maskReason);
     this.#limits = { ...this.#limits, dmaMaskBits: bits };
   }

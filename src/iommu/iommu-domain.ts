@@ -23,7 +23,7 @@ import { FRAME_BYTES, formatAddress } from "../units.ts";
 import type { Access } from "./access.ts";
 import { Domain, type DomainType } from "./domain.ts";
 import type { DomainOps, PartialMap } from "./domain-ops.ts";
-import { faultReasons, type IommuFaultReason } from "./iommu-fault.ts";
+import { driverReasons, type IommuFaultReason } from "./iommu-fault.ts";
 import { IotlbGather } from "./iotlb-gather.ts";
 import { type PagePlan, PageSizes } from "./page-sizes.ts";
 import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
@@ -204,7 +204,7 @@ export class IommuDomain extends Domain {
         : translate.call(this.#ops, iova, access);
     const isSane =
       typeof answer === "string"
-        ? faultReasons.includes(answer)
+        ? driverReasons.includes(answer)
         : Number.isSafeInteger(answer) && answer >= 0 && answer % FRAME_BYTES === 0;
     if (isSane) return answer;
     const what = `translate ${at(iova)}`;

@@ -12,10 +12,17 @@ import type { Access } from "./access.ts";
 
 /**
  * Why: nothing is mapped there; the protection forbids it; the address is wider than the domain's
- * or the device's; the domain is blocked; or `stale`: it was let through, by a translation that was
- * unmapped and not yet invalidated.
+ * or the device's; the domain is blocked; what is mapped is not memory, as a resource, and has no
+ * bytes here; or `stale`: it was let through, by a translation that was unmapped and not yet
+ * invalidated.
  */
-export type IommuFaultReason = "translation" | "permission" | "address-size" | "blocked" | "stale";
+export type IommuFaultReason =
+  | "translation"
+  | "permission"
+  | "address-size"
+  | "blocked"
+  | "not-memory"
+  | "stale";
 
 /** An access through a domain that went wrong. */
 export interface IommuFault {
@@ -37,11 +44,13 @@ export type IommuFaultHandler = (fault: IommuFault) => "handled" | "retry" | und
 /** What became of a report. */
 export type IommuFaultResult = "handled" | "retry" | "ENOSYS";
 
-/** The reasons as the core numbers them; 0: the domain lets the access through. */
-export const faultReasons: readonly IommuFaultReason[] = [
-  "address-size", // what the domain lets through, the device's own mask refuses
+/** The reasons as the core numbers them, from 1 on; 0: the domain lets the access through. */
+export const coreReasons: readonly IommuFaultReason[] = [
   "translation",
   "permission",
   "address-size",
   "blocked",
 ];
+
+/** The reasons that a driver may give. */
+export const driverReasons: readonly IommuFaultReason[] = [...coreReasons, "not-memory"];

@@ -29,7 +29,7 @@ import { iommuProt } from "./domain-ops.ts";
 import type { DomainOptions, IotlbOptions } from "./domain-options.ts";
 import { DriverMappings } from "./driver-mappings.ts";
 import { IommuDomain } from "./iommu-domain.ts";
-import { faultReasons, type IommuFaultReason, type IommuFaultResult } from "./iommu-fault.ts";
+import { coreReasons, type IommuFaultReason, type IommuFaultResult } from "./iommu-fault.ts";
 import type { PhysRange } from "./phys-range.ts";
 import { endOf, mergeReserved, type ReservedRegion } from "./reserved-regions.ts";
 
@@ -274,20 +274,21 @@ export class IommuGroup {
     return this.#translator === null ? null : this.#translator.translate(iova, access);
   }
 
-  /** @internal A device was refused: by a driver, which said why, or by the core. */
+  /** @internal Why the core's domain refuses an access; null: it lets it through. */
+  coreReason(pfn: number, access: Access): IommuFaultReason | null {
+    const bits = accessBits(access) ?? 0;
+    const number = this.#core.exports.iommuFaultReason(this.handle, pfn, bits);
+    return coreReasons[number - 1] ?? null;
+  }
+
+  /** @internal A device was refused. */
   reportFault(
     device: string,
     pfn: number,
     access: Access,
-    driverReason: IommuFaultReason | null,
+    reason: IommuFaultReason,
   ): IommuFaultResult {
-    const reason = driverReason ?? this.#coreReason(pfn, accessBits(access) ?? 0);
     return this.domain.reportFault({ device, iova: addressOf(pfn), access, reason });
-  }
-
-  #coreReason(pfn: number, access: number): IommuFaultReason {
-    const number = this.#core.exports.iommuFaultReason(this.handle, pfn, access);
-    return faultReasons[number] ?? "translation";
   }
 
   /** @internal An access succeeded: reports it if it used what was unmapped. */

@@ -184,12 +184,15 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
 
     test("an answer outside memory is a fault", () => {
       const { device } = open();
+      const told: unknown[] = [];
       for (const phys of [16 * MiB, 2 ** 44 - PS, 2 ** 44, 2 ** 52]) {
         const domain = new IommuDomain({ ...NOWHERE, translate: () => phys });
         domain.attachDevice(device);
+        domain.setFaultHandler(({ reason }) => void told.push(reason));
         expectError("EFAULT", () => device.dma.read(0, new Uint8Array(1)));
         domain.detachDevice(device);
       }
+      expect(told).toEqual(Array(4).fill("not-memory"));
     });
 
     test("what cannot be attached is refused", () => {

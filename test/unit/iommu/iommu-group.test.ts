@@ -3,6 +3,7 @@ import {
   type Clock,
   type Device,
   FRAME_BYTES,
+  GiB,
   type IommuFault,
   type IommuGroupOptions,
   iommuProt,
@@ -267,6 +268,31 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
         { device: "dsp", iova: 2 ** 33, access: "read", reason: "address-size" },
       ]);
       expect(domain.unhandledFaultCount).toBe(0);
+    });
+
+    test("what is mapped and is no memory is told apart from what the device cannot address", () => {
+      const { system, device, group } = open();
+      const told: unknown[] = [];
+      const tell = ({ iova, reason }: IommuFault) => void told.push([iova, reason]);
+      group.defaultDomain.setFaultHandler(tell);
+      const registers = device.dma.mapResource(3 * GiB, 2 * PS, "to-device").address;
+      expectError("EFAULT", () => device.dma.read(registers + PS, new Uint8Array(1)));
+      expectError("EFAULT", () => device.dma.write(registers, new Uint8Array(1)));
+      const identity = system.iommu.domain({ type: "identity" });
+      group.attach(identity);
+      identity.setFaultHandler(tell);
+      expectError("EFAULT", () => device.dma.read(3 * GiB, new Uint8Array(1)));
+      expectError("EFAULT", () => device.dma.read(5 * GiB, new Uint8Array(1)));
+      const { dmaMaskBits } = device.limits;
+      expect([dmaMaskBits, told]).toEqual([
+        32,
+        [
+          [registers + PS, "not-memory"],
+          [registers, "permission"],
+          [3 * GiB, "not-memory"],
+          [5 * GiB, "address-size"],
+        ],
+      ]);
     });
 
     test("the handler's return counts: handled, ENOSYS, or tried again", () => {
