@@ -125,7 +125,25 @@ function coherencyConflicts({ name, limits }: Participant, isNeeded: boolean): C
 }
 
 /** Limits that no storage of `sizeBytes` bytes can meet. */
-export function sizeConflicts({ name, limits }: Participant, sizeBytes: number): Conflict[] {
+export function sizeConflicts(one: Participant, sizeBytes: number): Conflict[] {
+  const { name, limits } = one;
+  const needed = addressBitsNeeded(limits, sizeBytes);
+  const allowed = limits.dmaMaskBits;
+  const conflicts = segmentConflicts(one, sizeBytes);
+  if (needed > allowed) conflicts.push({ field: "dmaMaskBits", devices: [name], allowed, needed });
+  return conflicts;
+}
+
+/**
+ * Address bits below which `sizeBytes` bytes can lie at all. Device addresses behind an IOMMU begin
+ * at a multiple of the next power of two of pages, other than 0.
+ */
+function addressBitsNeeded({ iommu }: DeviceLimits, sizeBytes: number): number {
+  const align = iommu ? FRAME_BYTES * 2 ** Math.ceil(Math.log2(framesOf(sizeBytes))) : 0;
+  return Math.ceil(Math.log2(align + sizeBytes));
+}
+
+function segmentConflicts({ name, limits }: Participant, sizeBytes: number): Conflict[] {
   const conflict = (field: Conflict["field"], allowed: number, needed: number): Conflict[] => [
     { field, devices: [name], allowed, needed },
   ];

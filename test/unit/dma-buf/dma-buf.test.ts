@@ -301,6 +301,22 @@ describe.each(eachCore)("dma-buf on the $name core", (build) => {
       expect(expectError("ENOMEM", () => more.map("to-device"))).toContain("no CMA region");
     });
 
+    test("a mask that no device addresses of a buffer fit below is refused at attach (HB2)", () => {
+      const system = build.system({ memoryBytes: 64 * MiB });
+      const isa = system.addDevice({ name: "isa", iommu: true, dmaMaskBits: 24 });
+      const heap = system.heap("auto");
+      const fits = heap.alloc(8 * MiB).attach(isa);
+      fits.unmap(fits.map("to-device"));
+      for (const bytes of [8 * MiB + 1, 16 * MiB]) {
+        const buf = heap.alloc(bytes);
+        expect(expectError("EINVAL", () => buf.attach(isa))).toContain("isa allows dmaMaskBits 24");
+        expect(buf.canAttach(isa)?.code).toBe("EINVAL");
+        const placed = system.heap("system").alloc(bytes);
+        expect(placed.canAttach(isa)?.code).toBe("EBUSY"); // its storage exists
+        placed.put();
+      }
+    });
+
     test("keeps below the mask of a device without an IOMMU", () => {
       const system = build.system({ memoryBytes: 32 * MiB, physicalBase: 4096 * MiB - 16 * MiB });
       const dma32 = system.addDevice({ name: "old", dmaMaskBits: 32 });

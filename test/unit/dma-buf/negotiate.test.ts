@@ -82,6 +82,21 @@ describe("negotiation", () => {
     },
   );
 
+  test.each([
+    ["without an IOMMU", {}, 16 * MiB, 16 * MiB + FRAME_BYTES, 25],
+    ["with one, whose addresses are aligned and not 0", { iommu: true }, 8 * MiB, 9 * MiB, 25],
+    ["with one, a power of two", { iommu: true }, 8 * MiB, 16 * MiB, 25],
+    ["with one, longer", { iommu: true }, 8 * MiB, 20 * MiB, 26],
+  ])(
+    "a mask that is too small for the bytes is a conflict: %s",
+    (_, limits, most, more, needed) => {
+      const devices = [device("isa", { ...limits, dmaMaskBits: 24 }), device("gpu")];
+      expect(negotiate(devices, { sizeBytes: most }).conflicts).toBeNull();
+      const conflict = { field: "dmaMaskBits", devices: ["isa"], allowed: 24, needed };
+      expect(negotiate(devices, { sizeBytes: more }).conflicts).toEqual([conflict]);
+    },
+  );
+
   test("a conflict about coherency arises only when nobody tells the devices", () => {
     const devices = [device("a", { coherent: false }), device("b")];
     expect(negotiate(devices, { sizeBytes: 1 }).layout?.coherent).toBe(false);
