@@ -36,7 +36,7 @@ describe("README.md", () => {
     expect(code.split("\n").filter((line) => line.trim() !== "").length).toBeLessThanOrEqual(16);
     expect(printed).toBe(said);
     const { camera, system } = exported;
-    expect(() => camera.dma.read(0, new Uint8Array(1))).toThrow(/nothing at 0x0 is mapped/);
+    expect(() => camera.dma.read(0, new Uint8Array(1))).toThrow(/no memory at 0x0 is mapped/);
     expect(system.check(true)).toBeNull();
   });
 
