@@ -90,7 +90,7 @@ function isAllowed(root: PageTable, leaf: u64, access: u32): bool {
 
 /** The frame of a leaf; a write makes it dirty. */
 function useLeaf(root: PageTable, iovaPfn: u32, leaf: u64, access: u32): u32 {
-  if ((root.flags & DIRTY_BITS) != 0 && (access & ACCESS_WRITE) != 0) dirtyMark(root, iovaPfn);
+  if ((root.format & DIRTY_BITS) != 0 && (access & ACCESS_WRITE) != 0) dirtyMark(root, iovaPfn);
   return ptePfn(leaf);
 }
 

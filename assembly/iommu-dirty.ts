@@ -49,7 +49,7 @@ function dirtyError(payload: usize, iovaPfn: u32, pageCount: u32): i32 {
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return EOPNOTSUPP;
   const root = PageTable.at(domain.tableAt);
-  if ((root.flags & DIRTY_BITS) == 0) return EOPNOTSUPP;
+  if ((root.format & DIRTY_BITS) == 0) return EOPNOTSUPP;
   if (pageCount == 0 || !root.isGranular(iovaPfn | pageCount)) return EINVAL;
   return isWithin(iovaPfn, pageCount, root.lastPfn) ? 0 : ERANGE;
 }

@@ -42,7 +42,7 @@ import {
 } from "./object";
 import { OBJECT } from "./page";
 import { pgtFini, pgtInitAs, pgtMap, pgtUnmap, pgtUnmapRange } from "./pgtable";
-import { ADDRESS_BITS, PAGE_TABLE_BYTES, STAGE_1 } from "./pgtable-format";
+import { PAGE_TABLE_BYTES, STAGE_1_FORMAT } from "./pgtable-format";
 import { pgtLookup } from "./pgtable-walk";
 import { threadIndex } from "./thread";
 
@@ -95,33 +95,21 @@ if (QUEUE_OFFSET + QUEUE_BYTES > FRAME_BYTES) ERROR("the queue leaves the domain
 
 /** An empty domain: stage 1, 4 KiB pages, 44-bit addresses. Its handle, or ENOMEM, EAGAIN. */
 export function iommuDomainAlloc(): i32 {
-  return iommuDomainAllocAs(STAGE_1, 0, ADDRESS_BITS, ADDRESS_BITS, 0);
+  return iommuDomainAllocAs(STAGE_1_FORMAT);
 }
 
 /**
- * An empty paging domain with a table of a format (formatInit()); LAZY in `flags`: what the DMA API
- * unmaps waits for a flush. Its handle, or EINVAL, ENOMEM, EAGAIN.
+ * An empty paging domain with a table of a format (pgtable-format.ts); LAZY among its flags: what
+ * the DMA API unmaps waits for a flush. Its handle, or EINVAL, ENOMEM, EAGAIN.
  */
-export function iommuDomainAllocAs(
-  stage: u32,
-  granuleOrder: u32,
-  inputBits: u32,
-  outputBits: u32,
-  flags: u32,
-): i32 {
+export function iommuDomainAllocAs(format: u32): i32 {
   if (!lock(DOMAINS_LOCK_AT)) return EAGAIN; // while domains are swept, none comes or goes
-  const result = domainMake(stage, granuleOrder, inputBits, outputBits, flags);
+  const result = domainMake(format);
   unlockRare(DOMAINS_LOCK_AT);
   return result;
 }
 
-function domainMake(
-  stage: u32,
-  granuleOrder: u32,
-  inputBits: u32,
-  outputBits: u32,
-  flags: u32,
-): i32 {
+function domainMake(format: u32): i32 {
   const handle = objectAlloc(KIND_DOMAIN);
   if (handle < 0) return handle;
   const payload = objectFind(handle, KIND_DOMAIN);
@@ -131,10 +119,10 @@ function domainMake(
   if (error == 0) {
     domain.bodyAt = frameAt(bodyPfn);
     memory.fill(domain.bodyAt, 0, FRAME_BYTES);
-    domain.isLazy = <u32>((flags & LAZY) != 0);
+    domain.isLazy = <u32>((format & LAZY) != 0);
     error = iovaInit(domain.spaceAt, 1);
     if (error == 0) {
-      error = pgtInitAs(domain.tableAt, stage, granuleOrder, inputBits, outputBits, flags & ~LAZY);
+      error = pgtInitAs(domain.tableAt, format);
       if (error != 0) iovaFini(domain.spaceAt);
     }
     if (error != 0) frameDrop(bodyPfn);

@@ -7,6 +7,7 @@
 //                                                        └ leaves ┘   └ only tables
 //
 //   PageTable  ├ top, tables, last, format: 64 bytes ┼ attributes[64]: 512 bytes ┤
+//   format     ├ flags: 3 bits ┼ stage: 2 ┼ granuleOrder: 3 ┼ device address bits: 6 ┼ physical: 6 ┤
 //
 // G7  granuleOrder is 0, 2 or 4; an entry of order granuleOrder is a page, one of indexBits more a
 //     block, and with the 4 KiB granule so is one of 2 * indexBits more.
@@ -33,6 +34,9 @@ const LEVELS_MAX: u32 = 4;
 export const STRICT_MAP: u32 = 1; // a call that maps looks at the whole range before it writes
 export const DIRTY_BITS: u32 = 2; // writable leaves remember that a device wrote
 
+/** The format of stage 1 with 4 KiB pages and 44-bit addresses. */
+export const STAGE_1_FORMAT: u32 = (STAGE_1 << 3) | (ADDRESS_BITS << 8) | (ADDRESS_BITS << 14);
+
 export const PAGE_TABLE_BYTES: usize = 576;
 const ATTRIBUTES_OFFSET: usize = 64;
 
@@ -50,7 +54,7 @@ export class PageTable {
   lastPfn: u32; // device page; G8
   lastPhysPfn: u32;
   stage: u32; // STAGE_1, STAGE_2
-  flags: u32; // STRICT_MAP, DIRTY_BITS
+  format: u32; // as it was asked for: STRICT_MAP, DIRTY_BITS
 
   static at(rootAt: usize): PageTable {
     return changetype<PageTable>(rootAt);
@@ -119,18 +123,16 @@ if (ATTRIBUTES_OFFSET + (<usize>PROTS << 3) != PAGE_TABLE_BYTES)
  * Chooses the format of a table whose record holds zeros: stage 1 or 2, granule order 0, 2 or 4,
  * the bits of device and of physical addresses, 32 to 44. 0, or EINVAL, with nothing written.
  */
-export function formatInit(
-  root: PageTable,
-  stage: u32,
-  granuleOrder: u32,
-  inputBits: u32,
-  outputBits: u32,
-  flags: u32,
-): i32 {
+export function formatInit(root: PageTable, format: u32): i32 {
+  const stage = (format >> 3) & 3;
+  const granuleOrder = (format >> 5) & 7;
+  const inputBits = (format >> 8) & 63;
+  const outputBits = format >> 14;
   if (stage != STAGE_1 && stage != STAGE_2) return EINVAL;
   if (granuleOrder != 0 && granuleOrder != 2 && granuleOrder != 4) return EINVAL;
   if (!isWidth(inputBits) || !isWidth(outputBits)) return EINVAL;
-  if ((flags & DIRTY_BITS) != 0 && stage == STAGE_2) return EINVAL; // stage 1 has them
+  const hasDirty = (format & DIRTY_BITS) != 0;
+  if (hasDirty && stage == STAGE_2) return EINVAL; // stage 1 has them
   const indexBits: u32 = 9 + (granuleOrder >> 1) + (granuleOrder >> 1);
   const pageBits = inputBits - FRAME_SHIFT;
   const levels = (pageBits - granuleOrder + indexBits - 1) / indexBits;
@@ -138,7 +140,7 @@ export function formatInit(
   const isSmall = (<u32>1) << (pageBits - topOrder) <= CONCATENATED_MAX;
   if (stage == STAGE_2 && levels == LEVELS_MAX && isSmall) topOrder -= indexBits;
   root.stage = stage;
-  root.flags = flags;
+  root.format = format;
   root.granuleOrder = granuleOrder;
   root.indexBits = indexBits;
   root.topOrder = topOrder;
@@ -146,7 +148,6 @@ export function formatInit(
   root.blockOrder = granuleOrder + (granuleOrder == 0 ? 2 * indexBits : indexBits);
   root.lastPfn = lastPfnOf(inputBits);
   root.lastPhysPfn = lastPfnOf(outputBits);
-  const hasDirty = (flags & DIRTY_BITS) != 0;
   for (let prot: u32 = 0; prot < PROTS; prot++)
     Attributes.at(root, prot).bits = pteAttributes(prot, stage == STAGE_2, hasDirty);
   return 0;

@@ -96,7 +96,7 @@ function inaccessible(root: PageTable, iovaPfn: u32, segmentsAt: usize, segmentC
 
 /** Whether the whole range of a list may be written: with STRICT_MAP, only where nothing is. */
 function isListFree(root: PageTable, iovaPfn: u32, segmentsAt: usize, segmentCount: u32): bool {
-  if ((root.flags & STRICT_MAP) == 0) return true;
+  if ((root.format & STRICT_MAP) == 0) return true;
   let pages: u64 = 0;
   for (let i: u32 = 0; i < segmentCount; i++) pages += Segment.at(segmentsAt, i).pageCount;
   if (pages == 0 || pages > <u64>root.lastPfn) return true; // ERANGE is found where it ends

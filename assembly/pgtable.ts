@@ -25,14 +25,7 @@
 
 import { NONE } from "./bits";
 import { EEXIST, EINVAL, ERANGE } from "./errno";
-import {
-  ADDRESS_BITS,
-  PageTable,
-  STAGE_1,
-  STRICT_MAP,
-  formatInit,
-  tableKey,
-} from "./pgtable-format";
+import { PageTable, STAGE_1_FORMAT, STRICT_MAP, formatInit, tableKey } from "./pgtable-format";
 import {
   entryDrop,
   isError,
@@ -64,23 +57,16 @@ const PAGES_1G: u32 = 1 << (2 * INDEX_BITS);
 
 /** Makes an empty table at `rootAt`, which holds zeros: stage 1, 4 KiB pages. As pgtInitAs(). */
 export function pgtInit(rootAt: usize): i32 {
-  return pgtInitAs(rootAt, STAGE_1, 0, ADDRESS_BITS, ADDRESS_BITS, 0);
+  return pgtInitAs(rootAt, STAGE_1_FORMAT);
 }
 
 /**
- * Makes an empty table of a format (formatInit()) at `rootAt`, PAGE_TABLE_BYTES zeros. 0, or
+ * Makes an empty table of a format (pgtable-format.ts) at `rootAt`, PAGE_TABLE_BYTES zeros. 0, or
  * EINVAL, ENOMEM, EAGAIN.
  */
-export function pgtInitAs(
-  rootAt: usize,
-  stage: u32,
-  granuleOrder: u32,
-  inputBits: u32,
-  outputBits: u32,
-  flags: u32,
-): i32 {
+export function pgtInitAs(rootAt: usize, format: u32): i32 {
   const root = PageTable.at(rootAt);
-  const error = formatInit(root, stage, granuleOrder, inputBits, outputBits, flags);
+  const error = formatInit(root, format);
   return error != 0 ? error : treeMake(root);
 }
 
@@ -167,7 +153,7 @@ export function batchesMap(
   if (!isWithin(iovaPfn, pageCount, root.lastPfn)) return ERANGE;
   if (!isWithin(physPfn, pageCount, root.lastPhysPfn)) return ERANGE;
   if (attributes == 0) return EINVAL;
-  if ((root.flags & STRICT_MAP) != 0 && !isUnmapped(root, iovaPfn, pageCount)) return EEXIST; // G9
+  if ((root.format & STRICT_MAP) != 0 && !isUnmapped(root, iovaPfn, pageCount)) return EEXIST; // G9
   let done: u32 = 0;
   while (done < pageCount) {
     const iova = iovaPfn + done;

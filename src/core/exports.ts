@@ -142,13 +142,8 @@ export interface CoreExports extends WebAssembly.Exports {
   storageFree(table: number): number;
 
   iommuDomainAlloc(): number;
-  iommuDomainAllocAs(
-    stage: number,
-    granuleOrder: number,
-    inputBits: number,
-    outputBits: number,
-    flags: number,
-  ): number;
+  /** `format`: a `tableFormatWord()`. */
+  iommuDomainAllocAs(format: number): number;
   iommuDomainAllocFixed(type: number): number;
   iommuDomainAt(domain: number): number;
   iommuDomainFree(domain: number): number;

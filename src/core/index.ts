@@ -16,3 +16,4 @@ export {
 } from "./core.ts";
 export type { CoreConstant, CoreExports } from "./exports.ts";
 export { type CoreSource, inlinedModule } from "./module.ts";
+export { type TableFormat, tableFlags, tableFormatWord } from "./table-format.ts";

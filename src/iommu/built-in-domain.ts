@@ -16,6 +16,7 @@
 
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
+import { tableFlags, tableFormatWord } from "../core/table-format.ts";
 import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
 import { ADDRESS_END, addressOf, FRAME_BYTES, formatAddress, NO_PFN, pfnOf } from "../units.ts";
 import { DirtyBitmap } from "./dirty-bitmap.ts";
@@ -74,12 +75,19 @@ export class BuiltInDomain extends Domain {
   }
 
   #alloc(isLazy: boolean): number {
-    const format = this.format as DomainFormat;
-    const flags = (format.strictMap ? 1 : 0) + (format.dirtyTracking ? 2 : 0) + (isLazy ? 4 : 0);
-    const granuleOrder = Math.log2(format.granuleBytes / FRAME_BYTES);
-    const { stage, addressBits, outputBits } = format;
-    const { exports } = this.#core;
-    return exports.iommuDomainAllocAs(stage, granuleOrder, addressBits, outputBits, flags);
+    const { stage, granuleBytes, ...format } = this.format as DomainFormat;
+    const flags =
+      (format.strictMap ? tableFlags.strictMap : 0) +
+      (format.dirtyTracking ? tableFlags.dirtyBits : 0) +
+      (isLazy ? tableFlags.lazy : 0);
+    const word = tableFormatWord({
+      stage,
+      granuleOrder: Math.log2(granuleBytes / FRAME_BYTES),
+      inputBits: format.addressBits,
+      outputBits: format.outputBits,
+      flags,
+    });
+    return this.#core.exports.iommuDomainAllocAs(word);
   }
 
   #makeIotlb({ entries, ways, eviction }: Required<IotlbOptions>, operation: string): void {

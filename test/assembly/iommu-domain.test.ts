@@ -2,17 +2,21 @@
 // invalidation, dirty tracking, and maps that replace nothing.
 
 import { describe, expect, it } from "vitest";
+import { tableFlags, tableFormatWord } from "../../src/core/index.ts";
 import { type CoreVariant, eachCore, type TestCore } from "../support/cores.ts";
 
 const NONE = 0xffffffff;
 const [EFAULT, EBUSY, EEXIST, EINVAL, ERANGE, EOPNOTSUPP] = [-14, -16, -17, -22, -34, -95];
 const [READ, WRITE, NOEXEC, PRIV] = [1, 2, 8, 32];
 const RW = READ | WRITE;
-const [STRICT_MAP, DIRTY_BITS, LAZY] = [1, 2, 4];
+const { strictMap: STRICT_MAP, dirtyBits: DIRTY_BITS, lazy: LAZY } = tableFlags;
 const [BLOCKED, PAGING, IDENTITY] = [0, 1, 2];
 const FRAMES = 4096;
 const BLOCK = 512;
 const QUEUE_PLACES = 255;
+
+const formatWord = (flags: number, stage = 1): number =>
+  tableFormatWord({ stage, granuleOrder: 0, inputBits: 44, outputBits: 44, flags });
 
 /** A domain with one device, and runs of frames to map. */
 class Bench {
@@ -24,7 +28,7 @@ class Bench {
   constructor(build: CoreVariant, flags = 0, stage = 1) {
     this.core = build.open(FRAMES);
     this.exports = this.core.exports;
-    this.domain = this.exports.iommuDomainAllocAs(stage, 0, 44, 44, flags);
+    this.domain = this.exports.iommuDomainAllocAs(formatWord(flags, stage));
     this.device = this.exports.dmaDeviceAdd(this.domain, NONE, 65536, NONE, NONE);
     expect(this.device).toBeGreaterThan(0);
   }
@@ -388,7 +392,7 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       const bench = new Bench(build, STRICT_MAP);
       const { exports } = bench;
       const root = bench.core.scratchAt;
-      expect(exports.pgtInitAs(root, 1, 0, 44, 44, STRICT_MAP)).toBe(0);
+      expect(exports.pgtInitAs(root, formatWord(STRICT_MAP))).toBe(0);
       expect(exports.pgtMap(root, BLOCK + 3, 900, 1, RW)).toBe(0); // a table under the block
       expect(exports.pgtUnmap(root, BLOCK + 3, 1)).toBe(1);
       expect(exports.pgtMap(root, 2 * BLOCK + 1, 900, 1, RW)).toBe(0);

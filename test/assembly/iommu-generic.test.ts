@@ -2,6 +2,7 @@
 // the same to the table, whatever was there before.
 
 import { describe, expect, test } from "vitest";
+import { type TableFormat, tableFormatWord } from "../../src/core/index.ts";
 import { codeOf, DmaBufError, fail } from "../../src/errors.ts";
 import { type DomainOps, IommuDomain, type IotlbGather, iommuProt } from "../../src/index.ts";
 import { type CoreVariant, eachCore, type TestCore } from "../support/cores.ts";
@@ -10,13 +11,14 @@ import { fuzzSeed, Prng } from "../support/prng.ts";
 const PS = 4096;
 const RW = iommuProt.read + iommuProt.write;
 const TABLE_EVENTS = 300; // events on one pair of tables
+const plain: TableFormat = { stage: 1, granuleOrder: 0, inputBits: 44, outputBits: 44 };
 /** Of every format: its granule's order, the orders of its leaves, and what pgtInitAs() is told. */
-const formats: [string, number[], number[], number][] = [
-  ["4 KiB pages", [0, 9, 18], [1, 0, 44, 44, 0], 10_000],
-  ["4 KiB pages, stage 2", [0, 9, 18], [2, 0, 44, 44, 0], 2000],
-  ["16 KiB pages", [2, 13], [1, 2, 44, 44, 0], 2000],
-  ["64 KiB pages", [4, 17], [1, 4, 44, 44, 0], 2000],
-  ["32-bit addresses", [0, 9, 18], [1, 0, 32, 40, 0], 2000],
+const formats: [string, number[], TableFormat, number][] = [
+  ["4 KiB pages", [0, 9, 18], plain, 10_000],
+  ["4 KiB pages, stage 2", [0, 9, 18], { ...plain, stage: 2 }, 2000],
+  ["16 KiB pages", [2, 13], { ...plain, granuleOrder: 2 }, 2000],
+  ["64 KiB pages", [4, 17], { ...plain, granuleOrder: 4 }, 2000],
+  ["32-bit addresses", [0, 9, 18], { ...plain, inputBits: 32, outputBits: 40 }, 2000],
 ];
 const prots = [RW, RW, iommuProt.read, RW + iommuProt.noexec, RW + iommuProt.priv, iommuProt.cache];
 
@@ -89,7 +91,7 @@ describe.each(eachCore)("the generic layer on the $name core", (build: CoreVaria
         if (event % TABLE_EVENTS === 0) {
           for (const at of [ours, theirs]) {
             if (event > 0) exports.pgtFini(at);
-            expect(exports.pgtInitAs(at, ...format)).toBe(0);
+            expect(exports.pgtInitAs(at, tableFormatWord(format))).toBe(0);
           }
         }
         const iovaPfn = near(random, 2 ** 19, orders);

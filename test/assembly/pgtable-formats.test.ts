@@ -2,6 +2,7 @@
 // against the naive model.
 
 import { describe, expect, it } from "vitest";
+import { tableFlags, tableFormatWord } from "../../src/core/index.ts";
 import {
   EINVAL,
   ERANGE,
@@ -161,14 +162,17 @@ describe.each(eachCore)("page table formats on $name", ({ open }) => {
   });
 
   it.each([
-    ["a stage", 3, 0, 44, 44, 0],
-    ["a granule", 1, 1, 44, 44, 0],
-    ["a width of device addresses", 1, 0, 31, 44, 0],
-    ["a width of physical addresses", 1, 0, 44, 45, 0],
-    ["dirty bits at stage 2", 2, 0, 44, 44, 2],
-  ])("a format with %s that there is not is EINVAL", (_name, ...args) => {
+    ["a stage", { stage: 3 }],
+    ["no stage", { stage: 0 }],
+    ["a granule", { granuleOrder: 1 }],
+    ["a large granule", { granuleOrder: 6 }],
+    ["a width of device addresses", { inputBits: 31 }],
+    ["a width of physical addresses", { outputBits: 45 }],
+    ["dirty bits at stage 2", { stage: 2, flags: tableFlags.dirtyBits }],
+  ])("a format with %s that there is not is EINVAL", (_name, other) => {
     const core = open(FRAMES);
-    expect(core.exports.pgtInitAs(core.scratchAt, ...args)).toBe(EINVAL);
+    const format = { stage: 1, granuleOrder: 0, inputBits: 44, outputBits: 44, ...other };
+    expect(core.exports.pgtInitAs(core.scratchAt, tableFormatWord(format))).toBe(EINVAL);
   });
 
   it.each(formats)(

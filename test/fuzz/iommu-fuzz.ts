@@ -10,7 +10,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { Core } from "dmabuf/core";
+import { type Core, tableFormatWord } from "dmabuf/core";
 import {
   type ModelFormat,
   NOEXEC,
@@ -85,9 +85,8 @@ export class IommuFuzz {
       assert.equal(exports.iommuDomainFree(this.#domain), 0);
     }
     const format = this.#random.pick(formats);
-    const { stage, granuleBytes, inputBits, outputBits } = format;
-    const order = Math.log2(granuleBytes / 4096);
-    this.#domain = exports.iommuDomainAllocAs(stage, order, inputBits, outputBits, 0);
+    const granuleOrder = Math.log2(format.granuleBytes / 4096);
+    this.#domain = exports.iommuDomainAllocAs(tableFormatWord({ ...format, granuleOrder }));
     assert.ok(this.#domain > 0, "a domain");
     this.#hasTlb = this.#random.below(2) === 0;
     if (this.#hasTlb) {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { tableFormatWord } from "dmabuf/core";
 import { type Bed, EINVAL, isErrno, NONE, need, PAGE_BYTES } from "./bed.ts";
 import { cell, type Fields, MalformedRecord } from "./fields.ts";
 import { type Fact, factsOf, notYet, type Outcome } from "./outcome.ts";
@@ -27,9 +28,8 @@ export function pageTable(fields: Fields, bed: Bed): Outcome {
   if (format === null) return notYet(backend);
   const [inputBits, outputBits] = format[1] === "64" ? [44, 44] : [32, 40];
   const granuleOrder = Math.log2(Number(format[3]) / 4);
-  const { iommuDomainAllocAs } = bed.exports;
-  const handle = iommuDomainAllocAs(Number(format[2]), granuleOrder, inputBits, outputBits, 0);
-  const domain = need(handle, "a domain");
+  const word = tableFormatWord({ stage: Number(format[2]), granuleOrder, inputBits, outputBits });
+  const domain = need(bed.exports.iommuDomainAllocAs(word), "a domain");
   const facts = fields.rows("ops").map((row, i): Fact => {
     const recorded = cell(row, row.length - 1);
     return { name: `op ${i} [${row.join(", ")}]`, actual: step(bed, domain, row), recorded };

@@ -4,11 +4,18 @@
  * @module
  */
 
+import { tableFlags, tableFormatWord } from "../../src/core/index.ts";
 import { type KillCase, type Made, NONE, ok } from "./kill-cases.ts";
 import type { Exports } from "./yielding.ts";
 
 const SIMULATED = 3; // not coherent, and the cache is simulated
-const LAZY = 4;
+const LAZY_FORMAT = tableFormatWord({
+  stage: 1,
+  granuleOrder: 0,
+  inputBits: 44,
+  outputBits: 44,
+  flags: tableFlags.lazy,
+});
 /** The last frame that a device of limited reach sees: only bounce slots are below. */
 export const BOUNCE_LIMIT = 127;
 
@@ -127,7 +134,7 @@ const kinds: readonly MapKind[] = [
   { name: "behind an IOMMU", domain: (exports) => exports.iommuDomainAlloc() },
   {
     name: "behind a lazy IOMMU",
-    domain: (exports) => exports.iommuDomainAllocAs(1, 0, 44, 44, LAZY),
+    domain: (exports) => exports.iommuDomainAllocAs(LAZY_FORMAT),
   },
   { name: "for a simulated cache", flags: SIMULATED },
   { name: "bounced", limitPfn: BOUNCE_LIMIT },

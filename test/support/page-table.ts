@@ -5,6 +5,7 @@
  */
 
 import { expect } from "vitest";
+import { tableFormatWord } from "../../src/core/index.ts";
 import { type ModelFormat, READ, stage1, WRITE } from "../model/pgtable.model.ts";
 import type { TestCore } from "./cores.ts";
 
@@ -38,10 +39,9 @@ export class Table {
 
   /** Makes an empty table of the format over whatever its record held. */
   init(flags = 0): number {
-    const { stage, granuleBytes, inputBits, outputBits } = this.format;
-    const granuleOrder = Math.log2(granuleBytes / 4096);
-    const { exports } = this.core;
-    return exports.pgtInitAs(this.at, stage, granuleOrder, inputBits, outputBits, flags);
+    const granuleOrder = Math.log2(this.format.granuleBytes / 4096);
+    const word = tableFormatWord({ ...this.format, granuleOrder, flags });
+    return this.core.exports.pgtInitAs(this.at, word);
   }
 
   map(iovaPfn: number, physPfn: number, pageCount: number, prot = READ | WRITE): number {

@@ -1,0 +1,35 @@
+/**
+ * TableFormat: what an IO page table looks like, as the core takes it.
+ *
+ * @module
+ */
+
+/** A format, with the numbers as the core has them (assembly/pgtable-format.ts). */
+export interface TableFormat {
+  /** 1 or 2. */
+  readonly stage: number;
+  /** The smallest page is 4096 << granuleOrder bytes: 0, 2 or 4. */
+  readonly granuleOrder: number;
+  /** Bits of device addresses, 32 to 44. */
+  readonly inputBits: number;
+  /** Bits of physical addresses, 32 to 44. */
+  readonly outputBits: number;
+  /** A sum of {@link tableFlags}. Default 0. */
+  readonly flags?: number;
+}
+
+/** What a table does beside translating, as bits to be added up. */
+export const tableFlags = {
+  /** A call that maps checks everything before it writes, and replaces nothing. */
+  strictMap: 1,
+  /** Leaves remember that a device wrote. */
+  dirtyBits: 2,
+  /** What the DMA API unmaps waits for a flush. */
+  lazy: 4,
+} as const;
+
+/** The word of a format that `iommuDomainAllocAs` and `pgtInitAs` of the core take. */
+export function tableFormatWord(format: TableFormat): number {
+  const { stage, granuleOrder, inputBits, outputBits, flags = 0 } = format;
+  return flags + stage * 2 ** 3 + granuleOrder * 2 ** 5 + inputBits * 2 ** 8 + outputBits * 2 ** 14;
+}
