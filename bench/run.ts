@@ -1,8 +1,8 @@
 /**
- * `npm run bench`: every family in a process of its own, one table at the end.
+ * `npm run bench`: every row in a process of its own (SU3), one table at the end.
  *
- * Another family's memory and call sites would change the numbers: a second instance of the core
- * alone costs up to a fifth. So nothing but the rows crosses from one process to the other.
+ * Another row's memory and call sites would change the numbers: a second instance of the core alone
+ * costs up to a fifth. So nothing but the timings crosses from one process to the other.
  *
  * @module
  */
@@ -57,13 +57,13 @@ function readOptions(): Options | null {
   return { only, json: values.json };
 }
 
-/** Starts a process for a family, or for one of its peers. */
-function start(family: string, filter: string, peer: readonly string[]): Promise<FamilyResult> {
+/** Starts a process that lists a family, or measures one row of it. */
+function start(family: string, row: readonly string[]): Promise<FamilyResult> {
   return new Promise((resolve, reject) => {
-    let result: FamilyResult = { rows: [], peers: [] };
+    let result: FamilyResult = { names: [], measured: null };
     const child = fork(
       fileURLToPath(new URL("family.js", import.meta.url)),
-      [`${family}.bench.js`, filter, ...peer],
+      [`${family}.bench.js`, ...row],
       { execArgv: [], env: {} },
     );
     child.on("message", (message) => {
@@ -72,26 +72,29 @@ function start(family: string, filter: string, peer: readonly string[]): Promise
     child.on("error", reject);
     child.on("exit", (code) => {
       if (code === 0) resolve(result);
-      else reject(new Error(`bench: family ${family} failed with exit code ${code}`));
+      else reject(new Error(`bench: ${[family, ...row].join(", ")} failed with exit code ${code}`));
     });
   });
 }
 
 /** A family's rows, each followed by its peers. */
-async function runFamily(family: string, filter: string): Promise<Row[]> {
-  const { rows, peers } = await start(family, filter, []);
-  const peerRows: Row[] = [];
-  for (const peer of peers) peerRows.push(...(await start(family, filter, [peer])).rows);
-  const names = new Set(rows.map(({ name }) => name));
-  return [
-    ...rows.flatMap((row) => [row, ...peerRows.filter(({ peerOf }) => peerOf === row.name)]),
-    ...peerRows.filter(({ peerOf }) => !names.has(peerOf ?? "")),
-  ];
+async function runFamily(family: string, filter: RegExp): Promise<Row[]> {
+  const { names } = await start(family, []);
+  const rows: Row[] = [];
+  for (const name of names) {
+    if (!filter.test(name)) continue;
+    const { measured: row } = await start(family, [name]);
+    if (row !== null) rows.push(row);
+  }
+  const measured = new Set(rows.map(({ name }) => name));
+  return rows
+    .filter(({ peerOf }) => !measured.has(peerOf ?? ""))
+    .flatMap((row) => [row, ...rows.filter(({ peerOf }) => peerOf === row.name)]);
 }
 
 async function main({ only, json }: Options): Promise<void> {
   const rows: Row[] = [];
-  for (const family of families) rows.push(...(await runFamily(family, only)));
+  for (const family of families) rows.push(...(await runFamily(family, new RegExp(only))));
   if (rows.length === 0) throw new Error(`bench: no row matches ${only}`);
   console.log(formatTable(rows));
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(rows, null, 1)}\n`);

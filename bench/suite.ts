@@ -1,11 +1,10 @@
 /**
- * Suite: the rows of one family, measured one after the other.
+ * Suite: the rows of one family and their peers, of which a process measures one.
  *
- * - SU1  What is not measured here is not set up either: rows that the filter leaves out, and
- *        peers.
+ * - SU1  What is not measured here is not set up either.
  * - SU2  Setting up asserts what the operation returns; only then it is timed.
- * - SU3  A peer is measured in a process of its own: sharing a loop with us would make its calls,
- *        or ours, slower.
+ * - SU3  A row is measured in a process of its own: what V8 learned from another row that shares a
+ *        loop with it would make its calls slower, by up to a third.
  *
  * @module
  */
@@ -37,32 +36,31 @@ export interface Job {
   end?(): void;
 }
 
-/** Measures rows, or one peer. */
+/** Measures the row `only`; without one, lists what there is. */
 export class Suite {
-  readonly rows: Row[] = [];
-  /** Peers that the filter chose and that were not measured (SU3). */
-  readonly peers: string[] = [];
-  readonly #filter: RegExp;
-  readonly #onlyPeer: string | null;
+  /** The names of all rows and peers. */
+  readonly names: string[] = [];
+  /** What was measured: null when there is no `only`. */
+  measured: Row | null = null;
+  readonly #only: string | null;
 
-  constructor(filter: RegExp, onlyPeer: string | null) {
-    this.#filter = filter;
-    this.#onlyPeer = onlyPeer;
+  constructor(only: string | null) {
+    this.#only = only;
   }
 
   /** Sets a workload up, times it, ends it. */
   row(name: string, unit: string, setUp: () => Job): void {
-    if (this.#onlyPeer === null && this.#filter.test(name)) this.#add({ name, unit }, setUp);
+    this.#add({ name, unit }, setUp);
   }
 
   /** The job of row `peerOf`, done by somebody else. */
   peer(peerOf: string, by: string, unit: string, setUp: () => Job): void {
-    const name = `${peerOf} (${by})`;
-    if (name === this.#onlyPeer) this.#add({ name, unit, peerOf }, setUp);
-    else if (this.#onlyPeer === null && this.#filter.test(name)) this.peers.push(name);
+    this.#add({ name: `${peerOf} (${by})`, unit, peerOf }, setUp);
   }
 
   #add(title: Omit<Row, keyof Timing>, setUp: () => Job): void {
+    this.names.push(title.name);
+    if (title.name !== this.#only) return;
     const job = setUp();
     const freeProcessors = watchProcessors();
     const timing = measure((count) => job.run(count), job.opsPerRun ?? 1);
@@ -70,7 +68,7 @@ export class Suite {
     job.end?.();
     const { threads: needed = 1 } = job;
     const processors = needed === 1 ? {} : { processors: { needed, free } };
-    this.rows.push({ ...title, ...timing, ...processors });
+    this.measured = { ...title, ...timing, ...processors };
   }
 }
 
@@ -78,4 +76,4 @@ export class Suite {
 export type Family = (suite: Suite) => void;
 
 /** What a family's process sends back. */
-export type FamilyResult = Pick<Suite, "rows" | "peers">;
+export type FamilyResult = Pick<Suite, "names" | "measured">;
