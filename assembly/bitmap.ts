@@ -99,7 +99,8 @@ export function bitmapAlloc(at: usize, count: u32, alignOrder: u32): u32 {
   const wordIndex = firstFreeWord(bitmap);
   if (wordIndex == NONE) return NONE;
   const word = load<u64>(bitmap.wordAt(wordIndex));
-  const starts = runStarts(word, count) & bitmap.stride(alignOrder);
+  let starts: u64 = 1; // of a word that is all free
+  if (~word != 0) starts = runStarts(word, count) & bitmap.stride(alignOrder);
   if (starts == 0) return allocFar(bitmap, count, alignOrder);
   const bit = <u32>ctz(starts);
   wordTake(bitmap, wordIndex, word, word & ~(lowBits(count) << bit));

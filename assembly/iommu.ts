@@ -307,10 +307,11 @@ export function iommuIovaAlloc(
 ): u32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_DOMAIN)) return 0;
-  if (Domain.at(payload).bodyAt == 0) return 0; // I5
+  const spaceAt = Domain.at(payload).spaceAt;
+  if (spaceAt == 0) return 0; // I5
   if (!lock(payload)) return 0;
-  const pfn = iovaAlloc(Domain.at(payload).spaceAt, pageCount, limitPfn, isSizeAligned != 0);
-  iovaSettle(Domain.at(payload).spaceAt); // the number is its record
+  const pfn = iovaAlloc(spaceAt, pageCount, limitPfn, isSizeAligned != 0);
+  iovaSettle(spaceAt); // the number is its record
   unlock(payload);
   return pfn;
 }
@@ -322,9 +323,10 @@ export function iommuIovaAlloc(
 export function iommuIovaFree(handle: u32, pfn: u32): i32 {
   const payload = objectAt(handle);
   if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
-  if (Domain.at(payload).bodyAt == 0) return 0;
+  const spaceAt = Domain.at(payload).spaceAt;
+  if (spaceAt == 0) return 0;
   if (!lock(payload)) return EAGAIN;
-  const pages = iovaFree(Domain.at(payload).spaceAt, pfn);
+  const pages = iovaFree(spaceAt, pfn);
   unlock(payload);
   return pages;
 }
