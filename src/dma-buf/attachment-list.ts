@@ -120,7 +120,7 @@ export class AttachmentList implements AttachmentListing {
     const buf = this.#buf;
     const keeps = attachment.isDynamic !== buf.isDynamic;
     try {
-      await withLockAsync(buf.resv, attachment.device, limit.rest, async () => {
+      await withLockAsync(buf.resv, attachment.device, limit, async () => {
         this.#listed.add(attachment); // AL1
         if (keeps && buf.isDynamic) await attachment.keepMappingLater(limit);
       });

@@ -264,7 +264,7 @@ export abstract class AttachmentUses {
     return limit.run(() => {
       const { resv } = this.buf;
       const inTurn = async (): Promise<T> => call(limit);
-      const result = needsLock ? withLockAsync(resv, this.device, limit.rest, inTurn) : inTurn();
+      const result = needsLock ? withLockAsync(resv, this.device, limit, inTurn) : inTurn();
       const unfinished = { limit, ended: result.catch(() => {}) };
       this.#unfinished ??= new Set();
       this.#unfinished.add(unfinished);

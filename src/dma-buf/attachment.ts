@@ -187,8 +187,10 @@ export class Attachment extends AttachmentUses {
     const kept = this.#kept === null && this.set.kept === null ? null : this.#keeping();
     const isFirst = kept !== null && !buf.isDynamic;
     if (isFirst) await kept.endLater(limit, failures);
-    const options = !isFirst ? limit.rest : context === undefined ? {} : { context };
-    const left = withLockAsync(buf.resv, device, options, async () => {
+    const lockLimit = isFirst
+      ? new TimeLimit<AsyncOptions>(context === undefined ? {} : { context }, this.#operation())
+      : limit;
+    const left = withLockAsync(buf.resv, device, lockLimit, async () => {
       if (!isFirst) await kept?.endLater(limit, failures);
       this.#leave();
     });

@@ -15,9 +15,10 @@
  * @module
  */
 
-import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
+import { armWait, type WaitOptions } from "../clock.ts";
 import { fail } from "../errors.ts";
 import { CallContext, type LockHolder, type Resv } from "./resv.ts";
+import type { TimeLimit } from "./time-limit.ts";
 import type { AcquireContext } from "./ww-mutex.ts";
 
 /** How an asynchronous call waits, and whose lock it may use. One limit is for all of its waits. */
@@ -72,24 +73,23 @@ export function withLock<T>(
 async function lockWithin(
   resv: Resv,
   context: AcquireContext,
-  options: WaitOptions,
+  limit: TimeLimit<AsyncOptions>,
 ): Promise<void> {
-  const timeout = requireTimeout(options, "lock buf.resv");
-  const limit = new AbortController();
-  let left = timeout;
+  const controller = new AbortController();
+  let { left } = limit;
   let stop = (): void => {};
   const subscribe = (wake: () => void): (() => void) => {
     stop = wake;
     return () => {};
   };
-  armWait(options, timeout, subscribe, (rest) => {
+  armWait(limit.options, left, subscribe, (rest) => {
     left = rest;
-    if (rest <= 0) limit.abort();
+    if (rest <= 0) controller.abort();
   });
   try {
-    await resv.lockAsync(context, { signal: limit.signal });
+    await resv.lockAsync(context, { signal: controller.signal });
   } catch (error) {
-    throw left <= 0 ? waitError(left, "lock buf.resv", options) : error;
+    throw left <= 0 ? limit.error(left) : error;
   }
   if (left > 0) stop();
 }
@@ -101,12 +101,12 @@ async function lockWithin(
 export async function withLockAsync<T>(
   resv: Resv,
   importer: object,
-  options: AsyncOptions,
+  limit: TimeLimit<AsyncOptions>,
   call: () => Promise<T>,
 ): Promise<T> {
-  const context = options.context ?? new CallContext(importer);
+  const context = limit.options.context ?? new CallContext(importer);
   const isHeld = resv.lockingContext === context;
-  if (!isHeld) await lockWithin(resv, context, options);
+  if (!isHeld) await lockWithin(resv, context, limit);
   const outer = resv.holder;
   const holder = outer ?? { importer, isInside: false };
   resv.holder = holder;

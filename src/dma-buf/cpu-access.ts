@@ -69,7 +69,8 @@ export async function beginAsync(
       const number = (await limit.answer(begun, end)) ?? 0;
       if (number > 0) return number;
       try {
-        await buf.resv.wait(usageFor(cpuWrites(direction)), limit.rest); // CA1
+        const usage = usageFor(cpuWrites(direction));
+        await limit.wait((rest) => buf.resv.wait(usage, rest)); // CA1
       } catch (error) {
         await undoLater(end);
         throw error;

@@ -24,7 +24,7 @@ import type { MappingSet } from "./mapping-set.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { DmaBufOps, MaybePromise } from "./ops.ts";
 import { undo, undoLater } from "./report.ts";
-import type { TimeLimit } from "./time-limit.ts";
+import { TimeLimit } from "./time-limit.ts";
 
 /** @internal The exporter, as one attachment sees it. */
 export class ExporterCalls {
@@ -59,7 +59,7 @@ export class ExporterCalls {
     this.#requireMapping(mapping);
     if (importerOps !== null) return mapping;
     try {
-      await buf.resv.wait("kernel", limit.rest);
+      await limit.wait((rest) => buf.resv.wait("kernel", rest));
     } catch (error) {
       await undoLater(() => this.unmap(mapping, direction));
       throw error;
@@ -119,7 +119,8 @@ export class ExporterCalls {
     const { buf, device } = this.#attachment;
     return refusePromise(promise, this.#operation(verb), (late) => {
       if (!buf.isDynamic) return giveBack(late);
-      return withLockAsync(buf.resv, device, {}, async () => giveBack(late));
+      const unlimited = new TimeLimit({}, this.#operation(verb));
+      return withLockAsync(buf.resv, device, unlimited, async () => giveBack(late));
     });
   }
 }

@@ -41,7 +41,7 @@ export interface Revoked {
 export async function revoke(revoked: Revoked, options: WaitOptions): Promise<Revocation> {
   const { buf } = revoked;
   const limit = new TimeLimit(options, `revoke ${buf.name}`);
-  const fences = await withLockAsync(buf.resv, buf, limit.rest, async () => {
+  const fences = await withLockAsync(buf.resv, buf, limit, async () => {
     revoked.begin();
     const pending = buf.resv.fences("bookkeep");
     for (const fence of pending) await limit.until(onSignal(fence), () => fence.isSignaled);

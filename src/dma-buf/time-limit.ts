@@ -6,6 +6,7 @@
  *                                                       is given back, and the call ends then
  *
  * - TL1  A wait gets what the waits before it left of the timeout.
+ *        Its ETIME and EINTR name the whole call, and the timeout that the caller gave.
  * - TL2  An exporter that has been asked cannot be hurried. The caller is told in time; the call
  *        keeps what it holds, the lock among it, until the exporter has answered.
  *
@@ -20,7 +21,7 @@ import {
   type WaitOptions,
   waitError,
 } from "../clock.ts";
-import type { DmaBufError } from "../errors.ts";
+import { DmaBufError, errno } from "../errors.ts";
 import { isPromise } from "./maybe-promise.ts";
 import type { MaybePromise } from "./ops.ts";
 import { undoLater } from "./report.ts";
@@ -30,7 +31,8 @@ export type Subscribe = (wake: () => void) => () => void;
 
 /** @internal The limit of one call. */
 export class TimeLimit<Options extends WaitOptions = WaitOptions> {
-  readonly #options: Options;
+  /** What the caller gave, for the whole call. */
+  readonly options: Options;
   readonly #operation: string;
   readonly #clock: Clock;
   readonly #end: number;
@@ -38,9 +40,9 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
   #error: DmaBufError | null = null;
   #giveUp: (error: DmaBufError) => void = () => {};
 
-  /** EINVAL: the timeout is negative. */
+  /** EINVAL: what requireTimeout() refuses. */
   constructor(options: Options, operation: string) {
-    this.#options = options;
+    this.options = options;
     this.#operation = operation;
     const timeout = requireTimeout(options, operation);
     this.#clock = options.clock ?? hostClock;
@@ -52,14 +54,44 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
     return this.#error !== null;
   }
 
-  get #left(): number {
+  /** What is left of the timeout. */
+  get left(): number {
     return Math.max(0, this.#end - this.#clock.now());
   }
 
   /** The options of the next wait (TL1). */
   get rest(): Options {
-    const timeoutMs = this.#left;
-    return Number.isFinite(timeoutMs) ? { ...this.#options, timeoutMs } : this.#options;
+    const timeoutMs = this.left;
+    return Number.isFinite(timeoutMs) ? { ...this.options, timeoutMs } : this.options;
+  }
+
+  /** The error of a wait that ended with `left`, as armWait() tells it (TL1). */
+  error(left: number): DmaBufError {
+    return waitError(left, this.#operation, this.options);
+  }
+
+  /** Waits in `wait`, which throws ETIME and EINTR of its own (TL1). */
+  async wait<T>(wait: (rest: Options) => Promise<T>): Promise<T> {
+    try {
+      return await wait(this.rest);
+    } catch (error) {
+      throw this.#ofCall(error);
+    }
+  }
+
+  /** The same asleep. */
+  waitSync<T>(wait: (rest: Options) => T): T {
+    try {
+      return wait(this.rest);
+    } catch (error) {
+      throw this.#ofCall(error);
+    }
+  }
+
+  #ofCall(error: unknown): unknown {
+    if (!(error instanceof DmaBufError)) return error;
+    if (error.code === "ETIME") return this.error(0);
+    return error.code === "EINTR" ? this.error(-errno.EINTR) : error;
   }
 
   /** Resolves or rejects as `call` does, or when it is given up (TL2). */
@@ -84,9 +116,9 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
   /** The same for an op that gives back: if the call is given up, it goes on to its end. */
   async ended<T>(answer: MaybePromise<T>): Promise<T> {
     if (!isPromise(answer)) return answer;
-    armWait(this.#options, this.#left, onSettled(answer), (left) => {
+    armWait(this.options, this.left, onSettled(answer), (left) => {
       if (left > 0) return;
-      this.#error = waitError(left, this.#operation, this.#options);
+      this.#error = this.error(left);
       this.#giveUp(this.#error);
     });
     return answer;
@@ -94,21 +126,26 @@ export class TimeLimit<Options extends WaitOptions = WaitOptions> {
 
   /** Waits for another call, which ends without this one. ETIME, EINTR. */
   settled(other: Promise<unknown>): Promise<void> {
+    return this.woken(onSettled(other));
+  }
+
+  /** Waits until it is woken. ETIME, EINTR. */
+  woken(subscribe: Subscribe): Promise<void> {
     return new Promise((resolve, reject) => {
-      armWait(this.#options, this.#left, onSettled(other), (left) => {
+      armWait(this.options, this.left, subscribe, (left) => {
         if (left > 0) resolve();
-        else reject(waitError(left, this.#operation, this.#options));
+        else reject(this.error(left));
       });
     });
   }
 
   /** Waits until `isOver`, or the time is. EINTR. */
   async until(subscribe: Subscribe, isOver: () => boolean): Promise<void> {
-    for (let left = this.#left; left > 0 && !isOver(); left = this.#left) {
+    for (let { left } = this; left > 0 && !isOver(); left = this.left) {
       const result = await new Promise<number>((resolve) => {
-        armWait(this.#options, left, subscribe, resolve);
+        armWait(this.options, left, subscribe, resolve);
       });
-      if (result < 0) throw waitError(result, this.#operation, this.#options);
+      if (result < 0) throw this.error(result);
     }
   }
 }

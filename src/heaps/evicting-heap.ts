@@ -147,7 +147,8 @@ export class EvictingHeap implements EvictingHost {
   /** The same after waiting for the reservation and for all fences. EINTR, ETIME. */
   async evictAsync(buf: DmaBuf, options: AsyncOptions = {}): Promise<void> {
     const ops = this.#find(buf, "evict");
-    await this.#locked(buf, options, () => this.#moveOrFail(ops, "far"));
+    const limit = new TimeLimit(options, operationOf("evict", buf)());
+    await this.#locked(buf, limit, () => this.#moveOrFail(ops, "far"));
   }
 
   /**
@@ -166,13 +167,13 @@ export class EvictingHeap implements EvictingHost {
     const tried = new Set<EvictingBuffer>([ops]);
     for (;;) {
       try {
-        await this.#locked(buf, limit.rest, () => this.#moveOrFail(ops, "near"));
+        await this.#locked(buf, limit, () => this.#moveOrFail(ops, "near"));
         return;
       } catch (error) {
         const next = [...this.#recent].find((one) => !tried.has(one));
         if (next === undefined || !isCode(error, "ENOMEM")) throw error;
         tried.add(next);
-        await this.#evictIfPossible(next, limit.rest); // no lock is held meanwhile
+        await limit.wait((rest) => this.#evictIfPossible(next, rest)); // no lock is held meanwhile
       }
     }
   }
@@ -186,12 +187,11 @@ export class EvictingHeap implements EvictingHost {
   }
 
   /** Runs `call` with the reservation locked and all fences signaled; the buffer lives so long. */
-  async #locked(buf: DmaBuf, options: AsyncOptions, call: () => void): Promise<void> {
-    const limit = new TimeLimit(options, `lock ${buf.name}`);
+  async #locked(buf: DmaBuf, limit: TimeLimit<AsyncOptions>, call: () => void): Promise<void> {
     const put = getForWait(buf);
     try {
-      await withLockAsync(buf.resv, this, options, async () => {
-        await buf.resv.wait("bookkeep", limit.rest);
+      await withLockAsync(buf.resv, this, limit, async () => {
+        await limit.wait((rest) => buf.resv.wait("bookkeep", rest));
         call();
       });
     } finally {

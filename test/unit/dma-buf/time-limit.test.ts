@@ -218,6 +218,43 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
     buf.put();
   });
 
+  test("whatever a call waited for, its error names the call and the timeout that was asked for", async () => {
+    const system = open();
+    const clock = new TestClock();
+    const { buf, gate } = slow(system, "map", { info: { name: "shot" } });
+    const attachment = buf.attach(gpuOf(system));
+    const moving = system.fence("move");
+    buf.resv.addFence(moving, "kernel");
+    const late = expectRejection(
+      "ETIME",
+      attachment.mapAsync("to-device", { timeoutMs: 10, clock }),
+    );
+    await clock.advance(7);
+    gate.open();
+    await settle();
+    await clock.advance(3);
+    expect(await late).toBe("Cannot map shot for gpu: it is pending after 10 ms");
+    const stop = new AbortController();
+    const mapped = attachment.mapAsync("to-device", { signal: stop.signal });
+    await settle();
+    stop.abort();
+    expect(await expectRejection("EINTR", mapped)).toBe(
+      "Cannot map shot for gpu: the wait was aborted",
+    );
+    buf.resv.lock();
+    const other = buf.attachAsync(gpuOf(system, "vpu"), { timeoutMs: 5 });
+    expect(await expectRejection("ETIME", other)).toBe(
+      "Cannot attach vpu to shot: it is pending after 5 ms",
+    );
+    buf.resv.unlock();
+    const written = expectRejection(
+      "ETIME",
+      buf.beginCpuAccessAsync("to-device", { timeoutMs: 5 }),
+    );
+    expect(await written).toBe("Cannot begin CPU access to shot: it is pending after 5 ms");
+    expect(clock.timerCount).toBe(0);
+  });
+
   test("a negative timeout is EINVAL before the exporter hears of the call", async () => {
     const system = open();
     const calls: string[] = [];
