@@ -65,24 +65,36 @@ export function noMemory(): i32 {
   if (CHECKS || header().isShared != 0) lockRare(at);
 }
 
-/** The same for what is rare: out of line, it is a fifth of the code. */
-export function lockRare(at: usize): void {
-  while (!lock(at)) continue;
+/** The same for what is rare. */
+@inline export function lockRare(at: usize): void {
+  lockTurn(at, true);
+}
+
+/**
+ * Takes a lock that is rare, or gives it back, in one place for all: as asc never inlines what
+ * calls another function (lockSlow) and is not said to be inline.
+ */
+function lockTurn(at: usize, isTaking: bool): void {
+  if (isTaking) {
+    while (!lock(at)) continue;
+  } else {
+    unlock(at);
+  }
 }
 
 @inline export function unlock(at: usize): void {
   if (header().isShared != 0) {
     const was = atomic.xchg<u32>(at, 0);
     must((was & ~WAITERS) == threadIndex() + 1, K1, was);
-    if (<i32>was < 0) atomic.notify(at, 1); // WAITERS: a mask is longer, in each of 150 places
+    if (<i32>was < 0) atomic.notify(at, 1); // WAITERS: a mask is longer, in each of 80 places
   } else if (CHECKS) {
     changetype<Lock>(at).word = 0;
   }
 }
 
 /** The same for what is rare. */
-export function unlockRare(at: usize): void {
-  unlock(at);
+@inline export function unlockRare(at: usize): void {
+  lockTurn(at, false);
 }
 
 /** Whether `thread` holds the lock at `at`. */
