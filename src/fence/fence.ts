@@ -19,7 +19,7 @@
  * @module
  */
 
-import { type WaitOptions, waitError } from "../clock.ts";
+import { requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import {
   checked,
@@ -314,7 +314,8 @@ export class Fence {
    * Sleeps until the fence is signaled. Only a fence that another thread signals can be waited for
    * like that. EDEADLK: it is this thread's own; ETIME; EWOULDBLOCK: this thread may not sleep.
    */
-  waitSync(_options: Pick<WaitOptions, "timeoutMs"> = {}): void {
+  waitSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
+    requireTimeout(options, `wait for ${this.name}`);
     if (this.isSignaled) return;
     fail("EDEADLK", `wait for ${this.name}`, "a thread that sleeps cannot signal it; use wait()");
   }

@@ -12,7 +12,7 @@
  * @module
  */
 
-import { type WaitOptions, waitError } from "../clock.ts";
+import { requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { loadWord, onceChanged, sleepWhile } from "../core/wait-word.ts";
 import { checked, codeOf, type ErrnoCode, fail } from "../errors.ts";
@@ -76,8 +76,9 @@ export class ImportedFence extends Fence {
     return isRemoved;
   }
 
-  override waitSync({ timeoutMs = Infinity }: Pick<WaitOptions, "timeoutMs"> = {}): void {
+  override waitSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
     const operation = `wait for ${this.name}`;
+    const timeoutMs = requireTimeout(options, operation);
     if (this.isSignaled) return;
     if (!this.#core.mayBlock)
       fail("EWOULDBLOCK", operation, "this thread may not sleep; await wait()");

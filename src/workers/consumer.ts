@@ -12,13 +12,21 @@
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
+import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, fail } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { endOfPool, fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
 import { ReadableFrame } from "./pool-frame.ts";
 import type { FrameAccess, FramePolicy } from "./pool-report.ts";
 import type { PoolTable } from "./pool-table.ts";
-import { type Attempt, attemptAsync, attemptOnce, attemptSync } from "./pool-wait.ts";
+import {
+  type Attempt,
+  attemptAsync,
+  attemptOnce,
+  attemptSync,
+  type SleepOptions,
+  sleepLimit,
+} from "./pool-wait.ts";
 
 /** How to take part in a pool. */
 export interface ConsumerOptions {
@@ -97,10 +105,12 @@ export class FrameConsumer {
    * the pool was closed and nothing is left; EOWNERDEAD: likewise, its maker is gone.
    */
   async take(options: WaitOptions = {}): Promise<ReadableFrame> {
-    const index = await attemptAsync(this.#taking(), options);
+    const attempt = this.#taking();
+    const limit = new TimeLimit(options, attempt.operation);
+    const index = await attemptAsync(attempt, limit);
     const fence = this.#acquireFence(index);
     try {
-      await fence?.wait(options);
+      if (fence !== null) await limit.wait((rest) => fence.wait(rest));
     } catch (error) {
       this.#give(index, null);
       throw error;
@@ -109,11 +119,13 @@ export class FrameConsumer {
   }
 
   /** The same asleep, where the thread may. EWOULDBLOCK: it may not. */
-  takeSync({ timeoutMs }: Pick<WaitOptions, "timeoutMs"> = {}): ReadableFrame {
-    const index = attemptSync(this.#taking(), timeoutMs);
+  takeSync(options: SleepOptions = {}): ReadableFrame {
+    const attempt = this.#taking();
+    const limit = sleepLimit(options, attempt.operation);
+    const index = attemptSync(attempt, limit);
     const fence = this.#acquireFence(index);
     try {
-      fence?.waitSync(timeoutMs === undefined ? {} : { timeoutMs });
+      if (fence !== null) limit.waitSync((rest) => fence.waitSync(rest));
     } catch (error) {
       this.#give(index, null);
       throw error;

@@ -2,13 +2,15 @@
  * Waiting for a pool: try, and if there is nothing, wait for its event to be counted up.
  *
  * - PW1  The event is read before the try: what happens in between ends the wait at once.
+ * - PW2  A call has one timeout, over its wait for a frame and those for the frame's fences.
  *
  * @module
  */
 
-import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
+import { requireTimeout, type WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { loadWord, onceChanged, sleepWhile } from "../core/wait-word.ts";
+import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { codeOf, errno, fail, isErrno } from "../errors.ts";
 
 /** Something to try until it does not answer EAGAIN. */
@@ -37,41 +39,36 @@ export function attemptOnce({ run, operation }: Attempt): number | null {
 }
 
 /** Tries until there is something. ETIME, EINTR, and what the try throws. */
-export async function attemptAsync(attempt: Attempt, options: WaitOptions): Promise<number> {
-  let timeout = requireTimeout(options, attempt.operation);
+export async function attemptAsync(attempt: Attempt, limit: TimeLimit): Promise<number> {
+  const { core, eventAt } = attempt;
   for (;;) {
-    const seen = loadWord(attempt.core, attempt.eventAt);
+    const seen = loadWord(core, eventAt); // PW1
     const result = attemptOnce(attempt);
     if (result !== null) return result;
-    timeout = await eventAfter(attempt, seen, timeout, options);
-    if (timeout <= 0) throw waitError(timeout, attempt.operation, options);
+    await limit.woken((wake) => onceChanged(core, eventAt, seen, wake));
   }
 }
 
 /** The same asleep. EWOULDBLOCK: this thread may not sleep; ETIME. */
-export function attemptSync(attempt: Attempt, timeoutMs: number = Infinity): number {
+export function attemptSync(attempt: Attempt, limit: TimeLimit): number {
   const { core, eventAt, operation } = attempt;
-  const end = performance.now() + timeoutMs;
   for (;;) {
-    const seen = loadWord(core, eventAt);
+    const seen = loadWord(core, eventAt); // PW1
     const result = attemptOnce(attempt);
     if (result !== null) return result;
     if (!core.mayBlock || !core.isShared)
       fail("EWOULDBLOCK", operation, "this thread cannot sleep until another acts; await it");
-    const left = end - performance.now();
-    if (left <= 0) throw waitError(0, operation, { timeoutMs });
+    const { left } = limit;
+    if (left <= 0) throw limit.error(0);
     sleepWhile(core, eventAt, seen, left);
   }
 }
 
-/** What is left of the timeout when the event has left `seen`, as armWait() tells it. */
-function eventAfter(
-  { core, eventAt }: Attempt,
-  seen: number,
-  timeout: number,
-  options: WaitOptions,
-): Promise<number> {
-  return new Promise((resolve) => {
-    armWait(options, timeout, (wake) => onceChanged(core, eventAt, seen, wake), resolve);
-  });
+/** How a call that sleeps may wait. */
+export type SleepOptions = Pick<WaitOptions, "timeoutMs">;
+
+/** The limit of a call that sleeps: its time is the host's (PW2). EINVAL. */
+export function sleepLimit(options: SleepOptions, operation: string): TimeLimit {
+  const timeoutMs = requireTimeout(options, operation);
+  return new TimeLimit({ timeoutMs }, operation);
 }

@@ -20,6 +20,7 @@ import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
+import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import type { Heap } from "../heaps/heap.ts";
@@ -34,7 +35,14 @@ import {
   frameReports,
 } from "./pool-report.ts";
 import { PoolTable } from "./pool-table.ts";
-import { type Attempt, attemptAsync, attemptOnce, attemptSync } from "./pool-wait.ts";
+import {
+  type Attempt,
+  attemptAsync,
+  attemptOnce,
+  attemptSync,
+  type SleepOptions,
+  sleepLimit,
+} from "./pool-wait.ts";
 
 /** What a pool is made of. */
 export interface PoolOptions {
@@ -164,9 +172,12 @@ export class Pool implements ConsumedPool, WriterSide {
    * its readers left. ETIME, EINTR; EPIPE: the pool was closed; EOWNERDEAD.
    */
   async acquire(options: WaitOptions = {}): Promise<WritableFrame> {
-    const index = await attemptAsync(this.#acquiring(), options);
+    const attempt = this.#acquiring();
+    const limit = new TimeLimit(options, attempt.operation);
+    const index = await attemptAsync(attempt, limit);
     try {
-      for (const fence of this.#releaseFences(index)) await waitAndLetGo(fence, options);
+      for (const fence of this.#releaseFences(index))
+        await limit.wait((rest) => waitAndLetGo(fence, rest));
     } catch (error) {
       this.abandon(index);
       throw error;
@@ -175,11 +186,13 @@ export class Pool implements ConsumedPool, WriterSide {
   }
 
   /** The same asleep, where the thread may. EWOULDBLOCK: it may not. */
-  acquireSync({ timeoutMs }: Pick<WaitOptions, "timeoutMs"> = {}): WritableFrame {
-    const index = attemptSync(this.#acquiring(), timeoutMs);
+  acquireSync(options: SleepOptions = {}): WritableFrame {
+    const attempt = this.#acquiring();
+    const limit = sleepLimit(options, attempt.operation);
+    const index = attemptSync(attempt, limit);
     try {
       for (const fence of this.#releaseFences(index)) {
-        fence.waitSync(timeoutMs === undefined ? {} : { timeoutMs });
+        limit.waitSync((rest) => fence.waitSync(rest));
         letGo(fence);
       }
     } catch (error) {

@@ -1,40 +1,11 @@
 import { describe, expect, test } from "vitest";
-import type { Clock, DmaBuf, System } from "../../../src/index.ts";
+import type { DmaBuf, System } from "../../../src/index.ts";
 import { MiB } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectRefusal, expectRejection } from "../../support/errors.ts";
 import { deaf, watched } from "../../support/exporter.ts";
 import { settle, slow } from "../../support/slow-exporter.ts";
-
-/** A clock that stands until it is moved. */
-class TestClock implements Clock {
-  #now = 0;
-  readonly #timers: Set<{ at: number; run: () => void }> = new Set();
-
-  now(): number {
-    return this.#now;
-  }
-
-  after(delay: number, run: () => void): () => void {
-    const timer = { at: this.#now + delay, run };
-    this.#timers.add(timer);
-    return () => this.#timers.delete(timer);
-  }
-
-  async advance(by: number): Promise<void> {
-    this.#now += by;
-    for (const timer of [...this.#timers]) {
-      if (timer.at > this.#now) continue;
-      this.#timers.delete(timer);
-      timer.run();
-    }
-    await settle();
-  }
-
-  get timerCount(): number {
-    return this.#timers.size;
-  }
-}
+import { TestClock } from "../../support/test-clock.ts";
 
 describe.each(eachCore)("one limit over an asynchronous call on the $name core", (build) => {
   const open = () => build.system({ memoryBytes: 4 * MiB });
