@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { entriesAppended, entriesBetween } from "../model/sg.model.ts";
 import { eachCore, type TestCore } from "../support/cores.ts";
 import { fuzzSeed, Prng } from "../support/prng.ts";
 import { type Segment, segments } from "../support/segments.ts";
@@ -27,32 +28,6 @@ function split(core: TestCore, table: number, skip: number, sizes: number[]): nu
   const at = store(core, sizes);
   const result = core.exports.sgSplit(table, skip, at, sizes.length);
   return result < 0 ? result : [...new Uint32Array(core.memory.buffer, at, sizes.length)];
-}
-
-/** The bytes [from, to) of a list, entry by entry. */
-function naiveSlice(list: readonly Segment[], from: number, to: number): Segment[] {
-  let begin = 0;
-  return list.flatMap(([pfn, offset, length]): Segment[] => {
-    const first = Math.max(from, begin);
-    const last = Math.min(to, begin + length);
-    const at = offset + first - begin;
-    begin += length;
-    return first < last ? [[pfn + Math.floor(at / PS), at % PS, last - first]] : [];
-  });
-}
-
-/** The list with the first `size` bytes of the frames appended, page by page. */
-function naiveAppend(list: Segment[], pfns: number[], size: number, maxBytes: number): Segment[] {
-  const max = maxBytes - (maxBytes % PS);
-  const result = list.map((segment): Segment => [...segment]);
-  for (const pfn of pfns) {
-    const last = result.at(-1) as Segment;
-    const end = last[0] * PS + last[1] + last[2];
-    if (end === pfn * PS && last[2] + PS <= max) last[2] += PS;
-    else result.push([pfn, 0, PS]);
-  }
-  (result.at(-1) as Segment)[2] -= pfns.length * PS - size;
-  return result;
 }
 
 function randomList(random: Prng, frames: number): Segment[] {
@@ -234,7 +209,7 @@ describe.each(eachCore)("parts of sg tables on the $name core", (build) => {
           });
           const size = count * PS - random.below(2) * random.below(PS);
           expect(append(core, table, pfns, size, max), label).toBe(table);
-          expected = naiveAppend(expected, pfns, size, max);
+          expected = entriesAppended(expected, pfns, size, max) ?? [];
           expect(segments(core, table), label).toEqual(expected);
         }
         if (round % 10 === 0) expectSound(core, label);
@@ -327,7 +302,9 @@ describe.each(eachCore)("parts of sg tables on the $name core", (build) => {
           let from = skip;
           for (const [i, size] of sizes.entries()) {
             const output = (outputs as number[])[i] as number;
-            expect(segments(core, output), label).toEqual(naiveSlice(source, from, from + size));
+            expect(segments(core, output), label).toEqual(
+              entriesBetween(source, from, from + size),
+            );
             from += size;
           }
           if (round % 20 === 0) expectSound(core, label);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { entriesOfPages } from "../model/sg.model.ts";
 import { eachCore, type TestCore } from "../support/cores.ts";
 import { fuzzSeed, Prng } from "../support/prng.ts";
 import { type Segment, segments } from "../support/segments.ts";
@@ -20,24 +21,6 @@ function fromPages(
   return core.exports.sgTableFromPages(core.scratchAt, pfns.length, offset, size, max);
 }
 
-/** The same table, entry by entry. */
-function naive(pfns: number[], offset: number, size: number, maxBytes: number): Segment[] {
-  const maxPages = Math.floor(maxBytes / PS);
-  const runs: [number, number][] = [];
-  for (const pfn of pfns) {
-    const run = runs.at(-1);
-    if (run !== undefined && pfn === run[0] + run[1] && run[1] < maxPages) run[1] += 1;
-    else runs.push([pfn, 1]);
-  }
-  let left = size;
-  return runs.map(([pfn, pages], i) => {
-    const start = i === 0 ? offset : 0;
-    const length = Math.min(left, pages * PS - start);
-    left -= length;
-    return [pfn, start, length];
-  });
-}
-
 describe.each(eachCore)("sg on the $name core", (build) => {
   test.each([
     ["one page, no room in a segment", [0], PS, 0, EINVAL],
@@ -57,7 +40,7 @@ describe.each(eachCore)("sg on the $name core", (build) => {
     const pfns = pages.map((page) => 1000 + page);
     const table = fromPages(core, pfns, 0, size, max);
     if (expected < 0) expect(table).toBe(expected);
-    else expect(segments(core, table)).toEqual(naive(pfns, 0, size, max));
+    else expect(segments(core, table)).toEqual(entriesOfPages(pfns, 0, size, max));
     if (expected > 0) expect(segments(core, table)).toHaveLength(expected);
     expectSound(core);
   });
@@ -129,7 +112,7 @@ describe.each(eachCore)("sg on the $name core", (build) => {
       const size = count * PS - offset - random.below(count === 1 ? PS - offset : PS);
       const max = random.pick([ALL, PS, 2 * PS, 65_536, 100_000]);
       const table = fromPages(core, pfns, offset, size, max);
-      expect(segments(core, table), label).toEqual(naive(pfns, offset, size, max));
+      expect(segments(core, table), label).toEqual(entriesOfPages(pfns, offset, size, max));
       if (round % 40 === 0) expectSound(core, label);
       expect(core.exports.sgTableFree(table)).toBe(0);
     }

@@ -27,6 +27,26 @@ describe("domains and their devices agree with a naive page table", () => {
   );
 });
 
+describe("scatterlists agree with naive lists", () => {
+  test("over 200,000 events on the release core", () => {
+    const counts = runFuzz({ operations: 200_000, seed, subject: "sg" });
+    const kinds = ["from pages", "from list", "from range", "append", "split", "nents"];
+    for (const kind of [...kinds, ...kinds.map((one) => `${one}: EINVAL`)])
+      expect(counts[kind], kind).toBeGreaterThan(0);
+    for (const kind of ["copy in", "copy out", "zero", "free"])
+      expect(counts[kind], kind).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ["the debug core", { wasm: debug }],
+    ["shared memory", { shared: true }],
+    ["strict memory, where nobody is found to write", { strict: true }],
+  ])("over 10,000 events on %s", (_, options) => {
+    const run = () => runFuzz({ operations: 10_000, seed: seed + 1, subject: "sg", ...options });
+    expect(run).not.toThrow();
+  });
+});
+
 describe("drivers of domains in TypeScript give what the core's domains give", () => {
   test("over 20,000 events on the release core", () => {
     const counts = runFuzz({ operations: 20_000, seed, subject: "domain" });

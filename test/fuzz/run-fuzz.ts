@@ -11,12 +11,13 @@ import { DMA_FUZZ_OPTIONS, DmaFuzz } from "./dma-fuzz.ts";
 import { DOMAIN_FUZZ_OPTIONS, DomainFuzz } from "./domain-fuzz.ts";
 import { IommuFuzz } from "./iommu-fuzz.ts";
 import { FUZZ_MEMORY_BYTES, MemoryFuzz } from "./memory-fuzz.ts";
+import { SgFuzz } from "./sg-fuzz.ts";
 
 /**
- * What the events are about: frames, regions and pins; domains; what devices map; or drivers of
- * domains.
+ * What the events are about: frames, regions and pins; domains; scatterlists; what devices map; or
+ * drivers of domains.
  */
-export type FuzzSubject = "memory" | "iommu" | "dma" | "domain";
+export type FuzzSubject = "memory" | "iommu" | "sg" | "dma" | "domain";
 
 /** One run on a core. */
 interface Fuzz {
@@ -87,5 +88,6 @@ function start(
     return { core: system.core, fuzz: new DomainFuzz(system, random) };
   }
   const core = openCoreSync({ memoryBytes: FUZZ_MEMORY_BYTES, ...choice });
-  return { core, fuzz: new (subject === "memory" ? MemoryFuzz : IommuFuzz)(core, random) };
+  const fuzzes = { memory: MemoryFuzz, iommu: IommuFuzz, sg: SgFuzz };
+  return { core, fuzz: new fuzzes[subject](core, random) };
 }

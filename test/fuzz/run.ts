@@ -7,12 +7,13 @@
 import { parseArgs } from "node:util";
 import { type FuzzSubject, runFuzz } from "./run-fuzz.ts";
 
-const HELP = `npm run fuzz -- [--subject memory|iommu|dma|domain] [--operations N]
+const HELP = `npm run fuzz -- [--subject memory|iommu|sg|dma|domain] [--operations N]
                  [--seed S] [--strict] [--shared]
 
-Runs random events of seed S (default: the time) on the release core: N (default 2000000) on
-its memory, then on its domains, both compared after every 1000, then N / 100 on what devices
-map, compared after each, and on drivers of domains beside the core's; or N on one of these.
+Runs random events of seed S (default: the time) on the release core: N (default 2000000) on its
+memory, then its domains, then its scatterlists, each compared after every 1000; then N / 100 on
+what devices map, compared after each, and on drivers of domains beside the core's; or N on one
+of these.
 --strict: freed frames are poisoned and wait.
 Exit code 1: core and model part; the message says where, and how to see it again.
 `;
@@ -28,7 +29,7 @@ const { values } = parseArgs({
   },
 });
 
-const subjects: readonly FuzzSubject[] = ["memory", "iommu", "dma", "domain"];
+const subjects: readonly FuzzSubject[] = ["memory", "iommu", "sg", "dma", "domain"];
 
 if (values.help) process.stdout.write(HELP);
 else main();
@@ -39,7 +40,7 @@ function main(): void {
   if (!Number.isInteger(operations) || operations < 1 || !Number.isInteger(seed)) {
     refuse("--operations and --seed must be whole numbers");
   } else if (wanted.length === 0) {
-    refuse("--subject must be memory, iommu, dma or domain");
+    refuse("--subject must be memory, iommu, sg, dma or domain");
   } else {
     for (const subject of wanted) {
       const isOfAll = (subject === "dma" || subject === "domain") && values.subject === undefined;
