@@ -221,14 +221,11 @@ describe("tidy", () => {
           ? [`${file}:${i + 1} has ${line.length} columns`]
           : [],
       );
-      const functions = functionLengths(text).flatMap(([name, length]) =>
-        length > 70 ? [`${file} ${name}() has ${length} lines`] : [],
+      const functions = functionLengths(text).flatMap(([name, count]) =>
+        count > 70 ? [`${file} ${name}() has ${count} lines`] : [],
       );
-      const isTest = file.endsWith(".test.ts");
-      const tall =
-        lines(text).length > (isTest ? 600 : 401)
-          ? [`${file} has ${lines(text).length} lines`]
-          : [];
+      const { length } = lines(text);
+      const tall = length > 401 ? [`${file} has ${length} lines`] : [];
       return [...wide, ...functions, ...tall];
     });
     expect(long).toEqual([]);

@@ -1,107 +1,24 @@
 /**
  * The device address ranges of the core, straight on the exports of each build: tables for the
- * shapes, limits and reservations, then seeded random events on the core and on its naive twin.
+ * shapes, limits and reservations.
  */
 
 import { describe, expect, test } from "vitest";
-import { alignment, IovaModel, MAX_PFN, type ModelRange } from "../model/iova.model.ts";
+import { alignment, IovaModel, MAX_PFN } from "../model/iova.model.ts";
 import { eachCore } from "../support/cores.ts";
-
-/** The exports under test, by the names that `assembly/iova.ts` gives them. */
-interface IovaExports {
-  iovaInit(spaceAt: number, startPfn: number): number;
-  iovaFini(spaceAt: number): void;
-  iovaAlloc(spaceAt: number, pageCount: number, limitPfn: number, isSizeAligned: number): number;
-  iovaFree(spaceAt: number, pfn: number): number;
-  iovaFind(spaceAt: number, pfn: number): number;
-  iovaReserve(spaceAt: number, pfn: number, pfnEnd: number): number;
-  iovaRangeCount(spaceAt: number): number;
-  iovaCheck(spaceAt: number): number;
-  frameAlloc(count: number, alignOrder: number, pfnEnd: number): number;
-  frameFree(pfn: number, count: number): number;
-}
-
-type Core = ReturnType<(typeof eachCore)[number]["open"]>;
+import {
+  CoreSpace,
+  giveOne,
+  type IovaExports,
+  LIMIT_32BIT,
+  takeAll,
+} from "../support/iova-space.ts";
 
 const EINVAL = -22;
-const ENOMEM = -12;
-const SPACE_BYTES = 64;
 const FRAMES = 4096;
-const LIMIT_32BIT = 2 ** 20 - 1;
 /** A space of just the room that a block of 1024 pages asks for. */
 const ROOM_PAGES = 65536;
 const ROOM_LIMIT = 2 * ROOM_PAGES - 1;
-
-/** The core's space with the calls of its model. */
-class CoreSpace {
-  readonly at: number;
-  readonly memory: WebAssembly.Memory;
-  readonly exports: IovaExports;
-
-  constructor(core: Core) {
-    this.at = core.scratchAt;
-    this.memory = core.memory;
-    this.exports = core.exports as IovaExports;
-    new Uint8Array(core.memory.buffer).fill(0, this.at, this.at + SPACE_BYTES);
-  }
-
-  init(startPfn: number): number {
-    return this.exports.iovaInit(this.at, startPfn);
-  }
-
-  alloc(pageCount: number, limit = LIMIT_32BIT, isSizeAligned = true): number {
-    return this.exports.iovaAlloc(this.at, pageCount, limit, isSizeAligned ? 1 : 0) >>> 0;
-  }
-
-  free(pfn: number): number {
-    return this.exports.iovaFree(this.at, pfn) >>> 0;
-  }
-
-  find(pfn: number): ModelRange | undefined {
-    const at = this.exports.iovaFind(this.at, pfn) >>> 0;
-    if (at === 0) return undefined;
-    const view = new DataView(this.memory.buffer, at, 8);
-    return { low: view.getUint32(0, true), high: view.getUint32(4, true) };
-  }
-
-  /** The end is inclusive here, and becomes the core's exclusive one. */
-  reserve(low: number, high: number): number {
-    return this.exports.iovaReserve(this.at, low, (high + 1) % 2 ** 32);
-  }
-
-  /** All ranges from the top down, found page by page; only for spaces of a few pages. */
-  list(low: number, high: number): string {
-    const found: string[] = [];
-    for (let pfn = low; pfn <= high; pfn++) {
-      const range = this.find(pfn);
-      if (range === undefined) continue;
-      found.push(`${range.low}-${range.high}`);
-      pfn = range.high;
-    }
-    return found.join(" ");
-  }
-
-  check(): number {
-    return this.exports.iovaCheck(this.at);
-  }
-
-  get rangeCount(): number {
-    return this.exports.iovaRangeCount(this.at);
-  }
-}
-
-/** Numbers below `n`, the same for the same seed. */
-function random(seed: number): (n: number) => number {
-  let state = (Math.imul(seed, 2654435761) ^ 0x9e3779b9) >>> 0 || 1;
-  const next = () => {
-    state = (state ^ (state << 13)) >>> 0;
-    state = (state ^ (state >>> 17)) >>> 0;
-    state = (state ^ (state << 5)) >>> 0;
-    return state;
-  };
-  for (let i = 0; i < 8; i++) next();
-  return (n) => Math.floor((next() / 2 ** 32) * n);
-}
 
 describe.each([...eachCore])("iova, $name", ({ open }) => {
   function opened(startPfn = 1, frames = FRAMES): CoreSpace {
@@ -400,146 +317,11 @@ describe.each([...eachCore])("iova, $name", ({ open }) => {
       expect(free()).toBe(before);
     }
   });
-
-  test("without memory an allocation or reservation fails and changes no range", () => {
-    const space = new CoreSpace(open(FRAMES));
-    const taken = takeAll(space.exports);
-    expect(space.init(1)).toBe(ENOMEM);
-    for (let i = 0; i < 4; i++) giveOne(space.exports, taken);
-    expect(space.init(1)).toBe(0);
-    const model = new IovaModel(1);
-    const r = random(7);
-    let refused = 0;
-    for (let i = 0; i < 4000; i++) {
-      if (i % 500 === 499) giveOne(space.exports, taken);
-      const pageCount = 1 + r(60);
-      const pfn = space.alloc(pageCount);
-      if (pfn !== 0) {
-        expect(model.isFree(pfn, pfn + pageCount - 1)).toBe(true);
-        model.insert(pfn, pfn + pageCount - 1);
-      } else {
-        refused += 1;
-        const low = 5 + 40 * (i % 1000);
-        const reserved = space.reserve(low, low);
-        expect([0, ENOMEM]).toContain(reserved);
-        if (reserved === 0) model.reserve(low, low);
-      }
-      if (i % 100 === 0) expectSame(space, model);
-    }
-    expect(refused).toBeGreaterThan(0);
-    expectSame(space, model);
-    for (const range of [...model.ranges])
-      expect(space.free(range.high)).toBe(model.free(range.low));
-    expectSame(space, model);
-  });
-
-  test("random events on the core and its twin agree", () => {
-    for (const seed of [1, 2, 3, 4, 5, 6, (Date.now() ^ process.pid) >>> 0]) {
-      fuzz(opened(startOf(seed)), random(seed), seed);
-    }
-  });
 });
-
-/** Takes every frame that is left, one by one. */
-function takeAll(exports: IovaExports): number[] {
-  const taken: number[] = [];
-  let pfn = exports.frameAlloc(1, 0, MAX_PFN);
-  while (pfn >= 0) {
-    taken.push(pfn);
-    pfn = exports.frameAlloc(1, 0, MAX_PFN);
-  }
-  return taken;
-}
-
-function giveOne(exports: IovaExports, taken: number[]): void {
-  expect(exports.frameFree(taken.pop() as number, 1)).toBe(0);
-}
 
 function countFree(exports: IovaExports): number {
   const taken = takeAll(exports);
   const count = taken.length;
   while (taken.length > 0) giveOne(exports, taken);
   return count;
-}
-
-function expectSame(space: CoreSpace, model: IovaModel, why = ""): void {
-  const broken = space.check();
-  if (broken !== 0) throw new Error(`invariant ${broken} is broken ${why}`);
-  if (space.rangeCount !== model.ranges.length) throw new Error(`the counts differ ${why}`);
-  for (const range of model.ranges) {
-    const found = space.find(range.low);
-    if (found?.low !== range.low || found.high !== range.high) {
-      throw new Error(`${range.low}-${range.high} became ${found?.low}-${found?.high} ${why}`);
-    }
-  }
-}
-
-function startOf(seed: number): number {
-  return (seed % 3) * 100 + 1;
-}
-
-const SHAPES = [
-  { top: 1000, maxPages: 64, live: 60 },
-  { top: 4095, maxPages: 300, live: 150 },
-  { top: LIMIT_32BIT, maxPages: 1024, live: 900 },
-  { top: MAX_PFN, maxPages: 1024, live: 900 },
-  { top: 100000, maxPages: 33, live: 2500 },
-  { top: 140000, maxPages: 300, live: 900 },
-];
-
-/** 7500 events: enough for a few splits and joins at each level, and for blocks that dissolve. */
-function fuzz(space: CoreSpace, r: (n: number) => number, seed: number): void {
-  const model = new IovaModel(startOf(seed));
-  const shape = SHAPES[seed % SHAPES.length] as (typeof SHAPES)[number];
-  for (let event = 0; event < 7500; event++) {
-    const why = `(seed ${seed}, event ${event})`;
-    const target = shape.live * (0.3 + r(100) / 100);
-    const kind = r(100);
-    if (kind < 90) {
-      if (model.ranges.length < target) fuzzAlloc(space, model, r, shape, why);
-      else fuzzFree(space, model, (model.ranges[r(model.ranges.length)] as ModelRange).high, why);
-    } else if (kind < 98) {
-      const pfn = r(shape.top);
-      const found = space.find(pfn);
-      if (JSON.stringify(found) !== JSON.stringify(model.find(pfn))) throw new Error(`find ${why}`);
-      if (kind < 92) fuzzFree(space, model, pfn, why);
-    } else {
-      const low = r(20) === 0 ? MAX_PFN - r(50) : r(shape.top);
-      const high = Math.min(MAX_PFN, low + r(r(10) === 0 ? 3000 : 30));
-      if (space.reserve(low, high) !== 0) throw new Error(`reserve ${why}`);
-      model.reserve(low, high);
-    }
-    if (event % 250 === 0) expectSame(space, model, why);
-  }
-  expectSame(space, model, `(seed ${seed}, end)`);
-}
-
-function fuzzAlloc(
-  space: CoreSpace,
-  model: IovaModel,
-  r: (n: number) => number,
-  shape: (typeof SHAPES)[number],
-  why: string,
-): void {
-  const pageCount = r(3) === 0 ? 2 ** r(6) : 1 + r(shape.maxPages);
-  const limit = r(4) === 0 ? r(shape.top) : shape.top;
-  const isSizeAligned = r(4) > 0;
-  const pfn = space.alloc(pageCount, limit, isSizeAligned);
-  const what = `alloc(${pageCount}, ${limit}, ${isSizeAligned}) = ${pfn} ${why}`;
-  if (pfn === 0) {
-    const fit = model.fit(pageCount, limit, isSizeAligned);
-    if (fit !== 0) throw new Error(`${what}, but ${fit} fits`);
-    return;
-  }
-  const high = pfn + pageCount - 1;
-  if (high > limit) throw new Error(`${what} leaves the limit`);
-  if (isSizeAligned && pfn % alignment(pageCount) !== 0) throw new Error(`${what} is not aligned`);
-  if (!model.isFree(pfn, high)) throw new Error(`${what} overlaps`);
-  model.insert(pfn, high);
-}
-
-function fuzzFree(space: CoreSpace, model: IovaModel, pfn: number, why: string): void {
-  const want = model.free(pfn);
-  const got = space.free(pfn);
-  if (got !== want) throw new Error(`free(${pfn}) = ${got}, not ${want} ${why}`);
 }

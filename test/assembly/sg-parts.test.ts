@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { entriesAppended, entriesBetween } from "../model/sg.model.ts";
 import { eachCore, type TestCore } from "../support/cores.ts";
 import { fuzzSeed, Prng } from "../support/prng.ts";
-import { type Segment, segments } from "../support/segments.ts";
+import { type Segment, segments, tableOf } from "../support/segments.ts";
 import { expectSound, freeCount } from "../support/sound.ts";
 
 const [ENOMEM, EBUSY, EINVAL, EOVERFLOW, ESTALE] = [-12, -16, -22, -75, -116];
@@ -13,11 +13,6 @@ const ALL = 0xffffffff;
 function store(core: TestCore, words: readonly number[]): number {
   new Uint32Array(core.memory.buffer, core.scratchAt, words.length).set(words);
   return core.scratchAt;
-}
-
-function tableOf(core: TestCore, list: readonly Segment[]): number {
-  const words = list.flatMap((segment) => [...segment, 0]);
-  return core.exports.sgTableFromList(store(core, words), list.length);
 }
 
 function append(core: TestCore, table: number, pfns: number[], size: number, max = ALL): number {

@@ -1,4 +1,4 @@
-// Reads the entries of a core's scatterlist, word by word, for the tests of the core.
+// Writes and reads the entries of a core's scatterlist, word by word, for the tests of the core.
 
 import type { TestCore } from "./cores.ts";
 
@@ -13,4 +13,11 @@ export function segments({ exports, memory }: TestCore, table: number): Segment[
     const [pfn, offset, length] = words.subarray(entriesAt + 4 * i, entriesAt + 4 * i + 3);
     return [pfn, offset, length] as Segment;
   });
+}
+
+/** A table of { pfn, offset, length } segments, or an errno. */
+export function tableOf(core: TestCore, list: readonly Segment[]): number {
+  const words = new Uint32Array(core.memory.buffer, core.scratchAt, 4 * list.length);
+  for (const [i, segment] of list.entries()) words.set([...segment, 0], 4 * i);
+  return core.exports.sgTableFromList(core.scratchAt, list.length);
 }

@@ -3,7 +3,6 @@ import {
   type Device,
   type DeviceMapping,
   DMA_MAPPING_ERROR,
-  DmaBufError,
   describeLimits,
   FRAME_BYTES,
   type FrameRange,
@@ -14,7 +13,6 @@ import {
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRefusal } from "../../support/errors.ts";
-import { FOR_EVER, faultyCores, sweepFaults } from "../../support/faults.ts";
 
 const PS = FRAME_BYTES;
 
@@ -323,129 +321,3 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
         expectError("EFAULT", () => device.dma.spans(at, 1, access));
   });
 });
-
-describe.each(eachCore)("dma iova on the $name core", (build) => {
-  const open = () => {
-    const system = build.system({ memoryBytes: 16 * MiB, physicalBase: GiB });
-    const range = system.frames.alloc(8);
-    const { bytes } = range.pin();
-    bytes.set(bytes.map((_, i) => (i * 3 + (i >> 8)) & 255));
-    const device = system.addDevice({ name: "nic", iommu: true });
-    return { system, range, bytes, device };
-  };
-
-  test("iovaTryAlloc() is null without an IOMMU, for an untrusted device, and with a cache", () => {
-    const { system, device } = open();
-    const limits = [
-      {},
-      { iommu: true, untrusted: true },
-      { iommu: true, coherent: false, simulatedCache: true },
-    ];
-    for (const limit of limits)
-      expect(system.addDevice({ name: "x", ...limit }).dma.iovaTryAlloc(100)).toBeNull();
-    const tiny = system.addDevice({ name: "tiny", iommu: true, dmaMaskBits: 24 });
-    expect(tiny.dma.iovaTryAlloc(17 * MiB)).toBeNull(); // too long for the mask
-    using iova = device.dma.iovaTryAlloc(100, 5);
-    expect((iova?.address ?? 0) % PS).toBe(5);
-  });
-
-  test("link, sync, unlink, free: the device sees the pieces, in order, and nothing else", () => {
-    const { system, range, bytes, device } = open();
-    const iova = device.dma.iovaTryAlloc(3 * PS - 100, 100);
-    if (iova === null) throw new Error("no addresses");
-    const { address } = iova;
-    iova.link(0, range.pfn + 5, 100, PS - 100, "bidirectional");
-    expectError("EFAULT", () => read(device, address + PS, 1));
-    expectError("EINVAL", () => iova.sync());
-    iova.link(PS - 100, range.pfn, 0, 2 * PS, "to-device");
-    iova.sync();
-    expect(read(device, address, iova.lengthBytes)).toEqual([
-      ...bytes.subarray(5 * PS + 100, 6 * PS),
-      ...bytes.subarray(0, 2 * PS),
-    ]);
-    expectRefusal(system, "EBUSY", () => iova.free());
-    expectRefusal(system, "EBUSY", () => device.remove());
-    expect(system.stats().pinnedFrames).toBeGreaterThan(0);
-    iova.unlink(PS - 100, 2 * PS);
-    expectError("EFAULT", () => read(device, address + PS, 1));
-    iova.destroy(PS - 100);
-    expectError("EFAULT", () => read(device, address, 1));
-    expectError("ESTALE", () => iova.free());
-    expect(system.check(true)).toBeNull();
-    device.remove();
-  });
-
-  test("link refuses what breaks IO2, overlaps, or nobody holds", () => {
-    const { system, range, device } = open();
-    using iova = device.dma.iovaTryAlloc(4 * PS);
-    if (iova === null) throw new Error("no addresses");
-    const link = (at: number, pfn: number, offset: number, length: number) =>
-      expectRefusal(system, offset === -1 ? "ENOENT" : "EINVAL", () =>
-        iova.link(at, pfn, Math.max(0, offset), length, "to-device"),
-      );
-    link(0, range.pfn, 5, 100); // the range begins on a page
-    link(PS, range.pfn, 5, 100);
-    link(0, range.pfn, 0, 100); // ends inside a page, and is not the last
-    link(0, range.pfn, 0, 5 * PS);
-    link(0, 3000, -1, PS); // nobody's
-    iova.link(PS, range.pfn, 0, PS, "to-device");
-    expectRefusal(system, "EEXIST", () => iova.link(0, range.pfn, 0, 2 * PS, "to-device"));
-    expectRefusal(system, "EINVAL", () => iova.unlink(0, PS));
-    expectRefusal(system, "EINVAL", () => iova.unlink(PS, 10));
-  });
-});
-
-describe.each(faultyCores)("mapping faults on the $name core", (build) => {
-  test.each([1, FOR_EVER])("nothing leaks when %d allocations of a map call fail", (times) => {
-    const system = build.system({ memoryBytes: 16 * MiB });
-    const range = system.frames.alloc(700);
-    const list = Array.from({ length: 300 }, (_, i) => ({
-      pfn: range.pfn + 2 * i,
-      offset: 0,
-      lengthBytes: PS,
-    }));
-    const table = system.sgTableFromFrames(list.map(({ pfn }) => pfn));
-    for (const iommu of [false, true]) {
-      const device = system.addDevice({ name: "npu", iommu });
-      const { dma } = device;
-      const calls: Record<string, () => void> = {
-        page: () => dma.unmapPage(dma.mapPage(range.pfn, 3, 9, "to-device")),
-        sg: () => dma.unmapSg(dma.mapSg(list, "to-device")),
-        sgtable: () => dma.unmapSgtable(dma.mapSgtable(table, "to-device")),
-        resource: () => dma.unmapResource(dma.mapResource(3 * GiB, 9, "to-device")),
-        coherent: () => dma.allocCoherent(9000).free(),
-        noncontiguous: () => dma.allocNoncontiguous(90_000, "to-device").free(),
-        run: () => dma.allocCoherent(9000, { forceContiguous: true }).free(),
-      };
-      if (iommu) calls.iova = () => linkAndDestroy(device, range.pfn);
-      for (const [name, call] of Object.entries(calls)) {
-        const failed = sweepFaults(system.core, times, () => {
-          try {
-            call();
-            return true;
-          } catch (error) {
-            expectError("ENOMEM", () => {
-              throw error;
-            });
-            return false;
-          }
-        });
-        expect(failed, name).toBeGreaterThan(0);
-      }
-      device.remove();
-    }
-  });
-});
-
-/** Reserves addresses, links one frame, ends both; ENOMEM when there are none. */
-function linkAndDestroy(device: Device, pfn: number): void {
-  const iova = device.dma.iovaTryAlloc(2 * PS);
-  if (iova === null) throw new DmaBufError("ENOMEM", "reserve addresses", "there are none");
-  try {
-    iova.link(0, pfn, 0, 2 * PS, "to-device");
-  } catch (error) {
-    iova.free();
-    throw error;
-  }
-  iova.destroy(2 * PS);
-}
