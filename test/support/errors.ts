@@ -32,6 +32,14 @@ export async function expectRejection(code: ErrnoCode, promise: Promise<unknown>
   });
 }
 
+/** The code that a promise is rejected with, or "resolved". */
+export async function codeOf(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => "resolved",
+    (error: { code: string }) => error.code,
+  );
+}
+
 /** Runs `call`, which must throw `code` and leave the system as it was. */
 export function expectRefusal(system: System, code: ErrnoCode, call: () => unknown): string {
   const before = system.stats();

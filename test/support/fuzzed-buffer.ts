@@ -7,7 +7,6 @@
 
 import type {
   AttachOps,
-  Clock,
   CpuMapping,
   Device,
   DeviceMapping,
@@ -21,6 +20,7 @@ import type {
 import { Attachment, DmaBufError } from "../../src/index.ts";
 import type { Command, ExporterKind } from "../model/dma-buf.model.ts";
 import { lockOf, watched } from "./exporter.ts";
+import { HandClock } from "./hand-clock.ts";
 
 /** The exporter's callbacks by the verb that the model has for them. */
 export const callbacks: Readonly<Record<string, keyof DmaBufOps>> = {
@@ -50,24 +50,6 @@ interface Held {
   readonly attachment: Attachment;
   kept: DeviceMapping[];
   own: DeviceMapping[];
-}
-
-/** A clock that stands until somebody says that the time is over. */
-class StopClock implements Clock {
-  readonly #timers: Set<() => void> = new Set();
-
-  now(): number {
-    return 0;
-  }
-
-  after(_delay: number, run: () => void): () => void {
-    this.#timers.add(run);
-    return () => this.#timers.delete(run);
-  }
-
-  expire(): void {
-    for (const run of [...this.#timers]) run();
-  }
 }
 
 /** The buffer under test. */
@@ -129,11 +111,11 @@ export class FuzzedBuffer {
   async applyAsync(command: Command): Promise<string> {
     this.calls = [];
     this.command = command;
-    const clock = new StopClock();
+    const clock = new HandClock();
     const options = { timeoutMs: TIMEOUT_MS, clock };
     const answer = this.#doAsync(command, options).then(() => "ok", codeOf);
     for (let i = 0; i < TURNS; i++) await null;
-    clock.expire();
+    clock.fire();
     const code = await answer;
     this.command = null;
     return code;

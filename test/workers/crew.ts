@@ -3,10 +3,13 @@
  *
  *     hire(system, "job", args) ─► ready ─► tell() / heard() ─► result
  *
+ * Also: how their tests wait for each other, and how a system is closed after them.
+ *
  * @module
  */
 
 import { Worker } from "node:worker_threads";
+import { expect } from "vitest";
 import type { System } from "../../src/system.ts";
 import type { SystemShare } from "../../src/workers/share.ts";
 
@@ -87,6 +90,24 @@ export async function hire(system: System, job: string, args: object = {}): Prom
   const hand = new Hand(system.share(), job, args);
   await hand.ready;
   return hand;
+}
+
+/** Lets the other side run. */
+export const pause = (ms: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Waits until something is so; the other side is told by events. */
+export async function until(isSo: () => boolean): Promise<void> {
+  for (let i = 0; i < 5000 && !isSo(); i++) await pause(2);
+  expect(isSo()).toBe(true);
+}
+
+/** Closes the systems, the first last, in which nothing may be left. */
+export function closeClean(...systems: System[]): void {
+  for (const system of systems) expect(system.stats().bufferCount).toBe(0);
+  expect(systems[0]?.check(true)).toBeNull();
+  expect(systems[0]?.stats()).toMatchObject({ pinnedFrames: 0 });
+  for (const system of systems.reverse()) system.close();
 }
 
 function deferred<T>(): {

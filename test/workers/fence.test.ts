@@ -1,19 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import { eachCore } from "../support/cores.ts";
-import { expectError } from "../support/errors.ts";
-import { hire } from "./crew.ts";
+import { codeOf, expectError } from "../support/errors.ts";
+import { hire, pause } from "./crew.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "resolved",
-    (error: { code: string }) => error.code,
-  );
-}
 
 describe.each(builds)("fences cross threads on the $name core", ({ wasm }) => {
   const open = (): System => openSync({ wasm, shared: true, memoryBytes: 8 * MiB });

@@ -4,6 +4,7 @@ import { joinSync, openSync, type System } from "../../src/system.ts";
 import type { Pool } from "../../src/workers/pool.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError } from "../support/errors.ts";
+import { closeClean, pause } from "./crew.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
@@ -33,11 +34,9 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
     expect(theirs.tryAcquire()?.publish({ fence })).toBe(1);
   }
 
-  function closeClean({ system, pool }: Scene): void {
+  function closeScene({ system, pool }: Scene): void {
     pool.release();
-    expect(system.check(true)).toBeNull();
-    expect(system.stats()).toMatchObject({ bufferCount: 0, pinnedFrames: 0 });
-    system.close();
+    closeClean(system);
   }
 
   test("it had finished and left, its fence's record with it: the frame is whole", () => {
@@ -51,7 +50,7 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
     const frame = consumer.tryTake();
     expect(frame?.acquireFence).toBeNull();
     frame?.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("it died before it had finished: the frame's fence says so", async () => {
@@ -62,7 +61,7 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
     const frame = await consumer.take({ timeoutMs: 1000 });
     expect(frame.acquireFence?.errorCode).toBe("EOWNERDEAD");
     frame.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("it died while the consumer waited: the wait ends, and the fence says so", async () => {
@@ -70,12 +69,12 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
     const consumer = scene.pool.consumer({ name: "encoder" });
     publish(scene);
     const taking = consumer.take({ timeoutMs: 5000 });
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await pause(5);
     scene.system.reap(scene.other.thread);
     const frame = await taking;
     expect(frame.acquireFence?.errorCode).toBe("EOWNERDEAD");
     frame.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("a consumer that died while it read is waited for no more", async () => {
@@ -87,6 +86,6 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
     expect(pool.tryAcquire()).toBeNull();
     system.reap(other.thread);
     for (let i = 0; i < 2; i++) (await pool.acquire({ timeoutMs: 1000 })).publish();
-    closeClean(scene);
+    closeScene(scene);
   });
 });

@@ -3,25 +3,12 @@ import { modifiers, negotiate } from "../../src/index.ts";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import type { ReadableFrame } from "../../src/workers/pool-frame.ts";
 import { eachCore } from "../support/cores.ts";
-import { expectError } from "../support/errors.ts";
-import { type Hand, hire } from "./crew.ts";
+import { codeOf, expectError } from "../support/errors.ts";
+import { closeClean, type Hand, hire, pause } from "./crew.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
 const evens = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "resolved",
-    (error: { code: string }) => error.code,
-  );
-}
-
-function closeClean(system: System): void {
-  expect(system.check(true)).toBeNull();
-  expect(system.stats()).toMatchObject({ bufferCount: 0, pinnedFrames: 0 });
-  system.close();
-}
 
 describe.each(eachCore)("frame pools on one thread of the $name core", (build) => {
   const open = (): System => build.system({ memoryBytes: 8 * MiB });
@@ -205,7 +192,7 @@ describe.each(eachCore)("frame pools on one thread of the $name core", (build) =
         if (made === 3) break;
       }
     })();
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
     expect(made).toBe(2);
     for await (const frame of consumer.frames()) if (frame.seqno === 3) break;
     await producing;

@@ -2,25 +2,13 @@ import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import { eachCore } from "../support/cores.ts";
-import { expectError } from "../support/errors.ts";
+import { codeOf, expectError } from "../support/errors.ts";
 import { watched } from "../support/exporter.ts";
 import { Prng } from "../support/prng.ts";
-import { Hand, hire } from "./crew.ts";
+import { Hand, hire, until } from "./crew.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "resolved",
-    (error: { code: string }) => error.code,
-  );
-}
-
-async function until(isSo: () => boolean): Promise<void> {
-  for (let i = 0; i < 5000 && !isSo(); i++) await new Promise((done) => setTimeout(done, 2));
-  expect(isSo()).toBe(true);
-}
 
 function expectClean(system: System, freeFrames: number): void {
   expect(system.check(true)).toBeNull();

@@ -2,33 +2,12 @@ import { describe, expect, test } from "vitest";
 import { ConflictError, type DmaBuf, type DmaBufOps, modifiers } from "../../src/index.ts";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import { eachCore } from "../support/cores.ts";
-import { expectError } from "../support/errors.ts";
+import { codeOf, expectError } from "../support/errors.ts";
 import { watched } from "../support/exporter.ts";
-import { hire } from "./crew.ts";
+import { closeClean, hire, until } from "./crew.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "resolved",
-    (error: { code: string }) => error.code,
-  );
-}
-
-/** Waits until something is so; the other side is told by events. */
-async function until(isSo: () => boolean): Promise<void> {
-  for (let i = 0; i < 2000 && !isSo(); i++) await new Promise((done) => setTimeout(done, 2));
-  expect(isSo()).toBe(true);
-}
-
-/** Closes the systems, the first last, in which nothing may be left. */
-function closeClean(...systems: System[]): void {
-  for (const system of systems) expect(system.stats().bufferCount).toBe(0);
-  expect(systems[0]?.check(true)).toBeNull();
-  expect(systems[0]?.stats()).toMatchObject({ pinnedFrames: 0 });
-  for (const system of systems.reverse()) system.close();
-}
 
 describe.each(builds)("buffers of JavaScript exporters on the $name core", ({ wasm }) => {
   const open = (options = {}): System =>

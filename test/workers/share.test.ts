@@ -2,17 +2,10 @@ import { describe, expect, test } from "vitest";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError } from "../support/errors.ts";
-import { hire } from "./crew.ts";
+import { closeClean, hire, pause } from "./crew.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
-
-/** Closes a system in which nothing may be left. */
-function closeClean(system: System): void {
-  expect(system.check(true)).toBeNull();
-  expect(system.stats()).toMatchObject({ bufferCount: 0, pinnedFrames: 0 });
-  system.close();
-}
 
 describe.each(builds)("one system, several threads, on the $name core", ({ wasm }) => {
   const open = (): System =>
@@ -44,8 +37,7 @@ describe.each(builds)("one system, several threads, on the $name core", ({ wasm 
     const buf = system.heap("default").alloc(64 * 1024);
     const { token } = buf;
     const hand = await hire(system, "useBuffer", { token });
-    while (system.core.word(system.core.exports.bufferAt(token), 10) !== 3)
-      await new Promise((resolve) => setTimeout(resolve, 5));
+    while (system.core.word(system.core.exports.bufferAt(token), 10) !== 3) await pause(5);
     buf.put(); // the Worker holds it still
     expect(system.stats().freeFrames).toBeLessThan(before - 15);
     expectError("EBADF", () => system.import(1));

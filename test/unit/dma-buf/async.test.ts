@@ -4,66 +4,37 @@ import { MiB } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRefusal, expectRejection } from "../../support/errors.ts";
 import { deaf, watched } from "../../support/exporter.ts";
-
-/** A gate: what waits for it goes on when it is opened. */
-function gate() {
-  let open = (): void => {};
-  const passed = new Promise<void>((resolve) => {
-    open = resolve;
-  });
-  return { passed, open: () => open() };
-}
-
-const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+import { settle, slow } from "../../support/slow-exporter.ts";
 
 describe.each(eachCore)("asynchronous exporters on the $name core", (build) => {
   const open = () => build.system({ memoryBytes: 4 * MiB });
   const gpuOf = (system: System, name = "gpu") => system.addDevice({ name, iommu: true });
 
-  /** A buffer whose exporter answers when the gate is open. */
-  function slow(system: System, which: "attach" | "pin" | "map", pins: boolean) {
-    const calls: string[] = [];
-    const { passed, open: release } = gate();
-    const plain = {} as { ops: DmaBufOps };
-    const buf = watched(system, calls, {
-      pins,
-      ops: {
-        [which]: async (...args: never[]) => {
-          await passed;
-          return (plain.ops[which] as (...args: never[]) => unknown)(...args);
-        },
-      },
-    });
-    const quick = watched(system, calls, { pins });
-    plain.ops = quick.priv as DmaBufOps;
-    return { buf, calls, release };
-  }
-
   test("sync attach, map and pin are EWOULDBLOCK before any state changes, and what comes late is given back", async () => {
     const system = open();
     const gpu = gpuOf(system);
-    const attaches = slow(system, "attach", false);
+    const attaches = slow(system, "attach");
     expectRefusal(system, "EWOULDBLOCK", () => attaches.buf.attach(gpu));
     expect(attaches.buf.attachments).toEqual([]);
-    attaches.release();
+    attaches.gate.open();
     await settle();
     expect(attaches.calls).toEqual(["attach gpu unlocked", "detach gpu unlocked"]);
 
-    const maps = slow(system, "map", false);
+    const maps = slow(system, "map");
     const attachment = maps.buf.attach(gpu);
     expectRefusal(system, "EWOULDBLOCK", () => attachment.map("to-device"));
     expect(attachment.mapCount).toBe(0);
-    maps.release();
+    maps.gate.open();
     await settle();
     expect(maps.calls.slice(1)).toEqual(["map gpu unlocked", "unmap gpu unlocked"]);
 
-    const pins = slow(system, "pin", true);
+    const pins = slow(system, "pin", { pins: true });
     const dynamic = pins.buf.dynamicAttach(gpu, deaf);
     pins.buf.resv.lock();
     expectError("EWOULDBLOCK", () => dynamic.pin());
     pins.buf.resv.unlock();
     expect(dynamic.pinCount).toBe(0);
-    pins.release();
+    pins.gate.open();
     await settle();
     expect(pins.calls.slice(1)).toEqual(["pin gpu unlocked", "unpin gpu locked"]);
   });
@@ -143,7 +114,7 @@ describe.each(eachCore)("asynchronous exporters on the $name core", (build) => {
 
   test("a lock held by an unfinished call is EDEADLK for the same holder, EAGAIN for others", async () => {
     const system = open();
-    const { buf, release } = slow(system, "map", true);
+    const { buf, gate } = slow(system, "map", { pins: true });
     const [one, other] = ["one", "other"].map((name) =>
       buf.dynamicAttach(gpuOf(system, name), deaf),
     ) as [ReturnType<typeof buf.attach>, ReturnType<typeof buf.attach>];
@@ -159,7 +130,7 @@ describe.each(eachCore)("asynchronous exporters on the $name core", (build) => {
       await Promise.resolve(); // also while the call is between its steps
     }
     expectRefusal(system, "EBUSY", () => one.detach());
-    release();
+    gate.open();
     one.unmapUnlocked(await mapped);
     other.detach();
     one.detach();
@@ -167,12 +138,12 @@ describe.each(eachCore)("asynchronous exporters on the $name core", (build) => {
 
   test("a call under the caller's own context uses the lock that the context holds", async () => {
     const system = open();
-    const { buf, release } = slow(system, "map", true);
+    const { buf, gate } = slow(system, "map", { pins: true });
     const attachment = buf.dynamicAttach(gpuOf(system), deaf);
     const context = system.acquireContext();
     buf.resv.lock(context);
     const mapped = attachment.mapAsync("to-device", { context });
-    release();
+    gate.open();
     const mapping = await mapped;
     expect(buf.resv.lockingContext).toBe(context); // still the caller's
     attachment.unmap(mapping);
@@ -182,10 +153,10 @@ describe.each(eachCore)("asynchronous exporters on the $name core", (build) => {
 
   test("the last put is EBUSY while an attachAsync has not ended", async () => {
     const system = open();
-    const { buf, release } = slow(system, "attach", false);
+    const { buf, gate } = slow(system, "attach");
     const attaching = buf.attachAsync(gpuOf(system));
     expectRefusal(system, "EBUSY", () => buf.put());
-    release();
+    gate.open();
     (await attaching).detach();
     buf.put();
   });

@@ -1,29 +1,9 @@
 import { describe, expect, test, vi } from "vitest";
-import type { Clock } from "../../../src/clock.ts";
 import type { Fence } from "../../../src/fence/fence.ts";
 import { startWait, startWaitAny, waitAny } from "../../../src/fence/wait.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRejection } from "../../support/errors.ts";
-
-/** A clock that is set by hand, with at most one timer. */
-function handClock() {
-  let now = 0;
-  let timer: { at: number; run: () => void } | null = null;
-  const clock: Clock = {
-    now: () => now,
-    after: (delay, run) => {
-      timer = { at: now + delay, run };
-      return () => {
-        timer = null;
-      };
-    },
-  };
-  const advance = (count: number): void => {
-    now += count;
-    if (timer !== null && timer.at <= now) timer.run();
-  };
-  return { clock, advance, hasTimer: () => timer !== null };
-}
+import { HandClock } from "../../support/hand-clock.ts";
 
 describe.each(eachCore)("waits on the $name core", (build) => {
   const fences = (count: number): Fence[] => {
@@ -33,25 +13,25 @@ describe.each(eachCore)("waits on the $name core", (build) => {
 
   test("end with what is left of the timeout, and 1 of a timeout of 0", () => {
     const [fence] = fences(1) as [Fence];
-    const { clock, advance, hasTimer } = handClock();
+    const clock = new HandClock();
     const done = vi.fn();
     startWait(fence, { timeoutMs: 0, clock }, done);
     startWait(fence, { timeoutMs: 5, clock }, done);
-    advance(2);
+    clock.advance(2);
     fence.signal();
     startWait(fence, { timeoutMs: 0, clock }, done);
     startWait(fence, { timeoutMs: 7, clock }, done);
     startWait(fence, { clock }, done);
     expect(done.mock.calls.flat()).toEqual([0, 3, 1, 7, Number.POSITIVE_INFINITY]);
-    expect(hasTimer()).toBe(false);
+    expect(clock.timerCount).toBe(0);
   });
 
   test("end with 0 when the time runs out, and leave no callback", () => {
     const [fence] = fences(1) as [Fence];
-    const { clock, advance } = handClock();
+    const clock = new HandClock();
     const done = vi.fn();
     startWait(fence, { timeoutMs: 5, clock }, done);
-    advance(5);
+    clock.advance(5);
     fence.signal();
     expect(done.mock.calls).toEqual([[0]]);
   });

@@ -16,6 +16,7 @@ import {
 import { eachCore } from "../../support/cores.ts";
 import { openDriven, pinnedFrames, read } from "../../support/driver-world.ts";
 import { expectError } from "../../support/errors.ts";
+import { HandClock } from "../../support/hand-clock.ts";
 import { ModelDriver } from "../../support/model-driver.ts";
 
 const RW = iommuProt.read + iommuProt.write;
@@ -179,13 +180,7 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
     });
 
     test("lazy: the driver forgets all before an address is used again", () => {
-      const timers: (() => void)[] = [];
-      const clock = {
-        after(_: number, run: () => void): () => void {
-          timers.push(run);
-          return () => {};
-        },
-      };
+      const clock = new HandClock();
       const { system, driver, group, device } = openDriven(build, { invalidation: "lazy", clock });
       const { pfn } = pinnedFrames(system, 1);
       const cycle = (): number => {
@@ -198,7 +193,7 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       expect([driver.calls.sync, driver.calls.flushAll, group.queuedCount]).toEqual([0, 0, 1]);
       expectError("EFAULT", () => device.dma.read(first, new Uint8Array(1)));
       expect(cycle()).not.toBe(first);
-      timers.shift()?.();
+      clock.fire();
       expect([driver.calls.flushAll, group.queuedCount]).toEqual([1, 0]);
       const seen = new Set<number>();
       for (let i = 0; i < 600; i++) {

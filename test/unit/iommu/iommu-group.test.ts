@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import {
-  type Clock,
   type Device,
   FRAME_BYTES,
   GiB,
@@ -13,26 +12,10 @@ import {
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError } from "../../support/errors.ts";
+import { HandClock } from "../../support/hand-clock.ts";
 
 const RW = iommuProt.read + iommuProt.write;
 const PS = FRAME_BYTES;
-
-/** Timers that run when the test says so. */
-class TestClock implements Pick<Clock, "after"> {
-  readonly timers = new Map<() => void, number>();
-
-  after(delay: number, run: () => void): () => void {
-    this.timers.set(run, delay);
-    return () => this.timers.delete(run);
-  }
-
-  fire(): void {
-    for (const run of [...this.timers.keys()]) {
-      this.timers.delete(run);
-      run();
-    }
-  }
-}
 
 /** Whether the device gets at a byte. */
 function reaches(device: Device, address: number): boolean {
@@ -321,7 +304,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
 
   describe("lazy invalidation", () => {
     test("a use after unmap is reported as stale, and faults after 10 ms", () => {
-      const clock = new TestClock();
+      const clock = new HandClock();
       const { system, device, group } = open({
         invalidation: "lazy",
         iotlb: { entries: 16 },
@@ -335,7 +318,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
       const { mapping, address } = mapOne(system, device);
       expect(reaches(device, address)).toBe(true);
       device.dma.unmapPage(mapping);
-      expect([...clock.timers.values()]).toEqual([10]);
+      expect(clock.delays).toEqual([10]);
       expect([reaches(device, address), group.queuedCount]).toEqual([true, 1]);
       expect(faults).toEqual([{ device: "gpu", iova: address, access: "read", reason: "stale" }]);
       expect([group.defaultDomain.staleCount, group.defaultDomain.unhandledFaultCount]).toEqual([
@@ -348,12 +331,12 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
     });
 
     test("strict: a use after unmap faults at once, and no timer runs", () => {
-      const clock = new TestClock();
+      const clock = new HandClock();
       const { system, device, group } = open({ iotlb: { entries: 16 }, clock });
       const { mapping, address } = mapOne(system, device);
       expect(reaches(device, address)).toBe(true);
       device.dma.unmapPage(mapping);
-      expect([reaches(device, address), group.queuedCount, clock.timers.size]).toEqual([
+      expect([reaches(device, address), group.queuedCount, clock.timerCount]).toEqual([
         false,
         0,
         0,
@@ -362,14 +345,14 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
     });
 
     test("coherent memory is unmapped lazily too, and the timer of a freed group is gone", () => {
-      const clock = new TestClock();
+      const clock = new HandClock();
       const { device, group } = open({ invalidation: "lazy", clock });
       device.dma.allocCoherent(PS).free();
-      expect([clock.timers.size, group.queuedCount]).toEqual([1, 1]);
+      expect([clock.timerCount, group.queuedCount]).toEqual([1, 1]);
       device.remove();
-      expect([clock.timers.size, group.queuedCount]).toEqual([0, 0]);
+      expect([clock.timerCount, group.queuedCount]).toEqual([0, 0]);
       group.free();
-      expect([clock.timers.size, group.queuedCount, group.flush()]).toEqual([0, 0, 0]);
+      expect([clock.timerCount, group.queuedCount, group.flush()]).toEqual([0, 0, 0]);
     });
 
     test("an invalidation that is none is EINVAL", () => {
