@@ -15,7 +15,7 @@ import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, fail } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
-import { endOfPool, fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
 import { ReadableFrame } from "./pool-frame.ts";
 import type { FrameAccess, FramePolicy } from "./pool-report.ts";
 import type { PoolTable } from "./pool-table.ts";
@@ -24,6 +24,7 @@ import {
   attemptAsync,
   attemptOnce,
   attemptSync,
+  framesUntilClosed,
   type SleepOptions,
   sleepLimit,
 } from "./pool-wait.ts";
@@ -143,16 +144,8 @@ export class FrameConsumer {
    * Frames as they come. A frame that the loop did not release is given back when it goes on. Ends
    * when the pool is closed and nothing is left. EINTR: `signal` aborted; EOWNERDEAD.
    */
-  async *frames(options: WaitOptions = {}): AsyncGenerator<ReadableFrame, void, undefined> {
-    for (;;) {
-      const frame = await this.take(options).catch(endOfPool);
-      if (frame === null) return;
-      try {
-        yield frame;
-      } finally {
-        frame[Symbol.dispose]();
-      }
-    }
+  frames(options: WaitOptions = {}): AsyncGenerator<ReadableFrame, void, undefined> {
+    return framesUntilClosed(() => this.take(options));
   }
 
   #acquireFence(index: number): Fence | null {

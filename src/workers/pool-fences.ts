@@ -57,9 +57,3 @@ export function letGo(fence: Fence): void {
 export function releaseSignaled(fence: Fence | undefined): void {
   if (fence?.isSignaled) fence.release();
 }
-
-/** Null for the error that says that the pool was closed; throws any other. */
-export function endOfPool(error: unknown): null {
-  if (error instanceof DmaBufError && error.code === "EPIPE") return null;
-  throw error;
-}

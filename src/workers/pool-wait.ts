@@ -3,6 +3,7 @@
  *
  * - PW1  The event is read before the try: what happens in between ends the wait at once.
  * - PW2  A call has one timeout, over its wait for a frame and those for the frame's fences.
+ * - PW3  A loop over frames holds one at a time: going on, or leaving, gives back what it kept.
  *
  * @module
  */
@@ -11,7 +12,7 @@ import { requireTimeout, type WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { loadWord, onceChanged, sleepWhile } from "../core/wait-word.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { codeOf, errno, fail, isErrno } from "../errors.ts";
+import { codeOf, DmaBufError, errno, fail, isErrno } from "../errors.ts";
 
 /** Something to try until it does not answer EAGAIN. */
 export interface Attempt {
@@ -71,4 +72,25 @@ export type SleepOptions = Pick<WaitOptions, "timeoutMs">;
 export function sleepLimit(options: SleepOptions, operation: string): TimeLimit {
   const timeoutMs = requireTimeout(options, operation);
   return new TimeLimit({ timeoutMs }, operation);
+}
+
+/** What `next` brings, one after the other, until the pool is closed (PW3). */
+export async function* framesUntilClosed<Frame extends { [Symbol.dispose](): void }>(
+  next: () => Promise<Frame>,
+): AsyncGenerator<Frame, void, undefined> {
+  for (;;) {
+    const frame = await next().catch(endOfPool);
+    if (frame === null) return;
+    try {
+      yield frame;
+    } finally {
+      frame[Symbol.dispose]();
+    }
+  }
+}
+
+/** Null for the error that says that the pool was closed; throws any other. */
+function endOfPool(error: unknown): null {
+  if (error instanceof DmaBufError && error.code === "EPIPE") return null;
+  throw error;
 }

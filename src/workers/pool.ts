@@ -25,7 +25,7 @@ import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
-import { endOfPool, fenceOf, letGo, nowMs, releaseSignaled, waitAndLetGo } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseSignaled, waitAndLetGo } from "./pool-fences.ts";
 import { type PublishOptions, WritableFrame, type WriterSide } from "./pool-frame.ts";
 import { type PoolLayout, planesOf } from "./pool-layout.ts";
 import {
@@ -40,6 +40,7 @@ import {
   attemptAsync,
   attemptOnce,
   attemptSync,
+  framesUntilClosed,
   type SleepOptions,
   sleepLimit,
 } from "./pool-wait.ts";
@@ -221,16 +222,8 @@ export class Pool implements ConsumedPool, WriterSide {
    * A frame that the loop did not publish is given back when it goes on. Ends when the pool is
    * closed. EINTR: `signal` aborted; EOWNERDEAD.
    */
-  async *frames(options: WaitOptions = {}): AsyncGenerator<WritableFrame, void, undefined> {
-    for (;;) {
-      const frame = await this.acquire(options).catch(endOfPool);
-      if (frame === null) return;
-      try {
-        yield frame;
-      } finally {
-        frame[Symbol.dispose]();
-      }
-    }
+  frames(options: WaitOptions = {}): AsyncGenerator<WritableFrame, void, undefined> {
+    return framesUntilClosed(() => this.acquire(options));
   }
 
   #writable(index: number): WritableFrame {

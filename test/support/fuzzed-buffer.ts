@@ -20,7 +20,7 @@ import type {
 import { Attachment, DmaBufError } from "../../src/index.ts";
 import type { Command, ExporterKind } from "../model/dma-buf.model.ts";
 import { lockOf, watched } from "./exporter.ts";
-import { HandClock } from "./hand-clock.ts";
+import { TestClock } from "./test-clock.ts";
 
 /** The exporter's callbacks by the verb that the model has for them. */
 export const callbacks: Readonly<Record<string, keyof DmaBufOps>> = {
@@ -111,7 +111,7 @@ export class FuzzedBuffer {
   async applyAsync(command: Command): Promise<string> {
     this.calls = [];
     this.command = command;
-    const clock = new HandClock();
+    const clock = new TestClock();
     const options = { timeoutMs: TIMEOUT_MS, clock };
     const answer = this.#doAsync(command, options).then(() => "ok", codeOf);
     for (let i = 0; i < TURNS; i++) await null;

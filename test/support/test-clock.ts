@@ -22,14 +22,31 @@ export class TestClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-  async advance(by: number): Promise<void> {
+  /** Lets time pass, and runs what is due. */
+  pass(by: number): void {
     this.#now += by;
-    for (const timer of [...this.#timers]) {
-      if (timer.at > this.#now) continue;
-      this.#timers.delete(timer);
-      timer.run();
-    }
+    this.#runUntil(this.#now);
+  }
+
+  /** The same, and lets everything run that this ends. */
+  async advance(by: number): Promise<void> {
+    this.pass(by);
     await settle();
+  }
+
+  /** Runs every timer, whenever it is due; no time passes. */
+  fire(): void {
+    this.#runUntil(Number.POSITIVE_INFINITY);
+  }
+
+  #runUntil(time: number): void {
+    for (const timer of [...this.#timers])
+      if (timer.at <= time && this.#timers.delete(timer)) timer.run();
+  }
+
+  /** How long each timer waits yet. */
+  get delays(): number[] {
+    return [...this.#timers].map(({ at }) => at - this.#now);
   }
 
   get timerCount(): number {

@@ -7,6 +7,7 @@ import { eachCore } from "../support/cores.ts";
 import { expectError, expectRejection } from "../support/errors.ts";
 import { settle } from "../support/slow-exporter.ts";
 import { TestClock } from "../support/test-clock.ts";
+import { closeClean } from "./crew.ts";
 
 const MiB = 1 << 20;
 
@@ -22,12 +23,10 @@ function sceneOf(system: System, count = 1): Scene {
   return { system, pool, consumer: pool.consumer({ name: "encoder" }) };
 }
 
-function closeClean({ system, pool }: Scene): void {
+function closeScene({ system, pool }: Scene): void {
   pool.release();
-  expect(system.check(true)).toBeNull();
-  expect(system.stats()).toMatchObject({ bufferCount: 0, pinnedFrames: 0 });
   expect(system.core.tokens.size).toBe(0);
-  system.close();
+  closeClean(system);
 }
 
 /** How a promise has ended so far. */
@@ -65,7 +64,7 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     );
     fence.signal();
     fence.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("acquire() has one timeout over all the fences of a frame's readers", async () => {
@@ -89,7 +88,7 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     );
     fences[1]?.signal();
     for (const fence of fences) fence.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("what is no timeout is EINVAL, asleep as well", async () => {
@@ -104,7 +103,7 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
       await expectRejection("EINVAL", pool.acquire({ timeoutMs }));
     }
     fence.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 });
 
@@ -131,6 +130,6 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     fence.release();
     theirs.release();
     other.close();
-    closeClean(scene);
+    closeScene(scene);
   });
 });

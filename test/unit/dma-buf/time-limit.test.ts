@@ -4,15 +4,8 @@ import { MiB } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectRefusal, expectRejection } from "../../support/errors.ts";
 import { deaf, watched } from "../../support/exporter.ts";
-import { HandClock } from "../../support/hand-clock.ts";
 import { settle, slow } from "../../support/slow-exporter.ts";
 import { TestClock } from "../../support/test-clock.ts";
-
-/** Lets time pass, and everything run that it ends. */
-async function pass(clock: HandClock, by: number): Promise<void> {
-  clock.advance(by);
-  await settle();
-}
 
 describe.each(eachCore)("one limit over an asynchronous call on the $name core", (build) => {
   const open = () => build.system({ memoryBytes: 4 * MiB });
@@ -34,18 +27,18 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
 
   test("the waits of mapAsync for the lock, the exporter and the fences share one timeout", async () => {
     const system = open();
-    const clock = new HandClock();
+    const clock = new TestClock();
     const { buf, gate } = slow(system, "map", { pins: true });
     const moving = buf.dynamicAttach(gpuOf(system), deaf);
     buf.resv.lock();
     const mapped = watch(moving.mapAsync("to-device", { timeoutMs: 10, clock }));
-    await pass(clock, 6);
+    await clock.advance(6);
     buf.resv.unlock(); // 6 of 10 are gone
     await settle();
     expect([mapped.code, buf.resv.isLocked]).toEqual([null, true]);
-    await pass(clock, 3);
+    await clock.advance(3);
     expect(mapped.code).toBeNull();
-    await pass(clock, 1);
+    await clock.advance(1);
     expect(mapped.code).toBe("ETIME");
     gate.open();
     await settle();
@@ -54,16 +47,16 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
 
   test("a fence gets what the exporter left of the timeout", async () => {
     const system = open();
-    const clock = new HandClock();
+    const clock = new TestClock();
     const { buf, calls, gate } = slow(system, "map");
     const attachment = buf.attach(gpuOf(system));
     buf.resv.addFence(system.fence("move"), "kernel");
     const mapped = watch(attachment.mapAsync("to-device", { timeoutMs: 10, clock }));
-    await pass(clock, 7);
+    await clock.advance(7);
     gate.open();
     await settle();
     expect([mapped.code, calls.at(-1)]).toEqual([null, "map gpu unlocked"]);
-    await pass(clock, 3);
+    await clock.advance(3);
     expect([mapped.code, calls.at(-1)]).toEqual(["ETIME", "unmap gpu unlocked"]);
     attachment.detach();
     buf.put();
@@ -198,7 +191,7 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
 
   test("whatever a call waited for, its error names the call and the timeout that was asked for", async () => {
     const system = open();
-    const clock = new HandClock();
+    const clock = new TestClock();
     const { buf, gate } = slow(system, "map", { info: { name: "shot" } });
     const attachment = buf.attach(gpuOf(system));
     const moving = system.fence("move");
@@ -207,10 +200,10 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
       "ETIME",
       attachment.mapAsync("to-device", { timeoutMs: 10, clock }),
     );
-    await pass(clock, 7);
+    await clock.advance(7);
     gate.open();
     await settle();
-    await pass(clock, 3);
+    await clock.advance(3);
     expect(await late).toBe("Cannot map shot for gpu: it is pending after 10 ms");
     const stop = new AbortController();
     const mapped = attachment.mapAsync("to-device", { signal: stop.signal });

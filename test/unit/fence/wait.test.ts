@@ -3,7 +3,7 @@ import type { Fence } from "../../../src/fence/fence.ts";
 import { startWait, startWaitAny, waitAny } from "../../../src/fence/wait.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRejection } from "../../support/errors.ts";
-import { HandClock } from "../../support/hand-clock.ts";
+import { TestClock } from "../../support/test-clock.ts";
 
 describe.each(eachCore)("waits on the $name core", (build) => {
   const fences = (count: number): Fence[] => {
@@ -13,11 +13,11 @@ describe.each(eachCore)("waits on the $name core", (build) => {
 
   test("end with what is left of the timeout, and 1 of a timeout of 0", () => {
     const [fence] = fences(1) as [Fence];
-    const clock = new HandClock();
+    const clock = new TestClock();
     const done = vi.fn();
     startWait(fence, { timeoutMs: 0, clock }, done);
     startWait(fence, { timeoutMs: 5, clock }, done);
-    clock.advance(2);
+    clock.pass(2);
     fence.signal();
     startWait(fence, { timeoutMs: 0, clock }, done);
     startWait(fence, { timeoutMs: 7, clock }, done);
@@ -28,10 +28,10 @@ describe.each(eachCore)("waits on the $name core", (build) => {
 
   test("end with 0 when the time runs out, and leave no callback", () => {
     const [fence] = fences(1) as [Fence];
-    const clock = new HandClock();
+    const clock = new TestClock();
     const done = vi.fn();
     startWait(fence, { timeoutMs: 5, clock }, done);
-    clock.advance(5);
+    clock.pass(5);
     fence.signal();
     expect(done.mock.calls).toEqual([[0]]);
   });

@@ -16,8 +16,8 @@ import {
 import { eachCore } from "../../support/cores.ts";
 import { openDriven, pinnedFrames, read } from "../../support/driver-world.ts";
 import { expectError } from "../../support/errors.ts";
-import { HandClock } from "../../support/hand-clock.ts";
 import { ModelDriver } from "../../support/model-driver.ts";
+import { TestClock } from "../../support/test-clock.ts";
 
 const RW = iommuProt.read + iommuProt.write;
 const PS = FRAME_BYTES;
@@ -180,7 +180,7 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
     });
 
     test("lazy: the driver forgets all before an address is used again", () => {
-      const clock = new HandClock();
+      const clock = new TestClock();
       const { system, driver, group, device } = openDriven(build, { invalidation: "lazy", clock });
       const { pfn } = pinnedFrames(system, 1);
       const cycle = (): number => {

@@ -12,7 +12,7 @@ import {
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError } from "../../support/errors.ts";
-import { HandClock } from "../../support/hand-clock.ts";
+import { TestClock } from "../../support/test-clock.ts";
 
 const RW = iommuProt.read + iommuProt.write;
 const PS = FRAME_BYTES;
@@ -304,7 +304,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
 
   describe("lazy invalidation", () => {
     test("a use after unmap is reported as stale, and faults after 10 ms", () => {
-      const clock = new HandClock();
+      const clock = new TestClock();
       const { system, device, group } = open({
         invalidation: "lazy",
         iotlb: { entries: 16 },
@@ -331,7 +331,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
     });
 
     test("strict: a use after unmap faults at once, and no timer runs", () => {
-      const clock = new HandClock();
+      const clock = new TestClock();
       const { system, device, group } = open({ iotlb: { entries: 16 }, clock });
       const { mapping, address } = mapOne(system, device);
       expect(reaches(device, address)).toBe(true);
@@ -345,7 +345,7 @@ describe.each(eachCore)("IommuGroup on the $name core", (build) => {
     });
 
     test("coherent memory is unmapped lazily too, and the timer of a freed group is gone", () => {
-      const clock = new HandClock();
+      const clock = new TestClock();
       const { device, group } = open({ invalidation: "lazy", clock });
       device.dma.allocCoherent(PS).free();
       expect([clock.timerCount, group.queuedCount]).toEqual([1, 1]);
