@@ -37,7 +37,6 @@ import {
   KIND_TABLE,
   ObjectRecord,
   PAYLOAD_OFFSET,
-  handleOf,
   objectFind,
 } from "./object";
 import {
@@ -68,6 +67,7 @@ import {
   SlabRecord,
   recordAt,
   recordIsUsed,
+  recordPlace,
 } from "./slab";
 
 const B: u32 = 6600,
@@ -159,7 +159,7 @@ export function objectNext(after: u32, kind: u32): u32 {
 
 /** The payload of the record with an index that objectNext() gave. */
 export function objectPayload(index: u32): usize {
-  return recordAt(index) + PAYLOAD_OFFSET;
+  return recordPlace(index) + PAYLOAD_OFFSET;
 }
 
 // ---- objects
@@ -169,19 +169,19 @@ function checkObjects(): u32 {
   let listed: u32 = 0;
   let bounced: u32 = 0;
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
-    const record = ObjectRecord.at(recordAt(index));
+    const record = ObjectRecord.at(recordPlace(index));
     const payload = objectPayload(index);
     if ((record.handle & INDEX_MASK) != index || record.handle == index) return R + 5;
     let broken: u32 = record.kind >= KINDS || record.refs == 0 ? O + 1 : 0;
     if (record.kind == KIND_REGION) broken = checkRegion(Region.at(payload));
     if (record.kind == KIND_TABLE) broken = checkTable(payload);
     if (record.kind == KIND_DOMAIN) broken = checkDomain(payload);
-    if (record.kind == KIND_MOVABLE) broken = checkMovable(payload, <u32>handleOf(recordAt(index)));
+    if (record.kind == KIND_MOVABLE) broken = checkMovable(payload, record.handle);
     if (isShareable(record.kind) && !isHeld(payload)) broken = H + 1;
     if (record.kind == KIND_BUFFER && broken == 0) broken = checkBuffer(Buffer.at(payload));
     if (record.kind == KIND_MAPPING) {
       mappings += 1;
-      const slots = chainSlots(Mapping.at(payload), <u32>handleOf(recordAt(index)));
+      const slots = chainSlots(Mapping.at(payload), record.handle);
       if (slots == 0xffffffff) broken = W + 5;
       else bounced += slots;
     }
@@ -336,7 +336,7 @@ function checkUse(): u32 {
   let tableFrames: u32 = 0;
   let movableFrames: u32 = 0;
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
-    const kind = ObjectRecord.at(recordAt(index)).kind;
+    const kind = ObjectRecord.at(recordPlace(index)).kind;
     const payload = objectPayload(index);
     if (kind == KIND_REGION) objectFrames += regionFrames(Region.at(payload));
     if (kind == KIND_MOVABLE) {

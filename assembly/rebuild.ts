@@ -68,7 +68,7 @@ import {
   Slab,
   SlabCache,
   SlabRecord,
-  recordAt,
+  recordPlace,
   slabListInsert,
 } from "./slab";
 import { Thread } from "./thread";
@@ -184,7 +184,7 @@ function rebuildLocks(): void {
   unlockDead(SHADOW_LOCK_AT);
   if (header().bounceAt != 0) unlockDead(header().bounceAt);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
-    const kind = ObjectRecord.at(recordAt(index)).kind;
+    const kind = ObjectRecord.at(recordPlace(index)).kind;
     const hasLock = kind == KIND_REGION || kind == KIND_DOMAIN || kind == KIND_DEVICE;
     if (hasLock) unlockDead(objectPayload(index));
   }

@@ -48,7 +48,7 @@ import { poisonFill } from "./quarantine";
 import { Region, bitmapBase, bitmapFrames, regionFreed, regionPayload } from "./region";
 import { SgEntry, entriesFrames, entriesStamp } from "./sg-entries";
 import { SgTable } from "./sg";
-import { CACHE_NODES, Slab, SlabRecord, recordAt, recordFree } from "./slab";
+import { CACHE_NODES, Slab, SlabRecord, recordFree, recordPlace } from "./slab";
 import { threadIndex } from "./thread";
 
 /** Frees what `dead` took and nobody names. Frames freed. */
@@ -57,7 +57,7 @@ export function sweep(dead: u32): u32 {
   lockRare(SLAB_LOCK_AT);
   lockRare(FRAMES_LOCK_AT);
   for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
-    recordStamp(ObjectRecord.at(recordAt(index)).kind, objectPayload(index), dead);
+    recordStamp(ObjectRecord.at(recordPlace(index)).kind, objectPayload(index), dead);
   }
   pinsRecount(dead);
   const freed = framesSweep(dead, areSound);
