@@ -62,7 +62,13 @@ export const errno = {
 /** The name of an errno. */
 export type ErrnoCode = keyof typeof errno;
 
-const codeByNumber = new Map<number, ErrnoCode>();
+/**
+ * What every function of a core returns that has left its memory: no errno of the kernel, because
+ * the core has an ENODEV of its own. Its code is ENODEV all the same.
+ */
+export const LEFT = -4095;
+
+const codeByNumber = new Map<number, ErrnoCode>([[-LEFT, "ENODEV"]]);
 for (const [code, number] of Object.entries(errno)) {
   if (!codeByNumber.has(number)) codeByNumber.set(number, code as ErrnoCode);
 }
@@ -104,6 +110,7 @@ export function isErrno(result: number): boolean {
 }
 
 const HELD = "another thread holds the allocator; try again";
+const CLOSED = "the system is closed";
 
 /**
  * The result of a core call as an unsigned number; throws when it is an errno. `reason` explains it
@@ -115,8 +122,19 @@ export function checked(
   reason: (code: ErrnoCode) => string,
 ): number {
   if (!isErrno(result)) return result >>> 0;
+  requireJoined(result, operation);
   const code = codeOf(result);
   return fail(code, operation, code === "EAGAIN" ? HELD : reason(code));
+}
+
+/** Throws ENODEV when the core that returned `result` has left its memory. */
+export function requireJoined(result: number, operation: string): void {
+  if (result === LEFT) failClosed(operation);
+}
+
+/** Throws what every call of a closed system does. */
+export function failClosed(operation: string): never {
+  return fail("ENODEV", operation, CLOSED);
 }
 
 /** Throws EINVAL unless `value` is an integer of [min, max]. */

@@ -7,8 +7,8 @@
  *                       └─ timeline(), fence() ─► Fence
  *
  * - SY1  Two systems share nothing: no module keeps a registry.
- * - SY2  A closed system refuses every call with ENODEV; closing is refused while buffers live
- *        (EBUSY).
+ * - SY2  A closed system, and all that it gave out, refuses with ENODEV what needs its memory: its
+ *        thread slot may be another's there. Closing is refused while buffers live (EBUSY).
  *
  * @module
  */
@@ -68,7 +68,6 @@ export class System extends SharedSystem {
   readonly #devices: Set<Device> = new Set();
   readonly #buffers: BufferRegistry;
   #lastStamp = 0;
-  #isClosed = false;
 
   /** @internal */
   constructor(
@@ -96,7 +95,7 @@ export class System extends SharedSystem {
   }
 
   #requireOpen(operation: string): void {
-    if (this.#isClosed) fail("ENODEV", operation, "the system is closed");
+    this.core.requireJoined(operation);
   }
 
   /** @internal */
@@ -252,6 +251,7 @@ export class System extends SharedSystem {
 
   /** `count` consecutive fence contexts that nobody else has; the first. */
   fenceContexts(count: number): number {
+    this.#requireOpen("make fence contexts");
     requireInteger(count, "count", 1, NO_PFN, "make fence contexts");
     return this.core.exports.fenceContextAlloc(count) >>> 0;
   }
@@ -349,7 +349,7 @@ export class System extends SharedSystem {
    * Closes the system: descriptors first, then devices. EBUSY: buffers are still held, and which.
    */
   close(): void {
-    if (this.#isClosed) return;
+    if (this.core.hasLeft) return;
     this.files.closeAll();
     if (this.#buffers.size > 0) {
       const names = this.buffers
@@ -358,8 +358,7 @@ export class System extends SharedSystem {
       fail("EBUSY", "close the system", `buffers are still held: ${names}`);
     }
     for (const device of this.devices) device.remove();
-    this.core.exports.coreLeave();
-    this.#isClosed = true;
+    this.leave();
   }
 
   [Symbol.dispose](): void {

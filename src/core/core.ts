@@ -7,16 +7,25 @@
  *
  * - W1  The memory is made whole and never grows, so views stay valid as long as the memory.
  * - W2  Only `instance.exports` is called: the functions themselves, without the loader's wrappers;
- *       with `onMisuse`, each behind one that looks for misuses.
+ *       with `onMisuse`, each behind one that looks for misuses. Who keeps a function beyond a
+ *       call may use it after leave(), against W3 (closed-exports.ts).
  *
  * @module
  */
 
 import { instantiateSync } from "@assemblyscript/loader";
 import { requireObject } from "../arguments.ts";
-import { checked, DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import {
+  checked,
+  DmaBufError,
+  type ErrnoCode,
+  fail,
+  failClosed,
+  requireInteger,
+} from "../errors.ts";
 import type { Stacks } from "../stacks.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
+import { closedExports } from "./closed-exports.ts";
 import type { CoreExports } from "./exports.ts";
 import { type OnMisuse, watchMisuse } from "./misuse.ts";
 import { type CoreSource, inlinedModule, loadModule, moduleOfBytes } from "./module.ts";
@@ -86,6 +95,7 @@ export interface ThreadSlots {
 
 /** An instance of the core that has joined a memory. */
 export class Core implements CoreShare {
+  /** The functions; once this core has left, such that refuse (W3). */
   readonly exports: CoreExports;
   readonly memory: WebAssembly.Memory;
   readonly module: WebAssembly.Module;
@@ -101,8 +111,10 @@ export class Core implements CoreShare {
   readonly f64: Float64Array<ArrayBufferLike>;
   /** Whether this thread may sleep in a call. */
   readonly mayBlock: boolean;
-  /** The words that lists are passed in. */
+  /** The words that lists are passed in: of the thread's slot, until this core has left. */
   readonly scratch: Uint32Array<ArrayBufferLike>;
+  /** Whether it has left its memory. */
+  readonly hasLeft: boolean = false;
   /** @internal What this thread shares with others or has imported, by its number. */
   readonly tokens: Map<number, object> = new Map();
   /** @internal Where holders were made; null: nobody asked for that. */
@@ -133,6 +145,20 @@ export class Core implements CoreShare {
     return !(this.memory.buffer instanceof ArrayBuffer);
   }
 
+  /** Leaves the memory: for good, whoever has the slot next (W3). */
+  leave(): void {
+    if (this.hasLeft) return;
+    this.exports.coreLeave();
+    const exports = closedExports(this.exports);
+    const scratch = new Uint32Array(this.scratch.length);
+    Object.assign(this, { exports, scratch, hasLeft: true });
+  }
+
+  /** @internal Throws ENODEV once this core has left. */
+  requireJoined(operation: string): void {
+    if (this.hasLeft) failClosed(operation);
+  }
+
   /** Where the thread slots lie. */
   get threadSlots(): ThreadSlots {
     const { HEADER_AT, THREAD_BYTES } = this.exports;
@@ -140,8 +166,9 @@ export class Core implements CoreShare {
     return { at: at ?? 0, bytes: THREAD_BYTES.value, count: count ?? 0 };
   }
 
-  /** A view of `lengthBytes` bytes at byte `at`. */
+  /** A view of `lengthBytes` bytes at byte `at`. ENODEV: this core has left. */
   view(at: number, lengthBytes: number): Uint8Array<ArrayBufferLike> {
+    if (this.hasLeft) failClosed("view the memory");
     return new Uint8Array(this.memory.buffer, at, lengthBytes);
   }
 
@@ -160,7 +187,7 @@ export class Core implements CoreShare {
    * free frames' bytes.
    */
   check(isDeep = false): string | null {
-    const broken = this.exports.check(isDeep ? 1 : 0) >>> 0;
+    const broken = checked(this.exports.check(isDeep ? 1 : 0), "check the memory", () => "");
     return broken === 0 ? null : invariantName(broken);
   }
 }

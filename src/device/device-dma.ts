@@ -16,7 +16,15 @@
 
 import { requireBytes, requireInstance, requireObject, requireObjects } from "../arguments.ts";
 import { type Direction, directionNumber } from "../direction.ts";
-import { checked, codeOf, type ErrnoCode, fail, isErrno, requireInteger } from "../errors.ts";
+import {
+  checked,
+  codeOf,
+  type ErrnoCode,
+  fail,
+  isErrno,
+  requireInteger,
+  requireJoined,
+} from "../errors.ts";
 import { type SgEntry, SgTable } from "../mm/sg-table.ts";
 import { withWords, wordsOf } from "../mm/word-list.ts";
 import { ADDRESS_END, FRAME_BYTES, formatAddress, NO_PFN, offsetOf, pfnOf } from "../units.ts";
@@ -146,6 +154,7 @@ export class DeviceDma extends DeviceAccess {
     const number = directionNumber(direction, operation);
     const result = call(number, attrsNumber(attrs, operation));
     if (isErrno(result)) {
+      requireJoined(result, operation);
       const code = codeOf(result);
       const isAddress = kind === "page" || kind === "single" || kind === "resource";
       fail(isAddress && code === "EIO" ? "ENOMEM" : code, operation, mapReason(code, kind)); // D9
@@ -203,6 +212,7 @@ export class DeviceDma extends DeviceAccess {
   needSync(mapping: DeviceMapping): boolean {
     const operation = `ask whether a mapping of ${this.name} needs a sync`;
     this.#requireOwn(mapping, operation);
+    this.core.requireJoined(operation);
     return this.core.exports.dmaNeedsSync(mapping.handle) === 1;
   }
 
@@ -286,6 +296,7 @@ export class DeviceDma extends DeviceAccess {
     const operation = `reserve device addresses for ${this.name}`;
     requireInteger(offset, "offset", 0, FRAME_BYTES - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
+    this.core.requireJoined(operation);
     if (this.group === null || !this.memory.canLink()) return null;
     return DmaIova.tryAlloc(this.core, this.group, this.memory, lengthBytes, offset);
   }

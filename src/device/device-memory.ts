@@ -75,6 +75,7 @@ export function allocFrames(
   request: FramesRequest,
   operation: string,
 ): DeviceFrames {
+  core.requireJoined(operation);
   const reasons: string[] = [];
   for (const attempt of attemptsFor(core, memory, request)) {
     try {

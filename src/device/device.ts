@@ -198,6 +198,7 @@ export class Device {
 
   /** What its mappings are like. */
   get mappingLimits(): MappingLimits {
+    this.#core.requireJoined(`describe the mappings of ${this.name}`);
     const { iommu } = this.#limits;
     const optimalBytes = addressOf(this.#core.exports.OPTIMAL_PAGES.value);
     return {

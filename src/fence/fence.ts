@@ -11,7 +11,8 @@
  *       here. Composite fences have none: their state is that of their parts.
  * - F6  A fence whose `token` was asked for has a record until it is released, so that other
  *       threads find it; its times there count from 1970, because each thread's clock begins when
- *       the thread does.
+ *       the thread does. A system that is closed has given all records up: its fences are this
+ *       thread's alone then.
  * - F5  `enableSignaling` of the ops is called at most once, before the first callback or wait.
  *
  * Compare `struct dma_fence` in the kernel's drivers/dma-buf/dma-fence.c.
@@ -114,9 +115,10 @@ export class Fence {
    * fence when all have. EOPNOTSUPP: it belongs to no system; ESTALE: it was released.
    */
   get token(): number {
-    if (this.#isShared) return this.#handle;
     const { core } = this;
     const operation = `share ${this.name}`;
+    core?.requireJoined(operation);
+    if (this.#isShared) return this.#handle;
     if (core === null) return fail("EOPNOTSUPP", operation, "it belongs to no system");
     if (this.#isReleased) return fail("ESTALE", operation, "it was released");
     if (this.#handle === NO_RECORD)

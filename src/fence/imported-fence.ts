@@ -8,6 +8,7 @@
  * - FI2  While it is pending and has callbacks here, this thread waits on the record.
  * - FI3  Only its owner signals it or sets its error (EPERM). An owner that is gone: it ends with
  *        EOWNERDEAD.
+ * - FI4  When this thread leaves the memory, it ends with ENODEV: nobody tells it more.
  *
  * @module
  */
@@ -92,12 +93,18 @@ export class ImportedFence extends Fence {
 
   /** FI1: takes over what the record says. */
   #look(): boolean {
+    if (this.#core.hasLeft) return this.#end("ENODEV", performance.now()); // FI4
     const state = loadWord(this.#core, this.#stateAt);
     if (state === PENDING) return false;
-    this.#unlisten();
     const sinceEpochMs = this.#core.f64[(this.#stateAt + TIMESTAMP_AT) / 8] ?? 0;
     const atMs = sinceEpochMs - performance.timeOrigin;
-    super.signal(state < 0 ? codeOf(state) : null, sinceEpochMs === 0 ? performance.now() : atMs);
+    const error = state < 0 ? codeOf(state) : null;
+    return this.#end(error, sinceEpochMs === 0 ? performance.now() : atMs);
+  }
+
+  #end(error: ErrnoCode | null, atMs: number): true {
+    this.#unlisten();
+    super.signal(error, atMs);
     return true;
   }
 

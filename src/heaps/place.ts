@@ -13,7 +13,7 @@
 import type { Core } from "../core/core.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
-import { checked, codeOf, errno, fail } from "../errors.ts";
+import { checked, codeOf, errno, fail, requireJoined } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import { ADDRESS_END, addressOf, formatBytes, framesOf, NO_PFN, pfnOf } from "../units.ts";
 
@@ -61,6 +61,7 @@ function placeContiguous(places: Places, buf: DmaBuf, layout: Layout): number {
     }
     const handle = regionAlloc(places, buf, region, layout);
     if (handle >= 0) return handle;
+    requireJoined(handle, `place ${buf.name}`);
     refusals.push(`region ${region.name}: ${region.explain(codeOf(handle))}`);
   }
   const reason =

@@ -205,6 +205,7 @@ export class BuiltInDomain extends Domain {
   iovaToPhys(iova: number): number | null {
     const operation = `translate ${formatAddress(iova)}`;
     this.#requireLive(operation);
+    this.#core.requireJoined(operation);
     requireRange(iova, 0, "iova", operation);
     if (this.type === "identity") return iova;
     if (iova >= this.#end) return null;
@@ -215,14 +216,15 @@ export class BuiltInDomain extends Domain {
   // ---- the IOTLB
 
   override get iotlbStats(): IotlbStats | null {
-    const at = this.#isFreed ? 0 : this.#core.word(this.#at, TLB_AT);
+    const at = this.#isFreed || this.#core.hasLeft ? 0 : this.#core.word(this.#at, TLB_AT);
     if (at === 0) return null;
     const [hits, misses, evictions] = [0, 1, 2].map((i) => this.#core.word(at, TLB_HITS + i));
     return { hits: hits ?? 0, misses: misses ?? 0, evictions: evictions ?? 0 };
   }
 
   override get staleCount(): number {
-    return this.#isFreed ? this.#seenStale : this.#core.word(this.#at, STALE_COUNT);
+    const isOver = this.#isFreed || this.#core.hasLeft;
+    return isOver ? this.#seenStale : this.#core.word(this.#at, STALE_COUNT);
   }
 
   /** @internal */

@@ -308,14 +308,15 @@ export class IommuGroup {
 
   /** Ranges of device addresses that wait for a flush. */
   get queuedCount(): number {
-    return this.#record.isFreed ? 0 : this.#core.exports.iommuQueuedCount(this.handle);
+    const hasNone = this.#record.isFreed || this.#core.hasLeft;
+    return hasNone ? 0 : this.#core.exports.iommuQueuedCount(this.handle);
   }
 
   /** Invalidates now, and gives back what waited for it. How many ranges that were. */
   flush(): number {
     this.#cancelFlush?.();
     this.#cancelFlush = null;
-    if (this.#record.isFreed) return 0;
+    if (this.#record.isFreed || this.#core.hasLeft) return 0;
     this.#driver?.flush();
     return this.#core.exports.iommuFlushQueue(this.handle);
   }

@@ -67,7 +67,9 @@ export class CmaRegion {
   }
 
   #field(index: number): number {
-    return this.#core.word(this.#core.exports.cmaRegionAt(this.handle) >>> 0, index);
+    const result = this.#core.exports.cmaRegionAt(this.handle);
+    const at = checked(result, `read region ${this.name}`, () => "there is no such region");
+    return this.#core.word(at, index);
   }
 
   /**

@@ -111,12 +111,12 @@ export class PinnedRange {
   /** Takes this pin off. ESTALE when it was taken off before. */
   unpin(): void {
     if (this.#bytes === null) fail("ESTALE", "unpin a range", "it was unpinned before");
-    this.#bytes = null;
     checked(
       this.#core.exports.unpinRange(this.pfn, this.frameCount),
       "unpin a range",
       () => "a frame has no pin",
     );
+    this.#bytes = null;
   }
 
   [Symbol.dispose](): void {

@@ -100,7 +100,9 @@ export class Movable {
 
   /** Frees the memory, at once or with the last unpin (Y3). ESTALE: freed before. */
   free(): void {
-    if (this.#isFreed) fail("ESTALE", "free movable memory", "it was freed before");
+    const operation = "free movable memory";
+    if (this.#isFreed) fail("ESTALE", operation, "it was freed before");
+    this.#core.requireJoined(operation);
     this.#isFreed = true;
     this.#core.exports.movableFree(this.#handle);
   }
@@ -140,8 +142,9 @@ export class PinnedMovable {
   }
 
   #pfn(i: number): number {
-    const listAt = this.#core.word(this.#core.exports.movableAt(this.#handle) >>> 0, LIST_AT);
-    return this.#core.word(listAt, i);
+    const result = this.#core.exports.movableAt(this.#handle);
+    const at = checked(result, "use a pin", () => "it was taken off");
+    return this.#core.word(this.#core.word(at, LIST_AT), i);
   }
 
   /** The frames, in order. ESTALE once unpinned. */
@@ -174,6 +177,7 @@ export class PinnedMovable {
   /** Takes this pin off. ESTALE: it was taken off before. */
   unpin(): void {
     this.#requirePinned();
+    this.#core.requireJoined("unpin movable memory");
     this.#isUnpinned = true;
     this.#core.exports.movableUnpin(this.#handle);
   }

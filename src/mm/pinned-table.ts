@@ -83,6 +83,7 @@ export class PinnedTable {
   /** Takes the pins off. ESTALE when they were taken off before. */
   unpin(): void {
     if (this.#views === null) fail("ESTALE", "unpin a table", "it was unpinned before");
+    this.#core.requireJoined("unpin a table");
     this.#views = null;
     if (this.#pin === 0) this.#unpin(this.#runs.length);
     else this.#core.exports.pinRemove(this.#pin);

@@ -32,6 +32,7 @@ import type { FdTable } from "../files/fd-table.ts";
 export interface FrameworkHost {
   readonly core: Core;
   export(info: ExportInfo): DmaBuf;
+  fenceContexts(count: number): number;
 }
 
 /** The functions that modules can be bound to. */
@@ -135,12 +136,13 @@ function bufferSymbols(
   };
 }
 
-function fenceSymbols({ core }: FrameworkHost): Pick<FrameworkSymbols, FenceName> {
+function fenceSymbols(host: FrameworkHost): Pick<FrameworkSymbols, FenceName> {
+  const { core } = host;
   return {
     dma_fence_init: (name, context, seqno, ops = undefined) =>
       new Fence(core, context, seqno, name, ops ?? null),
     dma_fence_get_stub: () => signaledFence(),
-    dma_fence_context_alloc: (count) => core.exports.fenceContextAlloc(count) >>> 0,
+    dma_fence_context_alloc: (count) => host.fenceContexts(count),
     dma_fence_signal: (fence, error) => fence.signal(error ?? null),
     dma_fence_signal_timestamp: (fence, atMs) => fence.signal(null, atMs),
     dma_fence_get_status: (fence) => fence.status,

@@ -155,13 +155,13 @@ export class Link {
 
   async #exchange(question: Asked): Promise<Answer> {
     const { op, operation, a = 0, b = 0, text } = question;
-    const { exports } = this.#core;
     const make = (): number => makeText(this.#core, text, operation);
     const words = text === undefined ? 0 : await callAgain(make, {}, operation);
     this.#current = question;
     try {
       const number = words === 0 ? a : words;
-      checked(exports.linkPost(this.#handle, linkOps.indexOf(op), number, b), operation, reasonOf);
+      const post = this.#core.exports.linkPost(this.#handle, linkOps.indexOf(op), number, b);
+      checked(post, operation, reasonOf);
       await this.#answered();
       return this.#answer(operation);
     } finally {

@@ -83,12 +83,11 @@ export class ServedLink {
   }
 
   async #serve(asked: Asked): Promise<void> {
-    const { linkAnswer } = this.#core.exports;
     freeText(this.#core, this.#reply);
     this.#reply = 0;
     try {
       const [value, more] = await this.#run(asked);
-      linkAnswer(this.#handle, 0, value, more, 0);
+      this.#core.exports.linkAnswer(this.#handle, 0, value, more, 0);
     } catch (error) {
       const text = describeError(error);
       try {
@@ -96,7 +95,7 @@ export class ServedLink {
       } catch {
         // no memory for the words: the number has to do
       }
-      linkAnswer(this.#handle, -errno[text.code], 0, 0, this.#reply);
+      this.#core.exports.linkAnswer(this.#handle, -errno[text.code], 0, 0, this.#reply);
     }
   }
 

@@ -19,7 +19,7 @@ import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
-import { importFence, importReason } from "../fence/imported-fence.ts";
+import { ImportedFence, importFence, importReason } from "../fence/imported-fence.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { HeapBuffer } from "../heaps/heap-buffer.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
@@ -111,9 +111,15 @@ export abstract class SharedSystem {
 
   /** After an orderly end the thread has left already. */
   #exited(thread: number): void {
-    const { threadState } = this.core.exports;
-    if (threadState(this.thread) === FREE_SLOT) return; // this system was closed
-    if (threadState(thread) !== FREE_SLOT) this.reap(thread);
+    if (this.core.hasLeft) return; // whoever has this slot now is asked by nobody to reap
+    if (this.core.exports.threadState(thread) !== FREE_SLOT) this.reap(thread);
+  }
+
+  /** @internal Leaves the memory; what this thread waits for there ends with ENODEV (FI4). */
+  protected leave(): void {
+    this.core.leave();
+    for (const one of [...this.core.tokens.values()])
+      if (one instanceof ImportedFence) void one.isSignaled;
   }
 
   /**
