@@ -5,15 +5,17 @@
  *        when it has signaled and the frame has come back.
  * - PF3  A fence that its thread left pending is never taken for one that is over: its frame says
  *        so, even when the record is gone (assembly/reap.ts).
+ * - PF4  A fence of another thread is held here once for each use of it, and let go of with the
+ *        last: it may be on several frames, and pending then. One that this thread imported by
+ *        itself stays as it is.
  *
  * @module
  */
 
-import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { DmaBufError } from "../errors.ts";
 import { Fence } from "../fence/fence.ts";
-import { ImportedFence, importFence } from "../fence/imported-fence.ts";
+import { importFence } from "../fence/imported-fence.ts";
 
 /** Milliseconds since 1970, with fractions: the clock that all threads share. */
 export function nowMs(): number {
@@ -25,11 +27,19 @@ const ABANDONED = 2 ** 32 - 1;
 /** Why the number of a released fence names none: its record, or all around it, is gone. */
 const GONE: readonly string[] = ["ESTALE", "EBADF"];
 
-/** The fence of a token; null when it has signaled and is gone. */
+/** How often the fences that were imported for pools are in use (PF4). */
+const uses = new WeakMap<Fence, number>();
+
+/** The fence of a token, until letGo(); null when it has signaled and is gone. */
 export function fenceOf(core: Core, token: number): Fence | null {
   if (token === ABANDONED) return abandonedFence(core);
+  const isKnown = core.tokens.has(token);
   try {
-    return importFence(core, token);
+    const fence = importFence(core, token);
+    const count = uses.get(fence);
+    if (count !== undefined) uses.set(fence, count + 1);
+    else if (!isKnown) uses.set(fence, 1);
+    return fence;
   } catch (error) {
     if (error instanceof DmaBufError && GONE.includes(error.code)) return null;
     throw error;
@@ -42,15 +52,16 @@ function abandonedFence(core: Core): Fence {
   return fence;
 }
 
-/** Waits, and gives up this thread's hold. ETIME, EINTR. */
-export async function waitAndLetGo(fence: Fence, options: WaitOptions): Promise<void> {
-  await fence.wait(options);
-  letGo(fence);
-}
-
-/** A fence of this thread's own stays its maker's. */
+/** Ends one use of a fence (PF4). */
 export function letGo(fence: Fence): void {
-  if (fence instanceof ImportedFence) fence.release();
+  const count = uses.get(fence);
+  if (count === undefined) return;
+  if (count > 1) {
+    uses.set(fence, count - 1);
+    return;
+  }
+  uses.delete(fence);
+  fence.release();
 }
 
 /** Frees the record of a fence that was given with a frame, once nobody needs it. */

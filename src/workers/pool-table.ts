@@ -126,6 +126,11 @@ export class PoolTable {
     return found;
   }
 
+  /** The token of the fence that a consumer left on a frame; 0: none. */
+  releaseFence(index: number, consumer: number): number {
+    return this.core.u32[(this.#frameAt(index) + RELEASE_AT) / 4 + consumer] ?? 0;
+  }
+
   /** When a frame was acquired or published last, in milliseconds since 1970. */
   sinceMs(index: number): number {
     return this.core.f64[(this.#frameAt(index) + FRAME_SINCE_AT) / 8] ?? 0;

@@ -9,7 +9,8 @@
  *        by one thread, or read by its consumers, or free.
  * - PO2  A thread that has the pool keeps all its buffers mapped; frames cost no allocation.
  * - PO3  Who writes waits for the fences that the frame's readers left, and a reader for the one
- *        that its writer gave.
+ *        that its writer gave. The readers' stay with the frame until they have signaled, whoever
+ *        gives up waiting for them.
  *
  * @module
  */
@@ -25,7 +26,7 @@ import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
-import { fenceOf, letGo, nowMs, releaseSignaled, waitAndLetGo } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
 import { type PublishOptions, WritableFrame, type WriterSide } from "./pool-frame.ts";
 import { type PoolLayout, planesOf } from "./pool-layout.ts";
 import {
@@ -176,14 +177,16 @@ export class Pool implements ConsumedPool, WriterSide {
     const attempt = this.#acquiring();
     const limit = new TimeLimit(options, attempt.operation);
     const index = await attemptAsync(attempt, limit);
+    const fences = this.#releaseFences(index);
     try {
-      for (const fence of this.#releaseFences(index))
-        await limit.wait((rest) => waitAndLetGo(fence, rest));
+      for (const fence of fences) await limit.wait((rest) => fence.wait(rest));
+      return this.#writable(index, attempt.operation);
     } catch (error) {
-      this.abandon(index);
+      this.abandon(index); // PO3
       throw error;
+    } finally {
+      for (const fence of fences) letGo(fence);
     }
-    return this.#writable(index);
   }
 
   /** The same asleep, where the thread may. EWOULDBLOCK: it may not. */
@@ -191,30 +194,32 @@ export class Pool implements ConsumedPool, WriterSide {
     const attempt = this.#acquiring();
     const limit = sleepLimit(options, attempt.operation);
     const index = attemptSync(attempt, limit);
+    const fences = this.#releaseFences(index);
     try {
-      for (const fence of this.#releaseFences(index)) {
-        limit.waitSync((rest) => fence.waitSync(rest));
-        letGo(fence);
-      }
+      for (const fence of fences) limit.waitSync((rest) => fence.waitSync(rest));
+      return this.#writable(index, attempt.operation);
     } catch (error) {
-      this.abandon(index);
+      this.abandon(index); // PO3
       throw error;
+    } finally {
+      for (const fence of fences) letGo(fence);
     }
-    return this.#writable(index);
   }
 
-  /** The same without waiting: null when no frame is free, or one whose readers left fences. */
+  /** The same without waiting: null when no frame is free whose readers' fences have signaled. */
   tryAcquire(): WritableFrame | null {
-    const index = attemptOnce(this.#acquiring());
-    if (index === null) return null;
-    const waits = this.#releaseFences(index).map((fence) => ({ fence, isOver: fence.isSignaled }));
-    for (const { fence, isOver } of waits) if (isOver) letGo(fence);
-    const pending = waits.filter(({ isOver }) => !isOver);
-    if (pending.length === 0) return this.#writable(index);
-    // Nobody may write it before they have signaled; it comes back when they have.
-    const over = pending.map(({ fence }) => waitAndLetGo(fence, {}));
-    void Promise.all(over).then(() => this.abandon(index));
-    return null;
+    const attempt = this.#acquiring();
+    const pending: number[] = [];
+    try {
+      for (;;) {
+        const index = attemptOnce(attempt);
+        if (index === null) return null;
+        if (this.#isReady(index)) return this.#writable(index, attempt.operation);
+        pending.push(index);
+      }
+    } finally {
+      for (const index of pending) this.abandon(index); // PO3
+    }
   }
 
   /**
@@ -226,20 +231,31 @@ export class Pool implements ConsumedPool, WriterSide {
     return framesUntilClosed(() => this.acquire(options));
   }
 
-  #writable(index: number): WritableFrame {
+  /** A frame that nobody reads any more; its readers' fences are over. ESTALE: released. */
+  #writable(index: number, operation: string): WritableFrame {
+    this.requireHeld(operation);
+    for (const consumer of this.table.releasers(index))
+      this.core.exports.poolReleaseFence(this.token, index, consumer);
     releaseSignaled(this.#given[index]);
     this.#given[index] = undefined;
     return new WritableFrame(index, this.memory(index), this);
   }
 
+  /** The fences that a frame's readers left, each to be let go of. */
   #releaseFences(index: number): Fence[] {
-    const fences: Fence[] = [];
-    for (const consumer of this.table.releasers(index)) {
-      const token = this.core.exports.poolReleaseFence(this.token, index, consumer);
-      const fence = token > 0 ? fenceOf(this.core, token) : null;
-      if (fence !== null) fences.push(fence);
-    }
-    return fences;
+    const { core, table } = this;
+    return table.releasers(index).flatMap((consumer) => {
+      const fence = fenceOf(core, table.releaseFence(index, consumer));
+      return fence === null ? [] : [fence];
+    });
+  }
+
+  /** Whether all of them have signaled. */
+  #isReady(index: number): boolean {
+    const fences = this.#releaseFences(index);
+    const isReady = fences.every((fence) => fence.isSignaled);
+    for (const fence of fences) letGo(fence);
+    return isReady;
   }
 
   /** @internal */

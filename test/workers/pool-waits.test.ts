@@ -43,6 +43,12 @@ function watch(promise: Promise<unknown>): { code: string } {
   return seen;
 }
 
+/** A frame is free, and its reader has left `fence` on it. */
+async function leaveFence({ pool, consumer }: Scene, fence: Fence): Promise<void> {
+  pool.tryAcquire()?.publish();
+  (await consumer.take()).release({ fence });
+}
+
 describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
   const setUp = (count?: number): Scene => sceneOf(build.system({ memoryBytes: 8 * MiB }), count);
 
@@ -91,6 +97,60 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     closeScene(scene);
   });
 
+  test("an acquire() that gives up leaves the readers' fences with the frame", async () => {
+    const scene = setUp();
+    const { system, pool } = scene;
+    const fence = system.fence("encoded");
+    await leaveFence(scene, fence);
+    await expectRejection("ETIME", pool.acquire({ timeoutMs: 5 }));
+    expect(pool.tryAcquire()).toBeNull();
+    await expectRejection("EINTR", pool.acquire({ signal: AbortSignal.timeout(5) }));
+    expect(pool.tryAcquire()).toBeNull();
+    expectError("EDEADLK", () => pool.acquireSync({ timeoutMs: 5 })); // its own fence
+    expect(pool.tryAcquire()).toBeNull();
+    expect(pool.report().frames[0]).toMatchObject({ state: "free" });
+    const acquired = watch(pool.acquire());
+    await settle();
+    expect(acquired.code).toBe("pending");
+    fence.signal();
+    await settle();
+    expect(acquired.code).toBe("ok");
+    pool.abandon(0);
+    expect(pool.tryAcquire()?.index).toBe(0);
+    fence.release();
+    closeClean(scene);
+  });
+
+  test("tryAcquire() finds the frame whose readers are done behind one whose are not", async () => {
+    const scene = setUp(2);
+    const { system, pool, consumer } = scene;
+    const fence = system.fence("encoded");
+    await leaveFence(scene, fence);
+    pool.tryAcquire()?.publish();
+    consumer.tryTake()?.release();
+    const frame = pool.tryAcquire();
+    expect(frame?.index).toBe(1);
+    expect(pool.tryAcquire()).toBeNull();
+    frame?.abandon();
+    fence.signal();
+    fence.release();
+    expect(pool.tryAcquire()?.index).toBe(0);
+    closeClean(scene);
+  });
+
+  test("a pool that is released while acquire() waits gives no frame", async () => {
+    const scene = setUp();
+    const fence = scene.system.fence("encoded");
+    await leaveFence(scene, fence);
+    const acquired = scene.pool.acquire();
+    await settle();
+    scene.pool.release();
+    fence.signal();
+    await expectRejection("ESTALE", acquired);
+    fence.release();
+    closeClean(scene);
+  });
+
   test("what is no timeout is EINVAL, asleep as well", async () => {
     const scene = setUp();
     const { system, pool, consumer } = scene;
@@ -110,8 +170,72 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
 const shared = eachCore.filter((build) => build.shared);
 
 describe.each(shared)("waits for another thread's frames on the $name core", ({ wasm }) => {
+  const open = (): System => openSync({ wasm, shared: true, memoryBytes: 8 * MiB });
+
+  test("a thread that gives up waiting, or leaves, takes no fence away with it", () => {
+    const scene = sceneOf(open());
+    const { system, pool, consumer } = scene;
+    const other = joinSync(system.share());
+    const fence = system.fence("encoded");
+    pool.tryAcquire()?.publish();
+    consumer.tryTake()?.release({ fence });
+    const theirs = other.importPool(pool.token);
+    expect(theirs.tryAcquire()).toBeNull();
+    expectError("ETIME", () => theirs.acquireSync({ timeoutMs: 5 }));
+    expect(other.core.tokens.size).toBe(2); // the pool and its buffer: no fence is held
+    theirs.release();
+    expect(pool.tryAcquire()).toBeNull();
+    fence.signal();
+    fence.release();
+    expect(pool.tryAcquire()?.index).toBe(0);
+    other.close();
+    closeClean(scene);
+  });
+
+  test("one fence on two frames is pending for the one until it signals", () => {
+    const scene = sceneOf(open(), 2);
+    const { system, pool, consumer } = scene;
+    const other = joinSync(system.share());
+    const fence = other.fence("written");
+    const theirs = other.importPool(pool.token);
+    for (let i = 0; i < 2; i++) theirs.tryAcquire()?.publish({ fence });
+    const [first, second] = [consumer.tryTake(), consumer.tryTake()];
+    first?.release();
+    expect(second?.acquireFence?.isSignaled).toBe(false);
+    const imported = system.importFence(fence.token);
+    expect(second?.acquireFence).toBe(imported);
+    fence.signal();
+    expect(second?.acquireFence?.errorCode).toBeNull();
+    second?.release();
+    theirs.release();
+    fence.release();
+    other.close();
+    closeClean(scene);
+  });
+
+  test("a fence that this thread imported by itself is not let go of with a frame", () => {
+    const scene = sceneOf(open());
+    const { system, pool, consumer } = scene;
+    const other = joinSync(system.share());
+    const fence = other.fence("written");
+    const imported = system.importFence(fence.token);
+    const theirs = other.importPool(pool.token);
+    theirs.tryAcquire()?.publish({ fence });
+    consumer.tryTake()?.release();
+    expect(imported.isSignaled).toBe(false);
+    expect(system.importFence(fence.token)).toBe(imported);
+    fence.signal("EIO");
+    expect(imported.isSignaled).toBe(true);
+    expect(imported.errorCode).toBe("EIO");
+    imported.release();
+    theirs.release();
+    fence.release();
+    other.close();
+    closeClean(scene);
+  });
+
   test("asleep: a timeout is checked, and the error names the call", () => {
-    const scene = sceneOf(openSync({ wasm, shared: true, memoryBytes: 8 * MiB }));
+    const scene = sceneOf(open());
     const { system, pool } = scene;
     const other = joinSync(system.share());
     const theirs = other.importPool(pool.token);
