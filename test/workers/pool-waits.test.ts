@@ -118,7 +118,7 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     pool.abandon(0);
     expect(pool.tryAcquire()?.index).toBe(0);
     fence.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("tryAcquire() finds the frame whose readers are done behind one whose are not", async () => {
@@ -135,7 +135,7 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     fence.signal();
     fence.release();
     expect(pool.tryAcquire()?.index).toBe(0);
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("a pool that is released while acquire() waits gives no frame", async () => {
@@ -148,7 +148,7 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     fence.signal();
     await expectRejection("ESTALE", acquired);
     fence.release();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("what is no timeout is EINVAL, asleep as well", async () => {
@@ -189,7 +189,7 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     fence.release();
     expect(pool.tryAcquire()?.index).toBe(0);
     other.close();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("one fence on two frames is pending for the one until it signals", () => {
@@ -210,7 +210,7 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     theirs.release();
     fence.release();
     other.close();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("a fence that this thread imported by itself is not let go of with a frame", () => {
@@ -231,7 +231,7 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     theirs.release();
     fence.release();
     other.close();
-    closeClean(scene);
+    closeScene(scene);
   });
 
   test("asleep: a timeout is checked, and the error names the call", () => {
