@@ -28,6 +28,7 @@ export class CoherentBuffer {
   readonly mapping: DeviceMapping;
   readonly #frames: DeviceFrames;
   readonly #pinned: PinnedTable;
+  #isFreed = false;
 
   /** @internal */
   constructor(
@@ -58,6 +59,7 @@ export class CoherentBuffer {
       throw cause;
     }
     this.#pinned = pinned;
+    this.#frames.settle();
   }
 
   /** Where the device sees the first byte. ESTALE once freed. */
@@ -81,14 +83,21 @@ export class CoherentBuffer {
     return this.#pinned.views;
   }
 
-  /** Gives the memory back; the device faults there from now on. ESTALE: it was freed before. */
+  /**
+   * Gives the memory back; the device faults there from now on. ESTALE: it was freed before; EBUSY:
+   * somebody has mapped or pinned the frames on top (DF1).
+   */
   free(): void {
-    this.mapping.end(0, "free coherent memory");
-    this.#pinned.unpin();
+    const operation = "free coherent memory";
+    if (this.#isFreed) fail("ESTALE", operation, "it was freed before");
+    this.#frames.requireUnused(operation);
+    if (!this.mapping.isEnded) this.mapping.end(0, operation);
+    if (this.#pinned.isPinned) this.#pinned.unpin();
     this.#frames.free();
+    this.#isFreed = true;
   }
 
   [Symbol.dispose](): void {
-    if (!this.mapping.isEnded) this.free();
+    if (!this.#isFreed) this.free();
   }
 }

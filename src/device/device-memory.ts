@@ -4,6 +4,9 @@
  *     no IOMMU   one run of frames that the device reaches: of the pool, else of a region
  *     IOMMU      any frames, wherever they lie: one run if the pool has one, else scattered blocks
  *
+ * - DF1  Who frees such memory asks requireUnused() before anything ends: a refused free() has
+ *        changed nothing. Should another thread pin a frame just then, free() can be called again.
+ *
  * Compare iommu_dma_alloc() and __iommu_dma_alloc_pages() in the kernel's
  * drivers/iommu/dma-iommu.c, and dma_direct_alloc() in its kernel/dma/direct.c.
  *
@@ -17,8 +20,8 @@ import type { CmaRegion } from "../mm/cma-region.ts";
 import type { FramePool } from "../mm/frame-pool.ts";
 import type { FrameRange } from "../mm/frame-range.ts";
 import { tableFromRange } from "../mm/sg-build.ts";
-import { SgTable } from "../mm/sg-table.ts";
-import { addressOf, NO_PFN } from "../units.ts";
+import { type SgEntry, SgTable } from "../mm/sg-table.ts";
+import { addressOf, FRAME_BYTES, framesOf, NO_PFN } from "../units.ts";
 
 /** @internal Where a device's allocations come from, and what it can reach. */
 export interface DeviceMemory {
@@ -50,20 +53,51 @@ const MAX_ALIGN_ORDER = 8; // CONFIG_CMA_ALIGNMENT: 1 MiB
 const PAGE_BITS = 12;
 const ALL_BITS = 64;
 
+/** One pin in a frame's word (assembly/page.ts). */
+const PIN: number = 2 ** 14;
+
 /** @internal Frames of a device's own, zeros at first: a table of them. */
 export class DeviceFrames {
   readonly table: SgTable;
+  readonly #core: Core;
   /** The run; null: the table owns its frames. */
   readonly #range: FrameRange | null;
+  /** The pins that each frame has from its owner. */
+  #ownPins = 0;
+  #isTableFreed = false;
 
-  constructor(table: SgTable, range: FrameRange | null) {
+  constructor(core: Core, table: SgTable, range: FrameRange | null) {
+    this.#core = core;
     this.table = table;
     this.#range = range;
   }
 
+  /** The most pins that one of some frames has. Cost: O(frames). */
+  #mostPins(entries: Iterable<SgEntry>): number {
+    let most = 0;
+    for (const { pfn, lengthBytes } of entries)
+      for (let i = 0; i < framesOf(lengthBytes); i++)
+        most = Math.max(most, Math.floor((this.#core.exports.frameWord(pfn + i) >>> 0) / PIN));
+    return most;
+  }
+
+  /** The owner has mapped and pinned them all for itself: what comes on top is somebody else's. */
+  settle(): void {
+    this.#ownPins = this.#mostPins([{ ...this.table.cpu(0), lengthBytes: FRAME_BYTES }]);
+  }
+
+  /** EBUSY: somebody else has mapped or pinned them (DF1). */
+  requireUnused(operation: string): void {
+    this.#core.requireJoined(operation);
+    if (this.#isTableFreed) return;
+    if (this.table.mapCount > 1 || this.#mostPins(this.table.entries()) > this.#ownPins)
+      fail("EBUSY", operation, "it is mapped or pinned by somebody else; unmap and unpin it first");
+  }
+
   /** Gives them back. EBUSY: the table is mapped or pinned. */
   free(): void {
-    this.table.free();
+    if (!this.#isTableFreed) this.table.free();
+    this.#isTableFreed = true;
     this.#range?.free();
   }
 }
@@ -117,7 +151,7 @@ function attemptsFor(
 
 function inRun(core: Core, range: FrameRange): DeviceFrames {
   try {
-    return new DeviceFrames(tableFromRange(core, range.pfn, range.frameCount), range);
+    return new DeviceFrames(core, tableFromRange(core, range.pfn, range.frameCount), range);
   } catch (error) {
     range.free();
     throw error;
@@ -128,5 +162,5 @@ function scattered(core: Core, frameCount: number): DeviceFrames {
   const result = core.exports.storageAllocBlocks(frameCount, NO_PFN, 0);
   const handle = checked(result, `take ${frameCount} frames`, () => "so many are not free");
   core.exports.storageClear(handle);
-  return new DeviceFrames(new SgTable(core, handle, "own"), null);
+  return new DeviceFrames(core, new SgTable(core, handle, "own"), null);
 }

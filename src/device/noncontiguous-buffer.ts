@@ -39,6 +39,7 @@ export class NoncontiguousBuffer {
   readonly table: SgTable;
   readonly #frames: DeviceFrames;
   readonly #views: Set<PinnedTable> = new Set();
+  #isFreed = false;
 
   /** @internal */
   constructor(
@@ -66,6 +67,7 @@ export class NoncontiguousBuffer {
       this.#frames.free();
       throw cause;
     }
+    this.#frames.settle();
   }
 
   /** Where the device sees the first byte. ESTALE once freed. */
@@ -93,18 +95,23 @@ export class NoncontiguousBuffer {
     return pinned;
   }
 
-  /** Gives the memory back. ESTALE: it was freed before; EBUSY: a view is out; unpin it first. */
+  /**
+   * Gives the memory back. ESTALE: it was freed before; EBUSY: a view is out, or somebody has
+   * mapped or pinned the frames (DF1).
+   */
   free(): void {
     const operation = "free noncontiguous memory";
-    if (this.mapping.isEnded) fail("ESTALE", operation, "it was freed before");
+    if (this.#isFreed) fail("ESTALE", operation, "it was freed before");
     for (const pinned of this.#views) if (!pinned.isPinned) this.#views.delete(pinned);
     if (this.#views.size > 0)
       fail("EBUSY", operation, `${this.#views.size} views of it are out; unpin them first`);
-    this.mapping.end(0, operation);
+    this.#frames.requireUnused(operation);
+    if (!this.mapping.isEnded) this.mapping.end(0, operation);
     this.#frames.free();
+    this.#isFreed = true;
   }
 
   [Symbol.dispose](): void {
-    if (!this.mapping.isEnded) this.free();
+    if (!this.#isFreed) this.free();
   }
 }
