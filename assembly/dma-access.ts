@@ -170,7 +170,8 @@ function intoSegment(segment: SgEntry, devicePfn: u32, offset: u32): u64 {
 
 /**
  * The live mapping and segment that hold a device address, for `access`: the mapping's payload
- * << 32 | the segment's address; 0 = none.
+ * << 32 | the segment's address; 0 = none. A direct mapping is searched from where the last address
+ * was found, because devices go on from there.
  */
 function segmentHolding(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
   let handle = device.firstMapping;
@@ -178,10 +179,15 @@ function segmentHolding(device: Device, devicePfn: u32, offset: u32, access: u32
     const payload = objectFind(handle, KIND_MAPPING);
     const mapping = Mapping.at(payload);
     if ((accessOf(mapping.direction) & access) == access) {
-      for (let i: u32 = 0; i < mapping.nents; i++) {
+      const hasHint = mapping.iovaPfn == 0 && (mapping.attrs & CACHED) == 0;
+      let i = hasHint ? mapping.pageCount : 0;
+      for (let left = mapping.nents; left > 0; left--) {
         const segment = SgEntry.at(mapping.segmentsAt, i);
-        if (intoSegment(segment, devicePfn, offset) < <u64>segment.length)
+        if (intoSegment(segment, devicePfn, offset) < <u64>segment.length) {
+          if (hasHint) mapping.pageCount = i;
           return ((<u64>payload) << 32) | changetype<usize>(segment);
+        }
+        i = i + 1 < mapping.nents ? i + 1 : 0;
       }
     }
     handle = mapping.next;

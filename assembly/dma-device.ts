@@ -95,7 +95,7 @@ export class Mapping {
   nents: u32; // segments
   segmentsAt: usize;
   iovaPfn: u32; // first device page; 0 = direct
-  pageCount: u32; // device pages behind an IOMMU
+  pageCount: u32; // device pages behind an IOMMU; direct: the segment of the last access
   next: u32; // handle in the device's list
   prev: u32;
   attrs: u32;

@@ -60,6 +60,29 @@ describe.each(eachCore)("dma on the $name core", (build: CoreVariant) => {
     });
   });
 
+  test("a direct device finds its segments in any order, also behind a gap and a fault", () => {
+    const core = build.open(4096);
+    const device = addDevice(core, { iommu: false });
+    const pfns = [900, 300, 700, 100, 500];
+    const lists = [pfns, pfns.map((pfn) => pfn + 1)].map((frames) =>
+      frames.map((pfn): Segment => [pfn, 0, PS / 2]),
+    );
+    const maps = lists.map((list) =>
+      core.exports.dmaMapTable(device, tableOf(core, list), TO_DEVICE),
+    );
+    const seen = (pfn: number) => spans(core, device, pfn, 8, 8, READ);
+    const base = ((segmentsOf(core, maps[0] ?? 0)[0] as Segment)[0] ?? 0) - 900;
+    for (const frame of [700, 100, 101, 900, 901, 500, 300, 301, 300, 701, 501])
+      expect(seen(base + frame)).toEqual([[frame * PS + 8, 8]]);
+    for (const frame of [302, 299, 4000]) expect(seen(base + frame)).toBe(EFAULT);
+    expect(spans(core, device, base + 300, PS / 2, 1, READ)).toBe(EFAULT);
+    expect(seen(base + 900)).toEqual([[900 * PS + 8, 8]]);
+    core.exports.dmaUnmap(maps[1] ?? 0);
+    expect(seen(base + 901)).toBe(EFAULT);
+    expect(seen(base + 500)).toEqual([[500 * PS + 8, 8]]);
+    expectSound(core);
+  });
+
   test("a device without a mapping reaches nothing, another device's mapping included", () => {
     const core = build.open(4096);
     const [one, two] = [addDevice(core), addDevice(core)];
