@@ -5,6 +5,9 @@
  *     latest   the youngest only: a later one replaces what it has not taken yet
  *
  * - FC1  Several consumers read one frame at once; who writes has it alone, after all readers.
+ * - FC2  A frame is taken before its fence is waited for. A take that gives up leaves it to the
+ *        next one, ahead of later frames; of "latest", a later one replaces it. If nobody gets it,
+ *        it goes back with its fence, so that who writes it next waits for who wrote it last.
  *
  * @module
  */
@@ -13,7 +16,7 @@ import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, fail, isErrno } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
 import { ReadableFrame } from "./pool-frame.ts";
@@ -48,6 +51,15 @@ export interface ConsumedPool {
   memory(index: number): CpuMapping;
 }
 
+/** A frame that the consumer has taken, and that nobody has got (FC2). */
+interface Untaken {
+  readonly index: number;
+  /** What its producer gave. */
+  readonly fence: Fence | null;
+  /** Whether a call waits for the fence. */
+  isAwaited: boolean;
+}
+
 /** A consumer of a pool, on the thread that made it. Made by `pool.consumer()`. */
 export class FrameConsumer {
   readonly name: string;
@@ -59,6 +71,8 @@ export class FrameConsumer {
   /** Fences that it left on frames, by frame. */
   readonly #given: (Fence | undefined)[] = [];
   readonly #held: Set<ReadableFrame> = new Set();
+  /** By index, those taken first first. */
+  readonly #untaken: Map<number, Untaken> = new Map();
   #isClosed = false;
 
   /** @internal */
@@ -96,9 +110,26 @@ export class FrameConsumer {
   #taking(): Attempt {
     const operation = `take a frame of ${this.#pool.name} as ${this.name}`;
     if (this.#isClosed) fail("ESTALE", operation, "the consumer was closed");
-    const { core, token, table } = this.#pool;
-    const run = (): number => core.exports.poolTake(token, this.#index, nowMs());
-    return { core, eventAt: table.publishEventAt, operation, run };
+    const { core, table } = this.#pool;
+    return { core, eventAt: table.publishEventAt, operation, run: () => this.#next() };
+  }
+
+  /** The index of the next frame, which is untaken then; or an errno of the core. */
+  #next(): number {
+    const { core, token } = this.#pool;
+    const left = this.#left();
+    if (left !== undefined && this.policy === "every") return awaited(left);
+    const index = core.exports.poolTake(token, this.#index, nowMs());
+    if (isErrno(index)) return left === undefined ? index : awaited(left);
+    if (left !== undefined) this.#giveBack(left);
+    this.#untaken.set(index, { index, fence: this.#acquireFence(index), isAwaited: true });
+    return index;
+  }
+
+  /** What a take has left to the next one (FC2). */
+  #left(): Untaken | undefined {
+    for (const untaken of this.#untaken.values()) if (!untaken.isAwaited) return untaken;
+    return undefined;
   }
 
   /**
@@ -109,35 +140,35 @@ export class FrameConsumer {
     const attempt = this.#taking();
     const limit = new TimeLimit(options, attempt.operation);
     const index = await attemptAsync(attempt, limit);
-    const fence = this.#acquireFence(index);
+    const untaken = this.#untaken.get(index);
     try {
+      const { fence = null } = untaken ?? {};
       if (fence !== null) await limit.wait((rest) => fence.wait(rest));
-    } catch (error) {
-      this.#give(index, null);
-      throw error;
+    } finally {
+      if (untaken !== undefined) untaken.isAwaited = false; // FC2
     }
-    return this.#readable(index, fence);
+    return this.#readable(untaken, attempt.operation);
   }
 
   /** The same asleep, where the thread may. EWOULDBLOCK: it may not. */
   takeSync(options: SleepOptions = {}): ReadableFrame {
     const attempt = this.#taking();
     const limit = sleepLimit(options, attempt.operation);
-    const index = attemptSync(attempt, limit);
-    const fence = this.#acquireFence(index);
+    const untaken = this.#untaken.get(attemptSync(attempt, limit));
     try {
+      const { fence = null } = untaken ?? {};
       if (fence !== null) limit.waitSync((rest) => fence.waitSync(rest));
-    } catch (error) {
-      this.#give(index, null);
-      throw error;
+    } finally {
+      if (untaken !== undefined) untaken.isAwaited = false; // FC2
     }
-    return this.#readable(index, fence);
+    return this.#readable(untaken, attempt.operation);
   }
 
   /** The next frame if there is one now; its `acquireFence` may be pending. */
   tryTake(): ReadableFrame | null {
-    const index = attemptOnce(this.#taking());
-    return index === null ? null : this.#readable(index, this.#acquireFence(index));
+    const attempt = this.#taking();
+    const index = attemptOnce(attempt);
+    return index === null ? null : this.#readable(this.#untaken.get(index), attempt.operation);
   }
 
   /**
@@ -153,8 +184,13 @@ export class FrameConsumer {
     return token === 0 ? null : fenceOf(this.#pool.core, token);
   }
 
-  #readable(index: number, fence: Fence | null): ReadableFrame {
+  /** Gives a frame out. ESTALE: the consumer was closed while its fence was waited for. */
+  #readable(untaken: Untaken | undefined, operation: string): ReadableFrame {
+    if (untaken === undefined || this.#isClosed)
+      return fail("ESTALE", operation, "the consumer was closed");
+    const { index, fence } = untaken;
     const { table } = this.#pool;
+    this.#untaken.delete(index);
     releaseSignaled(this.#given[index]);
     this.#given[index] = undefined;
     const memory = this.#pool.memory(index);
@@ -164,9 +200,9 @@ export class FrameConsumer {
       table.seqno(index),
       fence,
       (i, left) => {
-        if (fence !== null) letGo(fence);
-        this.#held.delete(frame);
         this.#give(i, left);
+        this.#held.delete(frame);
+        if (fence !== null) letGo(fence);
       },
     );
     this.#held.add(frame);
@@ -174,16 +210,28 @@ export class FrameConsumer {
   }
 
   #give(index: number, fence: Fence | null): void {
+    this.#release(index, fence);
+    this.#given[index] = fence ?? undefined;
+  }
+
+  #release(index: number, fence: Fence | null): void {
     const { core, token } = this.#pool;
     const result = core.exports.poolRelease(token, this.#index, index, fence?.token ?? 0);
-    this.#given[index] = fence ?? undefined;
     checked(result, `release frame ${index} as ${this.name}`, () => "it does not hold it");
+  }
+
+  /** Gives back what nobody got (FC2). */
+  #giveBack({ index, fence }: Untaken): void {
+    this.#untaken.delete(index);
+    this.#release(index, fence?.isSignaled === false ? fence : null);
+    if (fence !== null) letGo(fence);
   }
 
   /** Takes no part any more: what it holds or has not taken is given back. */
   close(): void {
     if (this.#isClosed) return;
     for (const frame of [...this.#held]) frame.release();
+    for (const untaken of [...this.#untaken.values()]) this.#giveBack(untaken);
     this.#isClosed = true;
     for (const fence of this.#given) releaseSignaled(fence);
     const { core, token } = this.#pool;
@@ -194,4 +242,10 @@ export class FrameConsumer {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** The frame's index; a call is about to wait for its fence. */
+function awaited(untaken: Untaken): number {
+  untaken.isAwaited = true;
+  return untaken.index;
 }

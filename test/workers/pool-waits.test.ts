@@ -151,6 +151,79 @@ describe.each(eachCore)("waits of a frame pool on the $name core", (build) => {
     closeScene(scene);
   });
 
+  test("a take that gives up leaves its frame to the next, in order", async () => {
+    const scene = setUp(3);
+    const { system, pool, consumer } = scene;
+    const fences = [system.fence("first"), system.fence("second")];
+    for (const fence of fences) pool.tryAcquire()?.publish({ fence });
+    pool.tryAcquire()?.publish();
+    await expectRejection("ETIME", consumer.take({ timeoutMs: 5 }));
+    await expectRejection("EINTR", consumer.take({ signal: AbortSignal.timeout(5) }));
+    expectError("EDEADLK", () => consumer.takeSync()); // its own fence
+    expect(pool.report().frames.map(({ holders }) => holders.length)).toEqual([1, 0, 0]);
+    const both = [consumer.take(), consumer.take({ timeoutMs: 5 })]; // one frame each
+    await expectRejection("ETIME", both[1] as Promise<unknown>);
+    for (const fence of fences) fence.signal();
+    expect((await both[0])?.seqno).toBe(1);
+    expect(consumer.takeSync().seqno).toBe(2);
+    expect(consumer.tryTake()?.seqno).toBe(3);
+    expect(pool.report().consumers[0]).toMatchObject({ taken: 3, dropped: 0 });
+    for (const fence of fences) fence.release();
+    closeScene(scene);
+  });
+
+  test("tryTake() gets what a take has left, its fence pending", async () => {
+    const scene = setUp();
+    const { system, pool, consumer } = scene;
+    const fence = system.fence("written");
+    pool.tryAcquire()?.publish({ fence });
+    await expectRejection("ETIME", consumer.take({ timeoutMs: 5 }));
+    pool.close();
+    const frame = consumer.tryTake(); // it was published before the pool was closed
+    expect(frame?.acquireFence).toBe(fence);
+    expect(fence.isSignaled).toBe(false);
+    expectError("EPIPE", () => consumer.tryTake());
+    frame?.release();
+    fence.signal();
+    fence.release();
+    closeScene(scene);
+  });
+
+  test("latest: a later frame replaces one that a take has left, which takes its fence along", async () => {
+    const scene = setUp(3);
+    const { system, pool } = scene;
+    const latest = pool.consumer({ name: "screen", policy: "latest" });
+    const fence = system.fence("slow");
+    pool.tryAcquire()?.publish({ to: "screen", fence });
+    await expectRejection("ETIME", latest.take({ timeoutMs: 5 }));
+    pool.tryAcquire()?.publish({ to: "screen" });
+    const frame = await latest.take({ timeoutMs: 1000 });
+    expect(frame.seqno).toBe(2);
+    const free = [pool.tryAcquire(), pool.tryAcquire()];
+    expect(free.map((one) => one?.index)).toEqual([2, undefined]); // 0 is still written to
+    fence.signal();
+    expect(pool.tryAcquire()?.index).toBe(0);
+    fence.release();
+    closeScene(scene);
+  });
+
+  test("a consumer that is closed while it waits gives its frame back, and gets none", async () => {
+    const scene = setUp();
+    const { system, pool, consumer } = scene;
+    const fence = system.fence("written");
+    pool.tryAcquire()?.publish({ fence });
+    const taking = consumer.take();
+    await settle();
+    consumer.close();
+    expect(pool.report().frames[0]).toMatchObject({ state: "free", holders: [] });
+    expect(pool.tryAcquire()).toBeNull(); // until it is written
+    fence.signal();
+    await expectRejection("ESTALE", taking);
+    expect(pool.tryAcquire()?.index).toBe(0);
+    fence.release();
+    closeScene(scene);
+  });
+
   test("what is no timeout is EINVAL, asleep as well", async () => {
     const scene = setUp();
     const { system, pool, consumer } = scene;
@@ -228,6 +301,31 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     expect(imported.isSignaled).toBe(true);
     expect(imported.errorCode).toBe("EIO");
     imported.release();
+    theirs.release();
+    fence.release();
+    other.close();
+    closeScene(scene);
+  });
+
+  test("a take that gives up lets go of the other thread's fence in the end", async () => {
+    const scene = sceneOf(open());
+    const { system, pool, consumer } = scene;
+    const other = joinSync(system.share());
+    const theirs = other.importPool(pool.token);
+    const fence = other.fence("written");
+    theirs.tryAcquire()?.publish({ fence });
+    const { size } = system.core.tokens;
+    expectError("ETIME", () => consumer.takeSync({ timeoutMs: 5 }));
+    await expectRejection("ETIME", consumer.take({ timeoutMs: 5 }));
+    expect(system.core.tokens.size).toBe(size + 1);
+    const taking = consumer.take();
+    await settle();
+    consumer.close();
+    await expectRejection("ESTALE", taking);
+    expect(system.core.tokens.size).toBe(size);
+    expect(pool.tryAcquire()).toBeNull();
+    fence.signal();
+    expect(pool.tryAcquire()?.index).toBe(0);
     theirs.release();
     fence.release();
     other.close();
