@@ -5,13 +5,12 @@ import {
   DMA_MAPPING_ERROR,
   describeLimits,
   FRAME_BYTES,
-  type FrameRange,
   GiB,
   isDmaMappingError,
   MiB,
-  type System,
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
+import { cutUp } from "../../support/cut-up.ts";
 import { expectError, expectRefusal } from "../../support/errors.ts";
 
 const PS = FRAME_BYTES;
@@ -20,19 +19,6 @@ function read(device: Device, address: number, length: number): number[] {
   const into = new Uint8Array(length);
   device.dma.read(address, into);
   return [...into];
-}
-
-/** Leaves the pool no two free frames side by side. */
-function cutUp(system: System): void {
-  const held: FrameRange[] = [];
-  try {
-    while (true) held.push(system.frames.alloc(1));
-  } catch (error) {
-    expectError("ENOMEM", () => {
-      throw error;
-    });
-  }
-  for (const range of held) if (range.pfn % 2 === 0) range.free();
 }
 
 /** The bytes that a device sees through a mapping. */

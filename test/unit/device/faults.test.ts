@@ -1,7 +1,15 @@
 // The n-th allocation of a mapping call fails, for every n: nothing is left of it.
 
 import { describe, expect, test } from "vitest";
-import { type Device, DmaBufError, FRAME_BYTES, GiB, MiB } from "../../../src/index.ts";
+import {
+  type Device,
+  DmaBufError,
+  FRAME_BYTES,
+  GiB,
+  MiB,
+  type System,
+} from "../../../src/index.ts";
+import { cutUp } from "../../support/cut-up.ts";
 import { expectError } from "../../support/errors.ts";
 import { FOR_EVER, faultyCores, sweepFaults } from "../../support/faults.ts";
 
@@ -30,24 +38,38 @@ describe.each(faultyCores)("mapping faults on the $name core", (build) => {
         run: () => dma.allocCoherent(9000, { forceContiguous: true }).free(),
       };
       if (iommu) calls.iova = () => linkAndDestroy(device, range.pfn);
-      for (const [name, call] of Object.entries(calls)) {
-        const failed = sweepFaults(system.core, times, () => {
-          try {
-            call();
-            return true;
-          } catch (error) {
-            expectError("ENOMEM", () => {
-              throw error;
-            });
-            return false;
-          }
-        });
-        expect(failed, name).toBeGreaterThan(0);
-      }
+      for (const [name, call] of Object.entries(calls))
+        expect(failuresOf(system, times, call), name).toBeGreaterThan(0);
       device.remove();
     }
   });
+
+  test.each([1, FOR_EVER])("nor when %d fail where no two frames are adjacent", (times) => {
+    const system = build.system({ memoryBytes: 16 * MiB });
+    const device = system.addDevice({ name: "npu", iommu: true });
+    cutUp(system);
+    const { dma } = device;
+    const coherent = () => dma.allocCoherent(20 * PS).free();
+    const noncontiguous = () => dma.allocNoncontiguous(20 * PS, "to-device").free();
+    for (const call of [coherent, noncontiguous])
+      expect(failuresOf(system, times, call)).toBeGreaterThan(20); // each frame of it, and more
+  });
 });
+
+/** How often a call fails for want of memory when each of its allocations does. */
+function failuresOf(system: System, times: number, call: () => void): number {
+  return sweepFaults(system.core, times, () => {
+    try {
+      call();
+      return true;
+    } catch (error) {
+      expectError("ENOMEM", () => {
+        throw error;
+      });
+      return false;
+    }
+  });
+}
 
 /** Reserves addresses, links one frame, ends both; ENOMEM when there are none. */
 function linkAndDestroy(device: Device, pfn: number): void {
