@@ -5,7 +5,7 @@
 //
 // Compare iommu_dirty_ops in the kernel's include/linux/iommu.h, of later kernels.
 
-import { EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
+import { EINVAL, EOPNOTSUPP, ESTALE } from "./errno";
 import { Domain } from "./iommu";
 import { iotlbInvalidate } from "./iotlb";
 import { lockRare, unlockRare } from "./lock";
@@ -16,8 +16,8 @@ import { DIRTY_BITS, PageTable } from "./pgtable-format";
 
 /**
  * Writes a bit for each granule of a range to the scratch words, 1 = a device may have written
- * there. How many are 1, or ESTALE, EINVAL (an empty range, one of more than DIRTY_BITS_MAX
- * granules, or not of whole ones), ERANGE, EOPNOTSUPP (the table has no dirty bits).
+ * there. How many are 1, or ESTALE, EOPNOTSUPP (the table has no dirty bits), EINVAL (an empty
+ * range, one that leaves the domain, of more than DIRTY_BITS_MAX granules, or not of whole ones).
  */
 export function iommuReadDirty(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
   const payload = objectFind(handle, KIND_DOMAIN);
@@ -51,5 +51,5 @@ function dirtyError(payload: usize, iovaPfn: u32, pageCount: u32): i32 {
   const root = PageTable.at(domain.tableAt);
   if ((root.format & DIRTY_BITS) == 0) return EOPNOTSUPP;
   if (pageCount == 0 || !root.isGranular(iovaPfn | pageCount)) return EINVAL;
-  return isWithin(iovaPfn, pageCount, root.lastPfn) ? 0 : ERANGE;
+  return isWithin(iovaPfn, pageCount, root.lastPfn) ? 0 : EINVAL;
 }

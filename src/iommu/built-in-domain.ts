@@ -255,6 +255,7 @@ export class BuiltInDomain extends Domain {
     if (sizeBytes === 0) fail("EINVAL", operation, "the range is empty");
     this.#requireAligned([iova, sizeBytes], operation);
     const reason = (): string => "the range leaves the domain";
+    if (iova + sizeBytes > this.#end) fail("EINVAL", operation, reason());
     const pageCount = sizeBytes / granuleBytes;
     const words = new Uint32Array(Math.ceil(pageCount / 32));
     const partPages = exports.DIRTY_BITS_MAX.value;

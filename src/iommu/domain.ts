@@ -87,7 +87,8 @@ export abstract class Domain {
   /**
    * The pages of a range that devices wrote to since they were last cleared, or mapped; then they
    * count as clean, unless `noClear`. A block is dirty as a whole. EOPNOTSUPP: the domain has no
-   * dirty tracking; EINVAL: the range is empty, or not of whole pages; ERANGE.
+   * dirty tracking; EINVAL: the range is empty, not of whole pages, or leaves the domain; ERANGE:
+   * it leaves all addresses.
    */
   readAndClearDirty(
     iova: number,

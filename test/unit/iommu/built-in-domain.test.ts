@@ -192,6 +192,10 @@ describe.each(eachCore)("BuiltInDomain on the $name core", (build) => {
       const tracked = open({ dirtyTracking: true }).domain;
       expectError("EINVAL", () => tracked.readAndClearDirty(0, 0));
       expectError("EINVAL", () => tracked.readAndClearDirty(0, 100));
+      const narrow = open({ dirtyTracking: true, ...arm32Lpae }).domain;
+      narrow.readAndClearDirty(4 * GiB - FRAME_BYTES, FRAME_BYTES);
+      expectError("EINVAL", () => narrow.readAndClearDirty(4 * GiB - FRAME_BYTES, 8192));
+      expectError("EINVAL", () => narrow.readAndClearDirty(0, 2 ** 43)); // before any bit is read
     });
   });
 
