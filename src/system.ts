@@ -44,6 +44,7 @@ import type { SgEntry, SgTable, SgTableOptions } from "./mm/sg-table.ts";
 import type { Module, ModuleInfo, SymbolName } from "./module/module.ts";
 import { SymbolTable } from "./module/symbol-table.ts";
 import { Stacks } from "./stacks.ts";
+import { requireClosable } from "./system-closing.ts";
 import type { FenceOptions, OpenOptions } from "./system-options.ts";
 import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
@@ -346,17 +347,13 @@ export class System extends SharedSystem {
   }
 
   /**
-   * Closes the system: descriptors first, then devices. EBUSY: buffers are still held, and which.
+   * Closes the system: descriptors first, then devices. EBUSY: buffers are still held, or something
+   * is mapped for a device, and which; then nothing is closed.
    */
   close(): void {
     if (this.core.hasLeft) return;
+    requireClosable(this);
     this.files.closeAll();
-    if (this.#buffers.size > 0) {
-      const names = this.buffers
-        .map(({ name, refCount }) => `${name} (${refCount} references)`)
-        .join(", ");
-      fail("EBUSY", "close the system", `buffers are still held: ${names}`);
-    }
     for (const device of this.devices) device.remove();
     this.leave();
   }

@@ -94,7 +94,7 @@ const sourceOrder = [
   ["dma-buf"],
   ["heaps", "module"],
   ["workers"],
-  ["system-options.ts", "system-stats.ts"],
+  ["system-options.ts", "system-stats.ts", "system-closing.ts"],
   ["system.ts"],
   ["adapters"],
   ["uapi"],

@@ -35,6 +35,7 @@ export interface DmaFault {
   readonly access: Access;
 }
 
+const MAPPING_COUNT = 6;
 const FAULT_COUNT = 7;
 const FAULT_PFN = 8;
 const FAULT_ACCESS = 9;
@@ -68,6 +69,11 @@ export class DeviceAccess {
   /** Bytes that went through the device's addresses (D5). */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** @internal Mappings that are alive. */
+  get mappingCount(): number {
+    return this.#field(MAPPING_COUNT);
   }
 
   /** Accesses refused since the device was added. */

@@ -260,18 +260,20 @@ export class Device {
     return this.#isRemoved;
   }
 
+  /** @internal Why it cannot be removed now; null: it can. */
+  get whyItStays(): string | null {
+    if (this.#iovaCount > 0) return "device addresses are reserved for it; free them first";
+    return this.dma.mappingCount > 0 ? MAPPED : null;
+  }
+
   /** Removes the device. EBUSY: something is mapped for it; ESTALE: it was removed before. */
   remove(): void {
     const operation = `remove device ${this.name}`;
     if (this.#isRemoved) fail("ESTALE", operation, "it was removed before");
-    if (this.#iovaCount > 0)
-      fail("EBUSY", operation, "device addresses are reserved for it; free them first");
+    const { whyItStays } = this;
+    if (whyItStays !== null) fail("EBUSY", operation, whyItStays);
     const faultCount = this.dma.faultCount;
-    checked(
-      this.#core.exports.dmaDeviceRemove(this.#handle),
-      operation,
-      () => "buffers are mapped for it; unmap them first",
-    );
+    checked(this.#core.exports.dmaDeviceRemove(this.#handle), operation, () => MAPPED);
     this.group?.leave(this);
     if (this.#hasOwnGroup) this.group?.dissolve();
     this.dma.retire(faultCount);
@@ -307,8 +309,10 @@ function limitsOf(options: DeviceOptions): DeviceLimits {
     : limits;
 }
 
+const MAPPED = "something is mapped for it; unmap it first";
+
 function maskReason(code: ErrnoCode): string {
-  if (code === "EBUSY") return "buffers are mapped for it; unmap them first";
+  if (code === "EBUSY") return MAPPED;
   return code === "EIO" ? "they do not reach all of the memory" : "it was removed";
 }
 

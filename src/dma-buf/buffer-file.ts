@@ -170,6 +170,11 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   /** Whether a device or a kernel mapping needs the last reference. */
   abstract get isUsed(): boolean;
 
+  /** @internal Whether other threads use it through this one: it outlives the last put() here. */
+  get isHeldElsewhere(): boolean {
+    return this.isShared;
+  }
+
   /** References that are its CPU mappings' (BF3). */
   protected abstract get lentCount(): number;
 

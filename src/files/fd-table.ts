@@ -5,7 +5,8 @@
  *             1 ──► log, close-on-exec  exec()   closes what is marked
  *             2 ──► sync file           pass()   another table gets the file under its own number
  *
- * - FD1  A slot holds one reference; install() moves the caller's into it, close() puts it.
+ * - FD1  A slot holds one reference; install() moves the caller's into it, close() puts it. If
+ *        somebody has put that one too, and the file is gone, close() just frees the number.
  * - FD2  The number handed out is the lowest that is free: bits say which are taken, and every word
  *        of bits before the first one to look at is full.
  * - FD3  Close-on-exec belongs to the number, not to the file.
@@ -161,7 +162,8 @@ export class FdTable<File extends CountedFile = CountedFile> {
   /** Closes `fd` and puts its reference; EBADF. */
   close(fd: number): void {
     const slot = this.#slot(fd);
-    putFor(slot.file, "fd", slot); // may refuse, and then the descriptor stays
+    if (isReleased(slot.file)) slot.file.stacks?.remove("fd", slot);
+    else putFor(slot.file, "fd", slot); // may refuse, and then the descriptor stays
     this.#slots[fd] = null;
     this.#openCount -= 1;
     const word = Math.floor(fd / WORD_BITS);
@@ -229,6 +231,11 @@ export class FdTable<File extends CountedFile = CountedFile> {
       word += 1;
     }
   }
+}
+
+/** Whether nobody has a reference to a file any more (FD1). */
+function isReleased(file: CountedFile & { readonly refCount?: number }): boolean {
+  return file.refCount === 0;
 }
 
 /** The bit of a number in its word. */

@@ -162,6 +162,11 @@ export abstract class SharedSystem {
     return Pool.make(this, options);
   }
 
+  /** @internal The pools that this thread has not let go of. */
+  get pools(): readonly Pool[] {
+    return [...this.core.tokens.values()].filter((one) => one instanceof Pool);
+  }
+
   /** The pool that another thread shares as `pool.token`. EBADF, ESTALE (SS1). */
   importPool(token: number): Pool {
     const operation = `import frame pool ${String(token)}`;
