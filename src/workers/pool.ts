@@ -11,6 +11,8 @@
  * - PO3  Who writes waits for the fences that the frame's readers left, and a reader for the one
  *        that its writer gave. The readers' stay with the frame until they have signaled, whoever
  *        gives up waiting for them.
+ * - PO4  On a thread there is one Pool for one token. It is this thread's until everybody who made
+ *        or imported it has released it.
  *
  * @module
  */
@@ -87,7 +89,8 @@ export class Pool implements ConsumedPool, WriterSide {
   readonly #consumers: Set<FrameConsumer> = new Set();
   /** Fences that this thread gave with a frame, to be kept until the frame is free again. */
   readonly #given: (Fence | undefined)[] = [];
-  #isReleased = false;
+  /** Who has it on this thread: its maker, and whoever imported it (PO4). */
+  #userCount = 1;
 
   private constructor(core: Core, token: number, mappings: readonly CpuMapping[]) {
     this.core = core;
@@ -270,7 +273,7 @@ export class Pool implements ConsumedPool, WriterSide {
 
   /** @internal */
   abandon(index: number): void {
-    if (!this.#isReleased) this.core.exports.poolAbandon(this.token, index);
+    if (this.#userCount > 0) this.core.exports.poolAbandon(this.token, index);
   }
 
   // ---- consuming
@@ -295,7 +298,7 @@ export class Pool implements ConsumedPool, WriterSide {
 
   /** @internal Throws ESTALE when this thread has let go of the pool. */
   requireHeld(operation: string): void {
-    if (this.#isReleased) fail("ESTALE", operation, "this thread has released the pool");
+    if (this.#userCount === 0) fail("ESTALE", operation, "this thread has released the pool");
   }
 
   // ---- the whole
@@ -318,14 +321,26 @@ export class Pool implements ConsumedPool, WriterSide {
     checked(result, operation, () => "only the thread that made it closes it; release it here");
   }
 
+  /** @internal One user more on this thread. */
+  get(): this {
+    this.#userCount += 1;
+    return this;
+  }
+
   /**
-   * Lets go of the pool on this thread, with its consumers here and what they hold. The one who
-   * made it closes it so. The memory is free when every thread has.
+   * Lets go of the pool, once for each time that it was made or imported. With the last one, this
+   * thread lets go, with its consumers here and what they hold; the one who made it closes it so.
+   * The memory is free when every thread has.
    */
   release(): void {
-    if (this.#isReleased) return;
+    if (this.#userCount > 1) this.#userCount -= 1;
+    else if (this.#userCount === 1) this.#leave();
+  }
+
+  /** The last user has released it. */
+  #leave(): void {
     for (const consumer of [...this.#consumers]) consumer.close();
-    this.#isReleased = true;
+    this.#userCount = 0;
     for (const fence of this.#given) releaseSignaled(fence);
     for (const mapping of this.#mappings) mapping.unmap();
     this.core.tokens.delete(this.token);

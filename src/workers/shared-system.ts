@@ -167,14 +167,17 @@ export abstract class SharedSystem {
     return [...this.core.tokens.values()].filter((one) => one instanceof Pool);
   }
 
-  /** The pool that another thread shares as `pool.token`. EBADF, ESTALE (SS1). */
+  /**
+   * The pool that another thread shares as `pool.token`; the caller releases it. The same pool for
+   * the same number. EBADF, ESTALE (SS1).
+   */
   importPool(token: number): Pool {
     const operation = `import frame pool ${String(token)}`;
     this.requireOpen(operation);
     requireToken(token, operation);
     const { exports, tokens } = this.core;
     const known = tokens.get(token);
-    if (known instanceof Pool) return known;
+    if (known instanceof Pool) return known.get();
     checked(exports.shareImport(token, exports.KIND_POOL.value), operation, importReason);
     return Pool.adopt(this, token);
   }

@@ -293,11 +293,12 @@ async function shareWithPage(system) {
   imported.release();
   fence.release();
   const pool = system.pool({ name: "video", count: 1, bytes: 4096 });
-  const consumer = other.importPool(pool.token).consumer({ name: "page" });
+  const theirs = other.importPool(pool.token);
+  const consumer = theirs.consumer({ name: "page" });
   setTimeout(() => pool.tryAcquire().publish(), 5);
   (await consumer.take({ timeoutMs: 5000 })).release();
   (await pool.acquire({ timeoutMs: 5000 })).abandon();
-  other.importPool(pool.token).release();
+  theirs.release();
   pool.release();
   other.close();
 }

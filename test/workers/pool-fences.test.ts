@@ -29,9 +29,10 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
     return { system, other, pool, fence, token: fence.token };
   }
 
-  function publish({ other, pool, fence }: Scene): void {
+  function publish({ other, pool, fence }: Scene): Pool {
     const theirs = other.importPool(pool.token);
     expect(theirs.tryAcquire()?.publish({ fence })).toBe(1);
+    return theirs;
   }
 
   function closeScene({ system, pool }: Scene): void {
@@ -42,9 +43,9 @@ describe.each(builds)("frames whose producer is gone, on the $name core", ({ was
   test("it had finished and left, its fence's record with it: the frame is whole", () => {
     const scene = setUp();
     const consumer = scene.pool.consumer({ name: "encoder" });
-    publish(scene);
+    const theirs = publish(scene);
     scene.fence.signal();
-    scene.other.importPool(scene.pool.token).release();
+    theirs.release();
     scene.other.close();
     expectError("EBADF", () => scene.system.importFence(scene.token)); // all around it is gone
     const frame = consumer.tryTake();

@@ -278,12 +278,34 @@ describe.each(builds)("frame pools across threads on the $name core", ({ wasm })
     closeClean(system);
   });
 
+  test("each who imports a pool releases it; a thread lets go with the last", () => {
+    const system = open();
+    const pool = system.pool({ name: "p", count: 1, bytes: 4096 });
+    const other = joinSync(system.share());
+    const users = [other.importPool(pool.token), other.importPool(pool.token)];
+    expect(users[1]).toBe(users[0]);
+    expect(system.importPool(pool.token)).toBe(pool); // its maker's
+    const consumer = users[0]?.consumer({ name: "c" });
+    users[1]?.release();
+    pool.release();
+    pool.tryAcquire()?.publish();
+    consumer?.tryTake()?.release();
+    users[0]?.release();
+    expectError("ESTALE", () => consumer?.tryTake());
+    expectError("ESTALE", () => users[0]?.report());
+    users[0]?.release(); // once more than it was imported: nothing is left to let go of
+    expect(pool.report().consumers).toEqual([]);
+    other.close();
+    pool.release();
+    expectError("ESTALE", () => pool.report());
+    closeClean(system);
+  });
+
   test("whoever imports a pool keeps it when its maker has left", async () => {
     const system = open();
     const other = joinSync(system.share());
     const pool = other.pool({ name: "p", count: 2, bytes: 4096 });
     const here = system.importPool(pool.token);
-    expect(system.importPool(pool.token)).toBe(here);
     expect(here.name).toBe("p");
     const consumer = here.consumer({ name: "c" });
     pool.tryAcquire()?.publish();
