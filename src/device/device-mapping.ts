@@ -88,6 +88,7 @@ export class DeviceMapping {
     } catch (cause) {
       this.#core.exports.dmaUnmap(this.handle, attrBits.skipCpuSync);
       this.#isEnded = true;
+      this.#memory.group?.unmapped(); // its addresses may wait for a flush
       if (!(cause instanceof DmaBufError)) throw cause;
       const isList = this.kind === "sg" || this.kind === "sgtable";
       const code = isList && cause.code !== "ENOMEM" ? "EINVAL" : "ENOMEM";

@@ -240,6 +240,17 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       },
     );
 
+    test("lazy: what a driver refused to map is given back in time too", () => {
+      const clock = new TestClock();
+      const { system, driver, group, device } = openDriven(build, { invalidation: "lazy", clock });
+      const { pfn } = pinnedFrames(system, 1);
+      driver.failAt = driver.calls.map + 1;
+      expectError("ENOMEM", () => device.dma.mapPage(pfn, 0, PS, "bidirectional"));
+      expect([group.queuedCount, clock.delays]).toEqual([1, [10]]);
+      clock.pass(10);
+      expect([group.queuedCount, driver.calls.flushAll]).toEqual([0, 1]);
+    });
+
     test("reserved regions are mapped in it, and gone with the group", () => {
       const reserved = [{ start: 8 * MiB, lengthBytes: 2 * PS, type: "direct" }] as const;
       const { system, driver, group, device, domain } = openDriven(build, { reserved });
