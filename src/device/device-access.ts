@@ -86,6 +86,11 @@ export class DeviceAccess {
     this.#finalFaultCount = faultCount;
   }
 
+  /** @internal ESTALE: the device was removed. */
+  protected requireLive(operation: string): void {
+    if (this.#finalFaultCount !== null) fail("ESTALE", operation, "the device was removed");
+  }
+
   /** The last refused access; null if none was. */
   get lastFault(): DmaFault | null {
     if (this.#finalFaultCount !== null || this.faultCount === 0) return null;

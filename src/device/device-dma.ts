@@ -268,10 +268,11 @@ export class DeviceDma extends DeviceAccess {
   /**
    * Memory that CPU and device both see without syncs: zeros, whole frames, one segment below the
    * coherent mask. Without an IOMMU, and with `forceContiguous`, the frames are one run. EINVAL;
-   * ENOMEM. Compare dma_alloc_coherent().
+   * ENOMEM; ESTALE. Compare dma_alloc_coherent().
    */
   allocCoherent(lengthBytes: number, attrs: MapAttrs = noAttrs): CoherentBuffer {
     const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;
+    this.requireLive(operation);
     const bits = attrsNumber(attrs, operation);
     return new CoherentBuffer(this.core, this.handle, this.memory, lengthBytes, bits, operation);
   }
@@ -282,6 +283,7 @@ export class DeviceDma extends DeviceAccess {
    */
   allocNoncontiguous(lengthBytes: number, direction: Direction): NoncontiguousBuffer {
     const operation = `allocate ${lengthBytes} bytes for ${this.name}`;
+    this.requireLive(operation);
     const number = directionNumber(direction, operation);
     const target = { device: this.handle, memory: this.memory };
     return new NoncontiguousBuffer(this.core, target, lengthBytes, direction, number, operation);
@@ -294,6 +296,7 @@ export class DeviceDma extends DeviceAccess {
    */
   iovaTryAlloc(lengthBytes: number, offset = 0): DmaIova | null {
     const operation = `reserve device addresses for ${this.name}`;
+    this.requireLive(operation);
     requireInteger(offset, "offset", 0, FRAME_BYTES - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
     this.core.requireJoined(operation);

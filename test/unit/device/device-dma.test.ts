@@ -255,6 +255,22 @@ describe.each(eachCore)("device.dma on the $name core", (build) => {
     expectRefusal(system, "ENOMEM", () => direct.dma.allocCoherent(PS));
   });
 
+  test.each([false, true])(
+    "a removed device allocates and reserves nothing (IOMMU: %s)",
+    (iommu) => {
+      const { system } = open(iommu);
+      const group = system.iommu.group();
+      for (const one of [iommu, iommu && group]) {
+        const device = system.addDevice({ name: "gone", iommu: one });
+        device.remove();
+        expectRefusal(system, "ESTALE", () => device.dma.allocCoherent(PS));
+        expectRefusal(system, "ESTALE", () => device.dma.allocNoncontiguous(PS, "to-device"));
+        expectRefusal(system, "ESTALE", () => device.dma.iovaTryAlloc(PS));
+      }
+      group.free();
+    },
+  );
+
   test("contiguousOnly takes one segment, and setCoherentDmaMask() has the mask's rule", () => {
     const { system, range } = open(false);
     const device = system.addDevice({ name: "lcd", contiguousOnly: true, dmaMaskBits: 40 });
