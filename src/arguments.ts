@@ -14,6 +14,12 @@ export function requireObject(value: unknown, name: string, operation: string): 
   fail("EINVAL", operation, `${name} must be an object, and ${isOrAre(name)} ${nameOf(value)}`);
 }
 
+/** Throws EINVAL unless `value` is a function: a callback. */
+export function requireFunction(value: unknown, name: string, operation: string): void {
+  if (typeof value === "function") return;
+  fail("EINVAL", operation, `${name} must be a function, and ${isOrAre(name)} ${nameOf(value)}`);
+}
+
 /** Throws EINVAL unless `value` is a list, as an array or typed array is. */
 export function requireList(value: unknown, name: string, operation: string): void {
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return;

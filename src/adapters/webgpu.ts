@@ -7,7 +7,8 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { requireBytes, requireMethods, requireObject, requireViews } from "../arguments.ts";
+import { fail, requireInteger } from "../errors.ts";
 
 type View = Uint8Array<ArrayBufferLike>;
 
@@ -37,9 +38,13 @@ export function writeGpuBuffer<Buffer>(
   views: readonly View[],
   offset = 0,
 ): void {
+  const operation = "write a GPU buffer";
+  requireMethods(queue, ["writeBuffer"], "the queue", operation);
+  requireViews(views, operation);
+  requireInteger(offset, "offset", 0, Number.MAX_SAFE_INTEGER, operation);
   for (const view of views) {
     if (view.length % 4 !== 0)
-      fail("EINVAL", "write a GPU buffer", `${view.length} bytes are no multiple of 4`);
+      fail("EINVAL", operation, `${view.length} bytes are no multiple of 4`);
     queue.writeBuffer(buffer, offset, view);
     offset += view.length;
   }
@@ -50,9 +55,16 @@ export function writeGpuTexture<Destination>(
   queue: Pick<GpuQueue<never, Destination>, "writeTexture">,
   destination: Destination,
   view: View,
-  { width, height, bytesPerRow }: TextureWrite,
+  write: TextureWrite,
 ): void {
+  const operation = "write a GPU texture";
+  requireMethods(queue, ["writeTexture"], "the queue", operation);
+  requireBytes(view, "the view", operation);
+  requireObject(write, "what to write", operation);
+  const { width, height, bytesPerRow } = write;
+  for (const [name, value] of Object.entries({ width, height, bytesPerRow }))
+    requireInteger(value, name, 0, Number.MAX_SAFE_INTEGER, operation);
   if (view.length < bytesPerRow * height)
-    fail("EINVAL", "write a GPU texture", `${height} rows need ${bytesPerRow * height} bytes`);
+    fail("EINVAL", operation, `${height} rows need ${bytesPerRow * height} bytes`);
   queue.writeTexture(destination, view, { bytesPerRow }, [width, height]);
 }

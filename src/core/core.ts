@@ -15,27 +15,19 @@
 
 import { instantiateSync } from "@assemblyscript/loader";
 import { requireObject } from "../arguments.ts";
-import {
-  checked,
-  DmaBufError,
-  type ErrnoCode,
-  fail,
-  failClosed,
-  requireInteger,
-} from "../errors.ts";
+import { checked, type ErrnoCode, fail, failClosed, requireInteger } from "../errors.ts";
 import type { Stacks } from "../stacks.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
 import { closedExports } from "./closed-exports.ts";
 import type { CoreExports } from "./exports.ts";
 import { type OnMisuse, watchMisuse } from "./misuse.ts";
 import { type CoreSource, inlinedModule, loadModule, moduleOfBytes } from "./module.ts";
+import { requireShare } from "./require-share.ts";
 
 const WASM_PAGE_BYTES: number = 64 * KiB;
 /** Words of the header (assembly/layout.ts). */
 const THREAD_COUNT = 5;
 const THREADS_AT = 6;
-/** The state of a slot that nobody has (assembly/thread.ts). */
-const FREE_SLOT = 0;
 
 /**
  * How much memory: exactly so many bytes, or as much of `preferred` as the host grants, halved down
@@ -194,6 +186,7 @@ export class Core implements CoreShare {
 
 /** An invariant's number as the id in its file's head: 6602 is "B2". */
 export function invariantName(number: number): string {
+  requireInteger(number, "the number", 0, 2 ** 32 - 1, "name an invariant");
   return `${String.fromCharCode(Math.floor(number / 100))}${number % 100}`;
 }
 
@@ -226,6 +219,7 @@ function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
 
 /** Tries the sizes that the options allow, largest first. */
 function reserveMemory(size: MemoryBytes, shared: boolean): WebAssembly.Memory {
+  if (typeof size !== "number") requireObject(size, "memoryBytes", "open a system");
   const { min, preferred } = typeof size === "number" ? { min: size, preferred: size } : size;
   for (const [name, value] of [
     ["memoryBytes", preferred],
@@ -362,28 +356,11 @@ export function joinCore(
   thread: number,
   canBlock: boolean = findCanBlock(),
 ): Core {
+  requireShare(share);
   requireInteger(thread, "thread", 0, 63, "join a system");
   const exports = instantiate(share, thread);
   checked(exports.coreJoin(canBlock ? 1 : 0), "join a system", (code) => joinReason(code, thread));
   return new Core(share, exports, thread, canBlock);
-}
-
-/** Joins as whatever thread is free. ENOSPC: none is. */
-export function joinAnyCore(share: CoreShare, slots: ThreadSlots, canBlock?: boolean): Core {
-  const words = new Uint32Array(share.memory.buffer);
-  for (let thread = 0; thread < slots.count; thread++) {
-    if (Atomics.load(words, (slots.at + thread * slots.bytes) / 4) !== FREE_SLOT) continue;
-    try {
-      return joinCore(share, thread, canBlock);
-    } catch (error) {
-      if (!(error instanceof DmaBufError && error.code === "EBUSY")) throw error; // lost a race
-    }
-  }
-  return fail(
-    "ENOSPC",
-    "join a system",
-    `all ${slots.count} threads have joined; open it with more threads`,
-  );
 }
 
 function joinReason(code: ErrnoCode, thread: number): string {

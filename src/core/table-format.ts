@@ -4,6 +4,9 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
+import { requireInteger } from "../errors.ts";
+
 /** A format, with the numbers as the core has them (assembly/pgtable-format.ts). */
 export interface TableFormat {
   /** 1 or 2. */
@@ -30,6 +33,13 @@ export const tableFlags = {
 
 /** The word of a format that `iommuDomainAllocAs` and `pgtInitAs` of the core take. */
 export function tableFormatWord(format: TableFormat): number {
+  const operation = "describe a page table";
+  requireObject(format, "the format", operation);
   const { stage, granuleOrder, inputBits, outputBits, flags = 0 } = format;
+  requireInteger(flags, "flags", 0, 7, operation);
+  requireInteger(stage, "stage", 0, 3, operation);
+  requireInteger(granuleOrder, "granuleOrder", 0, 7, operation);
+  requireInteger(inputBits, "inputBits", 0, 63, operation);
+  requireInteger(outputBits, "outputBits", 0, 63, operation);
   return flags + stage * 2 ** 3 + granuleOrder * 2 ** 5 + inputBits * 2 ** 8 + outputBits * 2 ** 14;
 }

@@ -14,5 +14,5 @@ export const DMA_MAPPING_ERROR: bigint = 2n ** 64n - 1n;
  * this library returns it: they throw. It is for descriptors and registers that hold addresses.
  */
 export function isDmaMappingError(address: bigint): boolean {
-  return BigInt.asUintN(64, address) === DMA_MAPPING_ERROR;
+  return typeof address === "bigint" && BigInt.asUintN(64, address) === DMA_MAPPING_ERROR;
 }

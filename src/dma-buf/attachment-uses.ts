@@ -15,6 +15,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Device } from "../device/device.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import { type Direction, isDirection, refuseDirection } from "../direction.ts";
@@ -149,6 +150,7 @@ export abstract class AttachmentUses {
    * exporter has begun goes on, and the mapping ends with it.
    */
   async unmapAsync(mapping: DeviceMapping, options: UnmapOptions = {}): Promise<void> {
+    requireObject(options, "the options", this.#operation("unmap"));
     this.#requireUsed(mapping, options.direction);
     const { endings } = this.#host;
     const begun = endings.takeOver(mapping);

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { requireBytes } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import type { PinnedTable } from "../mm/pinned-table.ts";
@@ -60,6 +61,7 @@ export class BufferViews {
    * Copies the first bytes into `into`, across all runs. How many. Counted in `bytesCopied`.
    */
   copyTo(into: Uint8Array): number {
+    requireBytes(into, "the target", `copy from ${this.buf.name}`);
     let done = 0;
     for (const view of this.views) {
       const part = view.subarray(0, into.length - done);
@@ -74,6 +76,7 @@ export class BufferViews {
    * Copies `from` to the first bytes, across all runs. How many. Counted in `bytesCopied`.
    */
   copyFrom(from: Uint8Array): number {
+    requireBytes(from, "the source", `copy to ${this.buf.name}`);
     let done = 0;
     for (const view of this.views) {
       const part = from.subarray(done, done + view.length);

@@ -17,9 +17,9 @@
  * @module
  */
 
-import { requireInstance } from "../arguments.ts";
+import { requireFunction, requireInstance } from "../arguments.ts";
 import { type WaitDone, type WaitOptions, waitError } from "../clock.ts";
-import type { Core } from "../core/core.ts";
+import { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { Fence } from "../fence/fence.ts";
 import { isLater } from "../fence/order.ts";
@@ -83,6 +83,7 @@ export class Resv extends WwMutex {
   /** A list of its own; with `core`, it takes only fences of that core's system. */
   constructor(core: Core | null = null) {
     super();
+    if (core !== null) requireInstance(core, Core, "the core", "make a list of fences");
     this.#core = core;
   }
 
@@ -207,6 +208,7 @@ export class Resv extends WwMutex {
 
   /** The same without a promise. */
   startWait(usage: ResvUsage, options: WaitOptions, done: WaitDone): void {
+    requireFunction(done, "done", `wait for ${usage} fences`);
     startWaitAll(this.fences(usage), options, done);
   }
 

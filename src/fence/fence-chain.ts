@@ -89,11 +89,13 @@ export class FenceChain extends Fence {
 
 /** What a chain node contains; any other fence is its own. */
 export function containedFence(fence: Fence): Fence {
+  requireInstance(fence, Fence, "the fence", "look into a fence");
   return fence instanceof FenceChain ? fence.fence : fence;
 }
 
 /** The nodes of a chain, `head` first, then older ones that are pending (FC3). */
 export function* walkChain(head: Fence | null): Generator<Fence, void, undefined> {
+  if (head !== null) requireInstance(head, Fence, "the head", "walk a chain");
   for (let node = head; node !== null; node = node instanceof FenceChain ? node.previous() : null)
     yield node;
 }

@@ -280,6 +280,8 @@ export class Fence {
 
   /** Says by when the fence should be done. A hint: only its ops know what to do with it. */
   setDeadline(atMs: number): void {
+    if (typeof atMs !== "number" || Number.isNaN(atMs))
+      fail("EINVAL", `set the deadline of ${this.name}`, `${String(atMs)} is no time`);
     if (!this.isSignaled) this.#ops?.setDeadline?.(this, atMs);
   }
 

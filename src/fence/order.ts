@@ -18,6 +18,9 @@ export type Seqno = number | bigint;
 
 /** Whether `a` comes after `b`, as numbers of 32 bits that wrap (FO1), or of 64 that do not. */
 export function isSeqnoLater(a: Seqno, b: Seqno, bits: 32 | 64 = 32): boolean {
+  for (const seqno of [a, b])
+    if (!Number.isInteger(seqno) && typeof seqno !== "bigint")
+      fail("EINVAL", "order two numbers", `${String(seqno)} is no sequence number`);
   if (bits === 64) return a > b;
   if (typeof a === "number" && typeof b === "number") return ((a - b) | 0) > 0;
   return BigInt.asIntN(32, BigInt(a) - BigInt(b)) > 0n;

@@ -15,13 +15,14 @@
  * @module
  */
 
-import { requireObjects } from "../arguments.ts";
+import { requireFunction, requireObjects } from "../arguments.ts";
 import { armWait, requireTimeout, type WaitDone, type WaitOptions, waitError } from "../clock.ts";
-import { fail } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import type { Fence } from "./fence.ts";
 
 /** Waits for one fence without a promise. EINVAL: the timeout is negative. */
 export function startWait(fence: Fence, options: WaitOptions, done: WaitDone): void {
+  requireWaitable([fence], done, "wait for a fence");
   const timeout = requireTimeout(options, `wait for ${fence.name}`);
   if (isOver(fence)) done(timeout || 1);
   else arm([fence], options, timeout, done);
@@ -37,10 +38,7 @@ export function startWaitAny(
   done: (left: number, index: number) => void,
 ): void {
   const timeout = requireTimeout(options, "wait for any fence");
-  requireObjects(fences, "the fences", "wait for any fence");
-  for (const fence of fences)
-    if (typeof fence.enableSignaling !== "function")
-      fail("EINVAL", "wait for any fence", "one of them is no fence");
+  requireWaitable(fences, done, "wait for any fence");
   if (fences.length === 0) fail("EINVAL", "wait for any fence", "there are none to wait for");
   if (timeout === 0) {
     const signaled = fences.findIndex((fence) => fence.isSignaled);
@@ -65,6 +63,8 @@ export function startWaitAll(
   index = 0,
 ): void {
   const timeout = requireTimeout(options, "wait for all fences");
+  requireWaitable(fences, done, "wait for all fences");
+  requireInteger(index, "index", 0, fences.length, "wait for all fences");
   const fence = fences[index];
   if (fence === undefined) {
     done(timeout || 1);
@@ -89,6 +89,15 @@ export function waitAny(fences: readonly Fence[], options: WaitOptions = {}): Pr
       else reject(waitError(left, "wait for any fence", options));
     });
   });
+}
+
+/** Throws EINVAL for what is no list of fences, or cannot be told. */
+function requireWaitable(fences: readonly Fence[], done: unknown, operation: string): void {
+  requireObjects(fences, "the fences", operation);
+  for (const fence of fences)
+    if (typeof fence.enableSignaling !== "function")
+      fail("EINVAL", operation, "one of them is no fence");
+  requireFunction(done, "done", operation);
 }
 
 /** Whether a fence has signaled, when it was told that somebody waits and then asked. */

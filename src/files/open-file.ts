@@ -11,7 +11,8 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { requireObject } from "../arguments.ts";
+import { fail, requireInteger } from "../errors.ts";
 import type { TrackedFile } from "../stacks.ts";
 
 /** Open for reading only. */
@@ -47,15 +48,25 @@ export interface OpenFile extends CountedFile {
   readonly refCount: number;
 }
 
+/** The kernel keeps them in 32 bits. */
+const FILE_FLAGS_MAX = 2 ** 31 - 1;
+
+/** Throws EINVAL for what is no access mode with status flags. */
+export function requireFileFlags(fileFlags: number, operation: string): void {
+  requireInteger(fileFlags, "the file flags", 0, FILE_FLAGS_MAX, operation);
+}
+
 /** Whether a file was opened for reading. */
-export function isReadable({ fileFlags }: OpenFile): boolean {
-  const mode = fileFlags & O_ACCMODE;
+export function isReadable(file: OpenFile): boolean {
+  requireObject(file, "the file", "look at a file's mode");
+  const mode = file.fileFlags & O_ACCMODE;
   return mode === O_RDONLY || mode === O_RDWR;
 }
 
 /** Whether a file was opened for writing. */
-export function isWritable({ fileFlags }: OpenFile): boolean {
-  const mode = fileFlags & O_ACCMODE;
+export function isWritable(file: OpenFile): boolean {
+  requireObject(file, "the file", "look at a file's mode");
+  const mode = file.fileFlags & O_ACCMODE;
   return mode === O_WRONLY || mode === O_RDWR;
 }
 
@@ -66,6 +77,7 @@ export abstract class ReferencedFile implements OpenFile {
   #refCount = 1;
 
   constructor(fileFlags: number) {
+    requireFileFlags(fileFlags, "open a file");
     this.fileFlags = fileFlags;
   }
 

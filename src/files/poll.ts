@@ -12,7 +12,7 @@
  * @module
  */
 
-import { requireObjects } from "../arguments.ts";
+import { requireFunction, requireObjects } from "../arguments.ts";
 import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import { fail, requireInteger } from "../errors.ts";
 
@@ -38,6 +38,7 @@ export class WaitQueue {
   readonly #wakes: Set<() => void> = new Set();
 
   add(wake: () => void): void {
+    requireFunction(wake, "the callback", "wait in a queue");
     this.#wakes.add(wake);
   }
 
@@ -94,6 +95,7 @@ export function startPoll(
   done: (left: number, ready: number[]) => void,
 ): void {
   const timeout = requireTimeout(options, "poll");
+  requireFunction(done, "done", "poll");
   let ready = pollNow(entries);
   if (isAny(ready)) {
     done(timeout || 1, ready);

@@ -22,9 +22,9 @@
  * @module
  */
 
-import { requireObject } from "../arguments.ts";
+import { nameOf, requireObject } from "../arguments.ts";
 import { type AsyncOptions, withLock, withLockAsync } from "../dma-buf/buffer-lock.ts";
-import type { DmaBuf } from "../dma-buf/dma-buf.ts";
+import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
 import { negotiate } from "../dma-buf/negotiate.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
@@ -200,7 +200,10 @@ export class EvictingHeap implements EvictingHost {
   }
 
   #find(buf: DmaBuf, verb: string): EvictingBuffer {
-    return this.#all.get(buf) ?? fail("EINVAL", `${verb} ${buf.name}`, `it is not of ${this.name}`);
+    const ops = this.#all.get(buf);
+    if (ops !== undefined) return ops;
+    const name = buf instanceof DmaBuf ? buf.name : nameOf(buf);
+    return fail("EINVAL", `${verb} ${name}`, `it is not of ${this.name}`);
   }
 
   /** Moves a buffer whose reservation is held. EBUSY, ENOMEM. */

@@ -30,6 +30,7 @@ export class DirtyBitmap {
 
   /** Whether the page at a device address is dirty; false outside the range. */
   has(iova: number): boolean {
+    if (typeof iova !== "number") return false;
     const page = Math.floor((iova - this.iova) / this.pageBytes);
     if (!(page >= 0 && page < this.pageCount)) return false;
     return Math.floor((this.words[Math.floor(page / 32)] ?? 0) / 2 ** (page % 32)) % 2 === 1;

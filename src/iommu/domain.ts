@@ -12,7 +12,7 @@
  * @module
  */
 
-import { nameOf } from "../arguments.ts";
+import { nameOf, requireFunction } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
 import { formatAddress } from "../units.ts";
@@ -131,6 +131,7 @@ export abstract class Domain {
 
   /** Calls `handler` for each access of a device that fails here; null: nobody. */
   setFaultHandler(handler: IommuFaultHandler | null): void {
+    if (handler !== null) requireFunction(handler, "the handler", "set the fault handler");
     this.#handler = handler;
   }
 

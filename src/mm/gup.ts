@@ -18,9 +18,9 @@
  * @module
  */
 
-import { requireInstance, requireObject } from "../arguments.ts";
+import { requireInstance, requireList, requireObject } from "../arguments.ts";
 import { DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
-import type { Movable, PinnedMovable } from "./movable.ts";
+import { Movable, type PinnedMovable } from "./movable.ts";
 
 /** What a pin adds to a page's references, as in Linux. */
 export const GUP_PIN_COUNTING_BIAS = 1024;
@@ -111,11 +111,13 @@ export class UserRange {
    * The range owns the memory it is given, one frame each; null is a hole. EINVAL: one has more
    * than a frame.
    */
-  constructor(
-    pages: readonly (Movable | null)[],
-    { writable = true }: { readonly writable?: boolean } = {},
-  ) {
-    this.isWritable = writable;
+  constructor(pages: readonly (Movable | null)[], options: { readonly writable?: boolean } = {}) {
+    const operation = "make a user range";
+    requireList(pages, "the pages", operation);
+    requireObject(options, "the options", operation);
+    for (const movable of pages)
+      if (movable !== null) requireInstance(movable, Movable, "each of the pages", operation);
+    this.isWritable = options.writable ?? true;
     this.#pages = pages.map((movable) => (movable === null ? null : new UserPage(movable)));
   }
 
@@ -179,7 +181,9 @@ export class HeldPages {
   }
 
   /** Gives the references back; `dirty`: the pages were written. ESTALE: released before. */
-  release({ dirty = false }: { readonly dirty?: boolean } = {}): void {
+  release(options: { readonly dirty?: boolean } = {}): void {
+    requireObject(options, "the options", "release user pages");
+    const { dirty = false } = options;
     const held = this.#requireHeld("release user pages");
     this.#held = null;
     for (const { page, pinned } of held) {
@@ -254,11 +258,10 @@ export class LockedVm {
    * Counts pages as locked. ENOMEM: there would be more than the limit, also for 0 pages while
    * there are more already; `bypassLimit` does not ask.
    */
-  account(
-    pageCount: number,
-    { bypassLimit = false }: { readonly bypassLimit?: boolean } = {},
-  ): void {
+  account(pageCount: number, options: { readonly bypassLimit?: boolean } = {}): void {
     const operation = `lock ${pageCount} pages`;
+    requireObject(options, "the options", operation);
+    const { bypassLimit = false } = options;
     requireInteger(pageCount, "pageCount", 0, PAGES_MAX, operation);
     if (!bypassLimit && this.#lockedPages + pageCount > this.limitPages)
       fail("ENOMEM", operation, `${this.#lockedPages} of ${this.limitPages} are locked already`);

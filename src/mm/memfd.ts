@@ -15,7 +15,14 @@
 import { requireBytes, requireInstance, requireObject } from "../arguments.ts";
 import { Core } from "../core/core.ts";
 import { fail, requireInteger } from "../errors.ts";
-import { isReadable, isWritable, O_APPEND, O_RDWR, ReferencedFile } from "../files/open-file.ts";
+import {
+  isReadable,
+  isWritable,
+  O_APPEND,
+  O_RDWR,
+  ReferencedFile,
+  requireFileFlags,
+} from "../files/open-file.ts";
 import { addressOf, framesOf, offsetOf, pfnOf } from "../units.ts";
 import { runsOf } from "./pinned-table.ts";
 import { F_SEAL_FUTURE_WRITE, F_SEAL_SEAL, F_SEAL_WRITE, type HeldShmem, Shmem } from "./shmem.ts";
@@ -111,6 +118,7 @@ export class Memfd extends ReferencedFile {
   /** Another open file on the same memory (MF1). */
   reopen(fileFlags: number): Memfd {
     this.requireLive("reopen");
+    requireFileFlags(fileFlags, `reopen ${this.description}`);
     return new Memfd(this.#shared, fileFlags);
   }
 
@@ -169,6 +177,7 @@ export class Memfd extends ReferencedFile {
     this.requireLive("seek in");
     const bases = { set: 0, current: this.#position, end: this.sizeBytes };
     const base = bases[whence] ?? fail("EINVAL", operation, `${whence} is no place to start from`);
+    requireInteger(offset, "offset", -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, operation);
     requireInteger(base + offset, "the position", 0, Number.MAX_SAFE_INTEGER, operation);
     this.#position = base + offset;
     return this.#position;

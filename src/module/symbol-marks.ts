@@ -5,6 +5,7 @@
  * @module
  */
 
+import { fail } from "../errors.ts";
 import type { SymbolName } from "./module.ts";
 
 /** How a symbol is exported. */
@@ -75,7 +76,8 @@ export function isSymbolName(name: string): name is SymbolName {
 /** All symbols, in the order of the kernel's files. */
 export const symbolNames: readonly SymbolName[] = Object.keys(marks).filter(isSymbolName);
 
-/** How a symbol is exported. */
+/** How a symbol is exported. ENOENT: the framework has none of this name. */
 export function markOf(name: SymbolName): SymbolMark {
+  if (!isSymbolName(name)) fail("ENOENT", "look up a symbol", `there is no ${String(name)}`);
   return marks[name];
 }

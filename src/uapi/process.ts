@@ -146,7 +146,7 @@ export class Process {
 
   /** dup3(): `target` refers to the file of `fd` from now on. EBADF, EINVAL. */
   dup3(fd: number, target: number, flags = 0): number {
-    if ((flags & ~O_CLOEXEC) !== 0) fail("EINVAL", "dup3", `the flags ${flags} are not O_CLOEXEC`);
+    if (flags !== 0 && flags !== O_CLOEXEC) fail("EINVAL", "dup3", `${flags} is not O_CLOEXEC`);
     return this.files.dupTo(fd, target, { closeOnExec: flags !== 0 });
   }
 

@@ -16,8 +16,8 @@
  * @module
  */
 
-import { requireBytes, requireObject } from "../arguments.ts";
-import { fail } from "../errors.ts";
+import { nameOf, requireBytes, requireObject, requireText } from "../arguments.ts";
+import { fail, requireInteger } from "../errors.ts";
 
 /** The type of a field: an integer of 32 or 64 bits, or 32 characters that end with a NUL. */
 export type FieldType = "u32" | "s32" | "u64" | "char32";
@@ -50,6 +50,8 @@ export class Struct<F extends FieldTypes> {
 
   /** EINVAL: a field is not aligned (ST1). */
   constructor(name: string, fields: F) {
+    requireText(name, "the name", "lay out a struct");
+    requireObject(fields, "the fields", `lay out struct ${name}`);
     this.name = name;
     this.#types = fields;
     this.#fields = Object.keys(fields);
@@ -57,6 +59,8 @@ export class Struct<F extends FieldTypes> {
     let offset = 0;
     for (const field of this.#fields) {
       const type = this.#types[field];
+      if (!Object.hasOwn(fieldBytes, type))
+        fail("EINVAL", `lay out struct ${name}`, `${String(field)} is of no type: ${String(type)}`);
       if (offset % fieldAlignment[type] !== 0)
         fail("EINVAL", `lay out struct ${name}`, `${String(field)} is not aligned`);
       offsets[field] = offset;
@@ -68,13 +72,24 @@ export class Struct<F extends FieldTypes> {
 
   /** One value in `bytes`, which begin at `at`. */
   get<K extends keyof F>(bytes: Uint8Array, field: K, at = 0): FieldValue<F[K]> {
+    this.#requirePlace(bytes, field, at, "read");
     const value = readField(bytes, at + this.offsets[field], this.#types[field]);
     return value as FieldValue<F[K]>;
   }
 
   /** Sets one value in `bytes`, which begin at `at`. */
   set<K extends keyof F>(bytes: Uint8Array, field: K, value: FieldValue<F[K]>, at = 0): void {
+    this.#requirePlace(bytes, field, at, "write");
+    requireValue(value, this.#types[field], `write ${String(field)} of struct ${this.name}`);
     writeField(bytes, at + this.offsets[field], this.#types[field], value);
+  }
+
+  /** EINVAL: no bytes, no such field, or no place. */
+  #requirePlace(bytes: Uint8Array, field: keyof F, at: number, verb: string): void {
+    const operation = `${verb} ${String(field)} of struct ${this.name}`;
+    requireBytes(bytes, "the bytes", operation);
+    if (!Object.hasOwn(this.offsets, field)) fail("EINVAL", operation, "it has no such field");
+    requireInteger(at, "at", 0, Number.MAX_SAFE_INTEGER, operation);
   }
 
   /** All values in `bytes`, which begin at `at`. */
@@ -95,6 +110,13 @@ export class Struct<F extends FieldTypes> {
     }
     return bytes;
   }
+}
+
+/** Throws EINVAL for what a field of this type cannot hold. */
+function requireValue(value: unknown, type: FieldType, operation: string): void {
+  if (type === "char32") requireText(value, "the value", operation);
+  else if (typeof value !== "bigint" && !Number.isInteger(value))
+    fail("EINVAL", operation, `the value must be an integer, and is ${nameOf(value)}`);
 }
 
 const BYTE = 256;

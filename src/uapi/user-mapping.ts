@@ -10,7 +10,7 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import type { MappedBytes } from "./file-operations.ts";
 
 /** Bytes that a process mapped. Made by `process.mmap()`. */
@@ -60,11 +60,13 @@ export class UserMapping {
 
   /** Sets byte `offset` of the mapping. EINVAL: outside. */
   set(offset: number, byte: number): void {
+    requireInteger(byte, "byte", 0, 255, "use a mapping");
     const [view, index] = this.#locate(offset);
     view[index] = byte;
   }
 
   #locate(offset: number): [view: Uint8Array, index: number] {
+    requireInteger(offset, "offset", 0, Number.MAX_SAFE_INTEGER, "use a mapping");
     let index = offset;
     for (const view of this.views) {
       if (index < view.length) return [view, index];

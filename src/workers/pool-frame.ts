@@ -9,10 +9,11 @@
  * @module
  */
 
+import { requireInstance, requireObject } from "../arguments.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { fail } from "../errors.ts";
-import type { Fence } from "../fence/fence.ts";
+import { Fence } from "../fence/fence.ts";
 
 /** A frame's memory on this thread. */
 export interface FrameMemory {
@@ -112,6 +113,11 @@ export class WritableFrame extends UsedFrame {
    * such consumer; ESTALE (PF1).
    */
   publish(options: PublishOptions = {}): number {
+    const operation = `publish frame ${this.index}`;
+    requireObject(options, "the options", operation);
+    const { fence } = options;
+    if (fence !== undefined && fence !== null)
+      requireInstance(fence, Fence, "the fence", operation);
     let count = 0;
     this.finish("publish", () => {
       count = this.#side.publish(this.index, options);
@@ -154,7 +160,11 @@ export class ReadableFrame extends UsedFrame {
   /**
    * Gives the frame back; with a fence, whoever writes it next waits for that. ESTALE (PF1).
    */
-  release({ fence = null }: { readonly fence?: Fence | null } = {}): void {
+  release(options: { readonly fence?: Fence | null } = {}): void {
+    const operation = `release frame ${this.index}`;
+    requireObject(options, "the options", operation);
+    const { fence = null } = options;
+    if (fence !== null) requireInstance(fence, Fence, "the fence", operation);
     this.finish("release", () => this.#release(this.index, fence));
   }
 

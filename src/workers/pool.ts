@@ -283,7 +283,9 @@ export class Pool implements ConsumedPool, WriterSide {
    * there are 16 consumers; EPIPE: the pool was closed.
    */
   consumer(options: ConsumerOptions): FrameConsumer {
-    this.requireHeld(`consume frames of ${this.name}`);
+    const operation = `consume frames of ${this.name}`;
+    this.requireHeld(operation);
+    requireObject(options, "the options", operation);
     const consumer = new FrameConsumer(this, options, () => this.#consumers.delete(consumer));
     this.#consumers.add(consumer);
     return consumer;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { requireFunction } from "../arguments.ts";
 import { armWait, requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import { DmaBufError } from "../errors.ts";
 
@@ -13,6 +14,7 @@ export async function callAgain<T>(
   options: Omit<WaitOptions, "clock">,
   operation: string,
 ): Promise<T> {
+  requireFunction(call, "the call", operation);
   const end = performance.now() + requireTimeout(options, operation);
   for (;;) {
     try {

@@ -4,13 +4,9 @@
  * @module
  */
 
-import {
-  type Core,
-  type CoreShare,
-  joinAnyCore,
-  joinCore,
-  type ThreadSlots,
-} from "../core/core.ts";
+import { requireObject } from "../arguments.ts";
+import { type Core, type CoreShare, joinCore, type ThreadSlots } from "../core/core.ts";
+import { joinAnyCore } from "../core/join-any.ts";
 import { checked, fail } from "../errors.ts";
 import { CmaRegion } from "../mm/cma-region.ts";
 import type { SymbolPolicy } from "../module/symbol-table.ts";
@@ -84,9 +80,12 @@ export function shareCore(
 }
 
 /** Joins as the share's thread, or any. EBUSY: it has joined already; ENOSPC: none is free. */
-export function joinShare(share: SystemShare, { canBlock }: JoinOptions): Core {
+export function joinShare(share: SystemShare, options: JoinOptions): Core {
+  requireObject(options, "the options", "join a system");
+  const { canBlock } = options;
   if (typeof share !== "object" || share === null || !Array.isArray(share.areas))
     fail("EINVAL", "join a system", "what share() gave must arrive whole, and only once");
+  requireObject(share.slots, "the slots", "join a system");
   return share.thread === null
     ? joinAnyCore(share, share.slots, canBlock)
     : joinCore(share, share.thread, canBlock);

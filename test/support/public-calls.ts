@@ -6,6 +6,7 @@
 
 import * as dmabuf from "../../src/index.ts";
 import { formatBufinfo, formatHolders, pageMap } from "../../src/inspect/index.ts";
+import { coreCalls, fenceCalls, poolCalls } from "./public-fence-calls.ts";
 import { uapiCalls } from "./public-uapi-calls.ts";
 import {
   fn,
@@ -68,6 +69,25 @@ function systemCalls(w: World): PublicCall[] {
       pool: [{ name: "p", count: 2, bytes: 4096, heap: "system" }],
       share: [{}],
       reap: [77],
+      retry: [() => 7, LIMIT],
+      check: [true],
+    }),
+  ];
+}
+
+function heapCalls(w: World): PublicCall[] {
+  return [
+    ...on("owner", w.owner, { setQuota: [4096] }),
+    ...on("evicting heap", w.heap, {
+      placeOf: [w.evictable],
+      evict: [w.evictable],
+      evictAsync: [w.evictable, LIMIT],
+      validate: [w.evictable],
+      validateAsync: [w.evictable, LIMIT],
+    }),
+    ...on("symbols", w.system.symbols, {
+      visibleTo: ["GPL"],
+      load: [{ name: "m", license: "GPL", uses: [] }],
     }),
     ...on("heap", w.system.heap("auto"), {
       alloc: [
@@ -81,6 +101,11 @@ function systemCalls(w: World): PublicCall[] {
         },
       ],
     }),
+  ];
+}
+
+function libraryCalls(w: World): PublicCall[] {
+  return [
     fn("openSync", dmabuf.openSync, [
       {
         memoryBytes: 8 * MiB,
@@ -90,6 +115,18 @@ function systemCalls(w: World): PublicCall[] {
         bounceBytes: 65536,
       },
     ]),
+    fn("open", dmabuf.open, [{ memoryBytes: MiB }]),
+    fn("join", dmabuf.join, [w.shared.share(), { canBlock: true }]),
+    fn("joinSync", dmabuf.joinSync, [w.shared.share(), { canBlock: true }]),
+    fn("new SymbolTable", (...args: [never, never]) => new dmabuf.SymbolTable(...args), [
+      w.system,
+      {},
+    ]),
+    fn("markOf", dmabuf.markOf, ["dma_buf_export"]),
+    fn("isGplCompatible", dmabuf.isGplCompatible, ["GPL"]),
+    fn("formatBytes", dmabuf.formatBytes, [4096]),
+    fn("hasLayout", dmabuf.hasLayout, [0n]),
+    fn("isDmaMappingError", dmabuf.isDmaMappingError, [0n]),
     fn("negotiate", dmabuf.negotiate, [
       [w.gpu, w.camera],
       { sizeBytes: 4096, pixels: { width: 16, height: 16 } },
@@ -158,12 +195,15 @@ function iommuCalls(w: World): PublicCall[] {
       attachDevice: [w.gpu],
       detachDevice: [w.gpu],
       readAndClearDirty: [0, 4096, { noClear: true }],
+      unmapFast: [0x100000, 4096, w.gather],
+      setFaultHandler: [() => undefined],
     }),
   );
   return [
     ...on("iommu", w.system.iommu, { group: [group], domain: [{ ...format, ...IOTLB }] }),
     ...on("group", w.group, { attach: [w.domain], detach: [w.domain], claimDmaOwner: ["me"] }),
     ...domains,
+    ...on("dirty", w.dirty, { has: [0] }),
     fn("new IommuDomain", (...args: [never]) => new dmabuf.IommuDomain(...args), [
       { pgsizeBitmap: 0x1000n },
       "paging",
@@ -177,7 +217,7 @@ function memoryCalls(w: World): PublicCall[] {
       alloc: [2, { alignOrder: 1, maskBits: 32, type: "unmovable" }],
       allocAt: [900, 1],
     }),
-    ...on("region", w.region, { alloc: [2, { alignOrder: 1 }] }),
+    ...on("region", w.region, { alloc: [2, { alignOrder: 1 }], explain: ["ENOMEM"] }),
     ...on("movable", w.movable, {
       read: [w.bytes, 0],
       write: [w.bytes, 0],
@@ -185,6 +225,8 @@ function memoryCalls(w: World): PublicCall[] {
     }),
     ...on("table", w.table, {
       cpu: [0],
+      pages: [0],
+      spans: [0],
       nentsForLen: [100],
       readFrom: [{ readv: noRead }, { position: 0 }],
       writeTo: [{ writev: noWrite }, { position: 0 }],
@@ -199,15 +241,26 @@ function memoryCalls(w: World): PublicCall[] {
       pwrite: [w.bytes, 0],
       truncate: [4096],
       addSeals: [1],
+      reopen: [2],
+      read: [w.bytes],
+      write: [w.bytes],
+      seek: [0, "set"],
       mmap: [{ offset: 0, lengthBytes: 4096 }],
     }),
+    ...on("user", w.user, { page: [0], unmap: [0, 1] }),
+    ...on("held", w.held, { release: [{ dirty: true }] }),
+    ...on("locked", w.locked, { account: [1, { bypassLimit: true }], unaccount: [0] }),
+    fn("new UserRange", (...args: [never]) => new dmabuf.UserRange(...args), [
+      [w.system.movable(1)],
+      { writable: true },
+    ]),
+    fn("new LockedVm", (...args: [never]) => new dmabuf.LockedVm(...args), [4]),
     fn("pinUserPages", dmabuf.pinUserPages, [w.user, { first: 0, pageCount: 1 }]),
     fn("getUserPages", dmabuf.getUserPages, [w.user, { first: 0, pageCount: 1 }]),
   ];
 }
 
 function bufferCalls(w: World): PublicCall[] {
-  const usage = ["read"];
   return [
     ...on("buf", w.other, {
       attach: [w.camera],
@@ -225,12 +278,34 @@ function bufferCalls(w: World): PublicCall[] {
       exportSyncFile: ["read"],
       importSyncFile: [w.file, "read"],
     }),
+    ...on("seen", w.seen, {
+      dynamicAttachAsync: [w.camera, { moveNotify() {} }, null, LIMIT],
+      endCpuAccessAsync: ["to-device", LIMIT],
+      vmapAsync: [LIMIT],
+      vunmap: [w.vmapping],
+      vunmapAsync: [w.vmapping, LIMIT],
+      seek: [0, "set"],
+    }),
+    ...on("window", w.window, { copyTo: [w.bytes], copyFrom: [w.bytes] }),
+    ...on("dynamic", w.dynamic, {
+      mapAsync: ["to-device", LIMIT],
+      unmapAsync: [w.mapping, LIMIT],
+      pinAsync: [LIMIT],
+      unpinAsync: [LIMIT],
+      detachAsync: [{}], // a timeout ends the wait, and the attachment all the same
+    }),
     ...on("attachment", w.second, {
       map: ["to-device"],
       mapUnlocked: ["to-device"],
       unmap: [w.mapping, "to-device"],
       unmapUnlocked: [w.mapping, "to-device"],
     }),
+  ];
+}
+
+function lockCalls(w: World): PublicCall[] {
+  const usage = ["read"];
+  return [
     ...on("resv", w.other.resv, {
       lock: [w.context],
       lockAsync: [w.context, {}],
@@ -242,10 +317,18 @@ function bufferCalls(w: World): PublicCall[] {
       getSingleton: usage,
       testSignaled: usage,
       wait: ["read", LIMIT],
+      startWait: ["read", LIMIT, () => {}],
+      setDeadline: ["read", 5],
     }),
+    fn("new Resv", (...args: [never]) => new dmabuf.Resv(...args), [w.system.core]),
+    fn("usageFor", dmabuf.usageFor, [true]),
+    fn("new FdTable", (...args: [never]) => new dmabuf.FdTable(...args), [8]),
     ...on("files", w.system.files, {
       install: [w.other, { closeOnExec: true, min: 0 }],
       peek: [w.fd],
+      find: [w.fd],
+      stackOf: [w.fd],
+      requireFree: ["do it"],
       get: [w.fd],
       dup: [w.fd, { closeOnExec: true, min: 0 }],
       dupTo: [w.fd, 9, { closeOnExec: true }],
@@ -261,26 +344,21 @@ function bufferCalls(w: World): PublicCall[] {
   ];
 }
 
-function fenceCalls(w: World): PublicCall[] {
-  return [
-    ...on("fence", w.fence, { setError: ["EIO"], signal: ["EIO", 5], wait: [LIMIT] }),
-    ...on("timeline", w.timeline, { advance: [1] }),
-    ...on("swSync", w.sw, { createFence: [3], inc: [1] }),
-    ...on("syncFile", w.file, { merge: [w.file2, "n"], poll: [1] }),
-    fn("new SyncFile", (...args: [never]) => new dmabuf.SyncFile(...args), [w.fence]),
-    fn("mergeFences", dmabuf.mergeFences, [w.fence, w.fence2]),
-    fn("findSeqno", dmabuf.findSeqno, [w.chain, 1]),
-    fn("laterFence", dmabuf.laterFence, [w.fence, w.fence2]),
-    fn("latestOfEachContext", dmabuf.latestOfEachContext, [[w.fence]]),
-    fn("matchesContext", dmabuf.matchesContext, [w.fence, 1]),
-    fn("waitAny", dmabuf.waitAny, [[w.fence], LIMIT]),
-    fn("pollNow", dmabuf.pollNow, [[{ file: w.file, events: 1 }]]),
-  ];
-}
-
 /** A new system with its calls, by area. */
 export function makeWorld(): { readonly objects: World; readonly calls: readonly PublicCall[] } {
   const objects = makeObjects();
-  const areas = [systemCalls, deviceCalls, iommuCalls, memoryCalls, bufferCalls, fenceCalls];
+  const areas = [
+    systemCalls,
+    heapCalls,
+    libraryCalls,
+    deviceCalls,
+    iommuCalls,
+    memoryCalls,
+    bufferCalls,
+    lockCalls,
+    fenceCalls,
+    poolCalls,
+    coreCalls,
+  ];
   return { objects, calls: [...areas, uapiCalls].flatMap((area) => area(objects)) };
 }

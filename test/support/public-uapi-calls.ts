@@ -4,7 +4,14 @@
  * @module
  */
 
-import { readViews, SocketReader, sendViews, writeViews } from "../../src/adapters/index.ts";
+import {
+  readViews,
+  SocketReader,
+  sendViews,
+  writeGpuBuffer,
+  writeGpuTexture,
+  writeViews,
+} from "../../src/adapters/index.ts";
 import * as uapi from "../../src/uapi/index.ts";
 import { fn, LIMIT, noRead, noWrite, on, type PublicCall, type World } from "./public-world.ts";
 
@@ -14,10 +21,12 @@ export function uapiCalls(w: World): PublicCall[] {
   const { memfd } = w;
   const structs = Object.entries(uapi).flatMap(([name, value]) =>
     value instanceof uapi.Struct
-      ? [
-          fn(`${name}.encode`, (values) => value.encode(values), [{}]),
-          fn(`${name}.decode`, (bytes) => value.decode(bytes), [new Uint8Array(64)]),
-        ]
+      ? on(name, value, {
+          encode: [{}],
+          decode: [new Uint8Array(64), 0],
+          get: [new Uint8Array(64), Object.keys(value.offsets)[0], 0],
+          set: [new Uint8Array(64), Object.keys(value.offsets)[0], 1, 0],
+        })
       : [],
   );
   return [
@@ -27,6 +36,8 @@ export function uapiCalls(w: World): PublicCall[] {
       readdir: ["/dev"],
       close: [memfd],
       dup: [memfd],
+      dup3: [memfd, 9, 0],
+      fallocate: [w.fd, 0, 0, 4096],
       fcntl: [memfd, uapi.F_GETFL, 0],
       ioctl: [w.heapFd, uapi.DMA_HEAP_IOCTL_ALLOC, request],
       ioctlAsync: [w.heapFd, uapi.DMA_HEAP_IOCTL_ALLOC, request, {}],
@@ -49,7 +60,9 @@ export function uapiCalls(w: World): PublicCall[] {
       dmaBuf: [w.fd],
       install: [w.file, {}],
     }),
+    ...on("userMapping", w.userMapping, { at: [0], set: [0, 1] }),
     ...structs,
+    fn("new Struct", (...args: [never, never]) => new uapi.Struct(...args), ["s", { a: "u32" }]),
     fn("ioctlNumber", uapi.ioctlNumber, [1, "b", 0, 8]),
     fn("ioctlParts", uapi.ioctlParts, [5]),
     fn("readViews", readViews, [{ readv: noRead }, [w.bytes], {}]),
@@ -57,6 +70,13 @@ export function uapiCalls(w: World): PublicCall[] {
     fn("sendViews", sendViews, [
       { cork() {}, uncork() {}, write: (_: unknown, done: () => void) => done() },
       [w.bytes],
+    ]),
+    fn("writeGpuBuffer", writeGpuBuffer, [{ writeBuffer() {} }, {}, [w.bytes], 0]),
+    fn("writeGpuTexture", writeGpuTexture, [
+      { writeTexture() {} },
+      {},
+      w.bytes,
+      { width: 2, height: 2, bytesPerRow: 8 },
     ]),
     fn("new SocketReader", (...args: [never, never]) => new SocketReader(...args), [
       [w.bytes],

@@ -12,6 +12,8 @@ const { FRAME_BYTES, KiB, MiB } = dmabuf;
 /** A public function, and arguments that it takes. */
 export interface PublicCall {
   readonly name: string;
+  /** `Class.method` of the class that declares it, or the function's name. */
+  readonly covers: string;
   readonly call: (...args: never[]) => unknown;
   readonly args: readonly unknown[];
 }
@@ -22,8 +24,8 @@ export type World = ReturnType<typeof makeObjects>;
 export const noRead = Object.assign(async () => ({ bytesRead: 0 }));
 export const noWrite = Object.assign(async () => ({ bytesWritten: 0 }));
 
-/** A new system and its objects. */
-export function makeObjects() {
+/** A system, and what most calls are about. */
+function makeFirst() {
   const system = dmabuf.openSync({ memoryBytes: 8 * MiB, cma: { default: 4 * MiB } });
   const gpu = system.addDevice({ name: "gpu", iommu: true });
   const range = system.frames.alloc(4);
@@ -48,7 +50,6 @@ export function makeObjects() {
     memfd,
     camera: system.addDevice({ name: "camera", dmaMaskBits: 40 }),
     dev2: system.addDevice({ name: "dev2", iommu: group }),
-    domain: system.iommu.domain({ dirtyTracking: true }),
     driver: new dmabuf.IommuDomain({
       pgsizeBitmap: 0x1000n,
       mapPages: (_iova, _paddr, pageBytes, pageCount) => pageBytes * pageCount,
@@ -76,27 +77,84 @@ export function makeObjects() {
     heapFd: process.open("/dev/dma_heap/system"),
     bytes: new Uint8Array(16),
     context: system.acquireContext(),
-    user: new dmabuf.UserRange([system.movable(1)]),
   };
 }
 
+/** What is made of those, and what stands alone. */
+function makeMore({ system, gpu, process, memfd }: ReturnType<typeof makeFirst>) {
+  const shared = dmabuf.openSync({ memoryBytes: 1 * MiB, shared: true });
+  const domain = system.iommu.domain({ dirtyTracking: true });
+  const seen = system.heap("system").alloc(FRAME_BYTES);
+  const heap = system.addEvictingHeap({ name: "near", near: "default", far: "system" });
+  const pool = system.pool({ name: "pool", count: 3, bytes: FRAME_BYTES });
+  const consumer = pool.consumer({ name: "consumer" });
+  pool.tryAcquire()?.publish();
+  const user = new dmabuf.UserRange([system.movable(1)]);
+  return {
+    shared,
+    domain,
+    seen,
+    heap,
+    pool,
+    consumer,
+    user,
+    imported: dmabuf
+      .joinSync(shared.share(), { canBlock: false })
+      .importFence(shared.fence("theirs").token),
+    dynamic: seen.dynamicAttach(gpu, { moveNotify() {} }),
+    vmapping: seen.vmap(),
+    window: seen.mmap(),
+    evictable: system.heap("near").alloc(FRAME_BYTES),
+    reading: consumer.tryTake() as dmabuf.ReadableFrame,
+    writing: pool.tryAcquire() as dmabuf.WritableFrame,
+    dirty: domain.readAndClearDirty(0, FRAME_BYTES),
+    gather: domain.gather(),
+    held: dmabuf.getUserPages(user, { first: 0, pageCount: 1 }),
+    locked: new dmabuf.LockedVm(4),
+    queue: new dmabuf.WaitQueue(),
+    both: system.fenceArray([system.fence("one"), system.fence("two")]),
+    userMapping: process.mmap(FRAME_BYTES, 3, 1, memfd, 0),
+  };
+}
+
+/** A new system and its objects. */
+export function makeObjects() {
+  const first = makeFirst();
+  return { ...first, ...makeMore(first) };
+}
+
 type Methods = Readonly<Record<string, readonly unknown[]>>;
+
+/** The name of the class that declares the method of an object. */
+function declarer(target: object, method: string): string {
+  let at: object = target;
+  while (!Object.hasOwn(at, method)) at = Object.getPrototypeOf(at);
+  return at.constructor.name;
+}
+
+/** A generator does nothing, and checks nothing, before its first step. */
+function begun(result: unknown): unknown {
+  const { next } = (result ?? {}) as { next?: unknown };
+  return typeof next === "function" ? next.call(result) : result;
+}
 
 /** Calls of the methods of an object. */
 export function on(name: string, target: object, methods: Methods): PublicCall[] {
   return Object.entries(methods).map(([method, args]) => ({
     name: `${name}.${method}()`,
+    covers: `${declarer(target, method)}.${method}`,
     call: (...given) =>
-      (target as Record<string, (...all: never[]) => unknown>)[method]?.(...given),
+      begun((target as Record<string, (...all: never[]) => unknown>)[method]?.(...given)),
     args,
   }));
 }
 
-/** A call of a function. */
+/** A call of a function, or of a constructor: "new Class". */
 // biome-ignore lint/suspicious/noExplicitAny: arguments are made bad on purpose
 export const fn = (name: string, call: (...args: any[]) => unknown, args: readonly unknown[]) => ({
   name: `${name}()`,
-  call,
+  covers: name.replace(/^new (.*)/, "$1.constructor"),
+  call: (...given: never[]) => begun(call(...given)),
   args,
 });
 
