@@ -48,7 +48,7 @@ import { requireClosable } from "./system-closing.ts";
 import type { FenceOptions, OpenOptions } from "./system-options.ts";
 import { type Compaction, compact, type SystemStats, statsOf } from "./system-stats.ts";
 import { FRAME_BYTES, NO_PFN } from "./units.ts";
-import { type JoinOptions, joinedAreas, joinShare, type SystemShare } from "./workers/share.ts";
+import { type JoinOptions, joinedAreas, joinedAs, type SystemShare } from "./workers/share.ts";
 import { SharedSystem } from "./workers/shared-system.ts";
 
 /** A system. Made by {@link open} or {@link openSync}, or on another thread by {@link join}. */
@@ -83,7 +83,7 @@ export class System extends SharedSystem {
     this.serve(this.#buffers);
     this.fileTables.add(this.files);
     this.frames = new FramePool(core, this.physicalBase);
-    this.iommu = new Iommu(core, (operation) => this.#requireOpen(operation));
+    this.iommu = new Iommu(core, (operation) => this.requireOpen(operation));
     this.symbols = new SymbolTable(this, symbolPolicy);
     this.#areas = areas;
     for (const heap of builtinHeaps(this.#heapContext)) this.#heaps.add(heap);
@@ -95,18 +95,9 @@ export class System extends SharedSystem {
     return { core, physicalBase, areas, regions, export: (info) => this.export(info) };
   }
 
-  #requireOpen(operation: string): void {
-    this.core.requireJoined(operation);
-  }
-
-  /** @internal */
-  override requireOpen(operation: string): void {
-    this.#requireOpen(operation);
-  }
-
   /** Adds a device. EINVAL: a limit is out of range. */
   addDevice(options: DeviceOptions): Device {
-    this.#requireOpen("add a device");
+    this.requireOpen("add a device");
     const device = new Device(this.core, options, this);
     this.#devices.add(device);
     return device;
@@ -119,7 +110,7 @@ export class System extends SharedSystem {
 
   /** The heap of a name: `system`, `auto`, an area's, or one that was added. ENOENT lists them. */
   override heap(name: string): Heap {
-    this.#requireOpen(`find heap ${name}`);
+    this.requireOpen(`find heap ${name}`);
     return this.#heaps.find(name);
   }
 
@@ -133,7 +124,7 @@ export class System extends SharedSystem {
    * 128 heaps.
    */
   addHeap(info: HeapInfo): Heap {
-    this.#requireOpen(`add heap ${info?.name}`);
+    this.requireOpen(`add heap ${info?.name}`);
     return this.#heaps.add(info);
   }
 
@@ -142,7 +133,7 @@ export class System extends SharedSystem {
    * large one for that. EINVAL: a place is unknown; and as addHeap().
    */
   addEvictingHeap(options: EvictingHeapOptions): EvictingHeap {
-    this.#requireOpen(`add heap ${options?.name}`);
+    this.requireOpen(`add heap ${options?.name}`);
     const heap = new EvictingHeap(this.#heapContext, options);
     this.#heaps.add({ name: heap.name, alloc: (request) => heap.make(request) });
     return heap;
@@ -153,7 +144,7 @@ export class System extends SharedSystem {
    * quota; EEXIST: there is one of this name.
    */
   owner(name: string, options: OwnerOptions = {}): Owner {
-    this.#requireOpen(`make owner ${name}`);
+    this.requireOpen(`make owner ${name}`);
     return this.#accounts.addOwner(name, options);
   }
 
@@ -182,13 +173,13 @@ export class System extends SharedSystem {
    * unknown to it, and which; EINVAL, EEXIST.
    */
   loadModule<Name extends SymbolName>(info: ModuleInfo<Name>): Module<Name> {
-    this.#requireOpen(`load module ${info?.name}`);
+    this.requireOpen(`load module ${info?.name}`);
     return this.symbols.load(info);
   }
 
   /** The CMA region or carve-out of a name. ENOENT. */
   region(name: string): CmaRegion {
-    this.#requireOpen(`find region ${name}`);
+    this.requireOpen(`find region ${name}`);
     const names = this.#areas.map((area) => area.name).join(", ") || "none";
     return (
       this.#areas.find((area) => area.name === name) ??
@@ -206,7 +197,7 @@ export class System extends SharedSystem {
    * name is missing.
    */
   override export(info: ExportInfo): DmaBuf {
-    this.#requireOpen("export a buffer");
+    this.requireOpen("export a buffer");
     const buf = this.#buffers.export(info);
     this.#accounts.exported(buf);
     return buf;
@@ -224,25 +215,25 @@ export class System extends SharedSystem {
 
   /** Every buffer in the columns of the kernel's debugfs file, the latest first. */
   bufinfo(): BufferInfo[] {
-    this.#requireOpen("list the buffers");
+    this.requireOpen("list the buffers");
     return this.#buffers.bufinfo();
   }
 
   /** A queue of work that finishes in order. */
   timeline(name: string): Timeline {
-    this.#requireOpen("create a timeline");
+    this.requireOpen("create a timeline");
     return new Timeline(this.core, name);
   }
 
   /** A timeline that its user moves, as the kernel's sw_sync file; the caller owns a reference. */
   swSync(name: string): SwSync {
-    this.#requireOpen("create a sw_sync timeline");
+    this.requireOpen("create a sw_sync timeline");
     return new SwSync(this.core, name);
   }
 
   /** A fence, of its own context unless one is given. EINVAL: the seqno. */
   fence(name: string, options?: FenceOptions): Fence {
-    this.#requireOpen("create a fence");
+    this.requireOpen("create a fence");
     if (options === undefined) return new Fence(this.core, this.fenceContexts(1), 1, name);
     const { context = this.fenceContexts(1), seqno = 1, ops = null } = options ?? {};
     requireInteger(context, "context", 0, Number.MAX_SAFE_INTEGER, `create fence ${name}`);
@@ -252,27 +243,27 @@ export class System extends SharedSystem {
 
   /** `count` consecutive fence contexts that nobody else has; the first. */
   fenceContexts(count: number): number {
-    this.#requireOpen("make fence contexts");
+    this.requireOpen("make fence contexts");
     requireInteger(count, "count", 1, NO_PFN, "make fence contexts");
     return this.core.exports.fenceContextAlloc(count) >>> 0;
   }
 
   /** A fence for all of `fences`, or any. EINVAL: there are none, or one is a composite. */
   fenceArray(fences: readonly Fence[], options?: FenceArrayOptions): FenceArray {
-    this.#requireOpen("create a fence array");
+    this.requireOpen("create a fence array");
     return new FenceArray(this.core, fences, options);
   }
 
   /** An attempt to lock several reservations at once; later ones back off for it. */
   acquireContext(): AcquireContext {
-    this.#requireOpen("create an acquire context");
+    this.requireOpen("create an acquire context");
     this.#lastStamp += 1;
     return new AcquireContext(this.#lastStamp);
   }
 
   /** Point `seqno` of a timeline, after `previous`. EINVAL: the seqno; `fence` is a chain. */
   fenceChain(previous: Fence | null, fence: Fence, seqno: number): FenceChain {
-    this.#requireOpen("create a chain node");
+    this.requireOpen("create a chain node");
     return new FenceChain(this.core, previous, fence, seqno);
   }
 
@@ -282,25 +273,25 @@ export class System extends SharedSystem {
    * ENOENT: a frame is not handed out as a range.
    */
   sgTableFromRange(pfn: number, frameCount: number, maxSegmentBytes?: number): SgTable {
-    this.#requireOpen("build an sg table");
+    this.requireOpen("build an sg table");
     return tableFromRange(this.core, pfn, frameCount, maxSegmentBytes);
   }
 
   /** A table of listed frames, pinned in the same way. Compare sg_alloc_table_from_pages(). */
   sgTableFromFrames(frames: ArrayLike<number>, options: SgTableOptions = {}): SgTable {
-    this.#requireOpen("build an sg table");
+    this.requireOpen("build an sg table");
     return tableFromFrames(this.core, frames, options);
   }
 
   /** A table of listed segments, pinned likewise; an offset may pass the first frame. */
   sgTableFromList(segments: readonly SgEntry[]): SgTable {
-    this.#requireOpen("build an sg table");
+    this.requireOpen("build an sg table");
     return tableFromList(this.core, segments);
   }
 
   /** Memory of `frameCount` frames that may move while it is not pinned. EINVAL, ENOMEM. */
   movable(frameCount: number): Movable {
-    this.#requireOpen("allocate movable memory");
+    this.requireOpen("allocate movable memory");
     const frames = this.core.u8.length / FRAME_BYTES;
     requireInteger(frameCount, "frameCount", 1, frames, "allocate movable memory");
     return new Movable(this.core, frameCount);
@@ -308,13 +299,13 @@ export class System extends SharedSystem {
 
   /** Moves movable frames to the top of memory, and says what that gained. Cost: O(frames). */
   compact(): Compaction {
-    this.#requireOpen("compact memory");
+    this.requireOpen("compact memory");
     return compact(this.core);
   }
 
   /** What the system holds and has done. Cost: O(frames). */
   stats(): SystemStats {
-    this.#requireOpen("read statistics");
+    this.requireOpen("read statistics");
     return {
       ...statsOf(this.core, this.#devices),
       bufferCount: this.#buffers.size,
@@ -327,7 +318,7 @@ export class System extends SharedSystem {
    * and told to `onMisuse`. None without `poison` or `strict`. Cost: reads all free memory.
    */
   checkPoison(): number[] {
-    this.#requireOpen("check the poison");
+    this.requireOpen("check the poison");
     const written: number[] = [];
     for (let pfn = 0; ; pfn++) {
       pfn = this.core.exports.poisonNext(pfn) >>> 0;
@@ -341,7 +332,7 @@ export class System extends SharedSystem {
    * free frames, and looks for misuses before it ({@link checkPoison}).
    */
   check(isDeep = false): string | null {
-    this.#requireOpen("check the system");
+    this.requireOpen("check the system");
     if (isDeep) this.checkPoison();
     return this.core.check(isDeep);
   }
@@ -391,6 +382,8 @@ export async function join(share: SystemShare, options: JoinOptions = {}): Promi
 
 /** The same without waiting. */
 export function joinSync(share: SystemShare, options: JoinOptions = {}): System {
-  const core = joinShare(share, options);
-  return new System(core, share.physicalBase, joinedAreas(core, share), { ...options, ...share });
+  return joinedAs(share, options, (core) => {
+    const areas = joinedAreas(core, share);
+    return new System(core, share.physicalBase, areas, { ...options, ...share });
+  });
 }

@@ -23,7 +23,7 @@ export interface SystemShare extends CoreShare {
   readonly areas: readonly { readonly name: string; readonly handle: number }[];
 }
 
-/** A Worker whose end is seen: of `node:worker_threads`. */
+/** A Worker whose end is seen: of `node:worker_threads`. A page's Worker does not tell. */
 export interface EndingWorker {
   once(event: "exit", listener: () => void): unknown;
 }
@@ -32,7 +32,7 @@ export interface EndingWorker {
 export interface ShareOptions {
   /**
    * The Worker that will join: a thread is kept for it, and reaped when it exits, however that
-   * happens.
+   * happens. In a page: `reserve`, and `reap(share.thread)` once the Worker was terminated.
    */
   readonly worker?: EndingWorker;
   /**
@@ -80,7 +80,7 @@ export function shareCore(
 }
 
 /** Joins as the share's thread, or any. EBUSY: it has joined already; ENOSPC: none is free. */
-export function joinShare(share: SystemShare, options: JoinOptions): Core {
+function joinShare(share: SystemShare, options: JoinOptions): Core {
   requireObject(options, "the options", "join a system");
   const { canBlock } = options;
   if (typeof share !== "object" || share === null || !Array.isArray(share.areas))
@@ -89,6 +89,17 @@ export function joinShare(share: SystemShare, options: JoinOptions): Core {
   return share.thread === null
     ? joinAnyCore(share, share.slots, canBlock)
     : joinCore(share, share.thread, canBlock);
+}
+
+/** What `make` makes of a core that joins; when that fails, the thread is free again. */
+export function joinedAs<T>(share: SystemShare, options: JoinOptions, make: (core: Core) => T): T {
+  const core = joinShare(share, options);
+  try {
+    return make(core);
+  } catch (error) {
+    core.leave();
+    throw error;
+  }
 }
 
 /** The areas of a system, for a thread that has joined it. */

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { requireObject } from "../arguments.ts";
+import { requireMethods, requireObject } from "../arguments.ts";
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { BufferRegistry } from "../dma-buf/buffer-registry.ts";
@@ -54,8 +54,11 @@ export abstract class SharedSystem {
   abstract get regions(): readonly CmaRegion[];
   abstract heap(name: string): Heap;
   abstract export(info: ExportInfo): DmaBuf;
+
   /** @internal Throws ENODEV when the system is closed. */
-  abstract requireOpen(operation: string): void;
+  requireOpen(operation: string): void {
+    this.core.requireJoined(operation);
+  }
 
   /** @internal Lets other threads use the buffers of this one. */
   protected serve(buffers: BufferRegistry): void {
@@ -69,12 +72,13 @@ export abstract class SharedSystem {
 
   /**
    * What another thread needs to join: post it to a Worker and call `join()` there. EINVAL: the
-   * memory is not shared; ENOSPC: every thread is taken.
+   * memory is not shared, or `worker` has no `once()`; ENOSPC: every thread is taken.
    */
   share(options: ShareOptions = {}): SystemShare {
     this.requireOpen("share the system");
     requireObject(options, "the options", "share the system");
     const { worker, reserve = worker !== undefined } = options;
+    if (worker !== undefined) requireMethods(worker, ["once"], "worker", "share the system");
     const { core, physicalBase, symbols } = this;
     const share = shareCore(core, physicalBase, this.regions, symbols.policy, reserve);
     const { thread } = share;

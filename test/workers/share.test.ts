@@ -106,6 +106,28 @@ describe.each(builds)("one system, several threads, on the $name core", ({ wasm 
     expect(joinSync(system.share()).thread).toBe(1);
   });
 
+  test("who is no Worker of node is refused, and keeps no thread", () => {
+    const system = openSync({ wasm, shared: true, memoryBytes: 8 * MiB, threads: 2 });
+    for (const worker of [{ postMessage() {} }, null, 5])
+      expectError("EINVAL", () => system.share({ worker: worker as never }));
+    joinSync(system.share()).close();
+    const page = system.share({ reserve: true }); // as a page does
+    expect(system.reap(page.thread ?? 0)).toBe(0);
+    joinSync(system.share()).close();
+  });
+
+  test("a join that fails midway leaves the thread free", () => {
+    const system = openSync({ wasm, shared: true, memoryBytes: 8 * MiB, threads: 2 });
+    const share = system.share();
+    const symbolPolicy = "none" as "any";
+    expectError("EINVAL", () => joinSync({ ...share, symbolPolicy }));
+    expectError("ESTALE", () => joinSync({ ...share, areas: [{ name: "a", handle: 77 }] }));
+    const other = joinSync(share);
+    expect(other.thread).toBe(1);
+    other.close();
+    closeClean(system);
+  });
+
   const LOCKS = { frames: 128, slab: 192, movable: 704, domains: 960 }; // layout.ts
   test.each(Object.entries(LOCKS))(
     "a thread that may not sleep is refused with EAGAIN while the %s lock is held",
