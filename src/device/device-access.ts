@@ -86,8 +86,9 @@ export class DeviceAccess {
     this.#finalFaultCount = faultCount;
   }
 
-  /** @internal ESTALE: the device was removed. */
+  /** @internal ESTALE: the device was removed; ENODEV: its system is closed. */
   protected requireLive(operation: string): void {
+    this.core.requireJoined(operation);
     if (this.#finalFaultCount !== null) fail("ESTALE", operation, "the device was removed");
   }
 

@@ -299,7 +299,6 @@ export class DeviceDma extends DeviceAccess {
     this.requireLive(operation);
     requireInteger(offset, "offset", 0, FRAME_BYTES - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 1, NO_PFN - offset, operation);
-    this.core.requireJoined(operation);
     if (this.group === null || !this.memory.canLink()) return null;
     return DmaIova.tryAlloc(this.core, this.group, this.memory, lengthBytes, offset);
   }

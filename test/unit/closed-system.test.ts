@@ -6,15 +6,16 @@ import { makeWorld } from "../support/public-calls.ts";
 import type { World } from "../support/public-world.ts";
 
 /** Gives back what keeps a system from being closed, and closes it. */
-function closeWorld({ system, buf, other, attachment, mapping, second, gpu, page, iova }: World) {
-  attachment.unmap(mapping);
-  attachment.detach();
-  second.detach();
-  gpu.dma.unmapPage(page);
-  iova.free();
-  buf.put();
-  other.put();
-  system.close();
+function closeWorld(w: World): void {
+  w.attachment.unmap(w.mapping);
+  for (const attachment of [w.attachment, w.second, w.dynamic]) attachment.detach();
+  w.seen.vunmap(w.vmapping);
+  w.window.unmap();
+  w.gpu.dma.unmapPage(w.page);
+  w.iova.free();
+  w.pool.release();
+  for (const buf of [w.buf, w.other, w.seen, w.evictable]) buf.put();
+  w.system.close();
 }
 
 describe("a closed system writes nothing into its memory", () => {
