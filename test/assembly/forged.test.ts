@@ -1,6 +1,6 @@
 // Forged numbers for every export of the core: handles of nobody, and what is no number of anything,
-// then handles of every kind beside them. Nothing traps and all invariants hold; forged numbers alone
-// get an errno or "nothing", and what is refused has changed nothing.
+// then handles of every kind among them. Nothing traps, and all invariants hold. Forged numbers
+// alone get an errno or "nothing", and what is refused has changed nothing.
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
