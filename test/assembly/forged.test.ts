@@ -1,4 +1,4 @@
-// Forged numbers for every export of the core: handles of nobody, and what is no number of anything,
+// Forged numbers for every export of the core: handles of nobody and what is no number of anything,
 // then handles of every kind among them. Nothing traps, and all invariants hold. Forged numbers
 // alone get an errno or "nothing", and what is refused has changed nothing.
 
