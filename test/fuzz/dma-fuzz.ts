@@ -314,6 +314,10 @@ export class DmaFuzz {
     this.verify();
     const { bounceUsedBytes } = this.#system.stats();
     if (bounceUsedBytes !== 0) throw new Error(`${bounceUsedBytes} bytes of the pool are lost`);
+  }
+
+  /** Closes the system. */
+  close(): void {
     this.#system.close();
   }
 }

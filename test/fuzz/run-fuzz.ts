@@ -27,6 +27,8 @@ interface Fuzz {
   verify(): void;
   /** Gives everything back, and expects that nothing is held. */
   finish?(): void;
+  /** Closes what it opened; the core says nothing any more. */
+  close?(): void;
   /** How many events of each kind had an effect. */
   readonly counts?: Readonly<Record<string, number>>;
 }
@@ -65,6 +67,7 @@ export function runFuzz(options: FuzzOptions): Readonly<Record<string, number>> 
     }
     fuzz.finish?.();
     if (core.exports.misuseCount() !== 0) throw new Error("the core found a misuse");
+    fuzz.close?.();
   } catch (cause) {
     const again = `npm run fuzz -- --subject ${subject} --seed ${seed} --operations ${event + 1}`;
     const reason = cause instanceof Error ? cause.message : String(cause);
