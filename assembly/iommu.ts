@@ -24,7 +24,7 @@
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
-import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake } from "./iotlb";
+import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake, iotlbReplace } from "./iotlb";
 import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve, iovaSettle } from "./iova";
 import { SPACE_BYTES } from "./iova-space";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_SHIFT, frameAt, header } from "./layout";
@@ -222,8 +222,8 @@ export function iommuMap(handle: u32, iovaPfn: u32, physPfn: u32, pageCount: u32
   const domain = Domain.at(payload);
   if (domain.bodyAt == 0) return EINVAL; // I5
   if (!lock(payload)) return EAGAIN;
+  if (domain.tlbAt != 0) iotlbReplace(domain.tlb, domain.tableAt, iovaPfn, pageCount);
   const result = pgtMap(domain.tableAt, iovaPfn, physPfn, pageCount, prot);
-  if (domain.tlbAt != 0) iotlbInvalidate(domain.tlb, iovaPfn, pageCount); // of tables it replaced
   unlock(payload);
   return result;
 }

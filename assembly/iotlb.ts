@@ -15,10 +15,12 @@
 //
 // Compare the TLB that drivers/iommu/arm/arm-smmu-v3 invalidates in the kernel.
 
+import { NONE } from "./bits";
 import { EINVAL } from "./errno";
 import { FRAME_BYTES, FRAME_SHIFT, frameAt } from "./layout";
 import { frameDrop, frameTake } from "./magazine";
 import { OBJECT } from "./page";
+import { pgtLookup } from "./pgtable-walk";
 
 const ENTRY_BYTES: usize = 16;
 const HEADER_BYTES: usize = 32;
@@ -110,16 +112,24 @@ export function iotlbKeep(tlb: Iotlb, iovaPfn: u32, leaf: u64): void {
 
 /** Forgets the pages [iovaPfn, iovaPfn + pageCount). */
 export function iotlbInvalidate(tlb: Iotlb, iovaPfn: u32, pageCount: u32): void {
-  if (pageCount < tlb.sets) {
-    for (let i: u32 = 0; i < pageCount; i++) {
-      const entry = entryOf(tlb, iovaPfn + i);
-      if (entry !== null) entry.leaf = 0;
-    }
-    return;
-  }
-  for (let i: u32 = 0; i < tlb.entryCount; i++) {
-    const entry = IotlbEntry.at(tlb, i);
-    if (entry.iovaPfn - iovaPfn < pageCount) entry.leaf = 0;
+  pagesForget(tlb, iovaPfn, pageCount, 0);
+}
+
+/**
+ * Before a map of the pages [iovaPfn, iovaPfn + pageCount): forgets those that the table at
+ * `tableAt` has, which the map replaces or leaves to be found again. What is stale stays so.
+ */
+export function iotlbReplace(tlb: Iotlb, tableAt: usize, iovaPfn: u32, pageCount: u32): void {
+  pagesForget(tlb, iovaPfn, pageCount, tableAt);
+}
+
+function pagesForget(tlb: Iotlb, iovaPfn: u32, pageCount: u32, tableAt: usize): void {
+  const isShort = pageCount < tlb.sets;
+  const count = isShort ? pageCount : tlb.entryCount;
+  for (let i: u32 = 0; i < count; i++) {
+    const entry = isShort ? entryOf(tlb, iovaPfn + i) : IotlbEntry.at(tlb, i);
+    if (entry === null || entry.iovaPfn - iovaPfn >= pageCount) continue;
+    if (tableAt == 0 || pgtLookup(tableAt, entry.iovaPfn) != NONE) entry.leaf = 0;
   }
 }
 

@@ -146,6 +146,31 @@ describe.each(eachCore)("BuiltInDomain on the $name core", (build) => {
     expect(domain.iotlbStats).toEqual({ hits: 1, misses: 2, evictions: 0 });
   });
 
+  test("the IOTLB forgets what a map replaces, and not what nobody has invalidated", () => {
+    const { system, domain } = open({ iotlb: { entries: 8, ways: 2 } });
+    const device = system.addDevice({ name: "npu", iommu: true });
+    domain.attachDevice(device);
+    const range = system.frames.alloc(1024, { alignOrder: 10 });
+    const pinned = range.pin();
+    const [frame, block] = [range.pfn * FRAME_BYTES, range.pfn * FRAME_BYTES + 2 * MiB];
+    pinned.bytes.fill(1, 0, FRAME_BYTES).fill(2, 2 * MiB);
+    const seen = (): number => {
+      const into = new Uint8Array(1);
+      device.dma.read(2 * MiB, into);
+      return into[0] as number;
+    };
+    domain.map(2 * MiB, frame, FRAME_BYTES, RW);
+    expect(seen()).toBe(1);
+    domain.map(2 * MiB, block, 2 * MiB, RW); // 6.1: the block replaces the table, and flushes
+    expect([seen(), domain.staleCount]).toEqual([2, 0]);
+    const gather = domain.gather();
+    domain.unmapFast(2 * MiB, 2 * MiB, gather);
+    domain.map(2 * MiB, frame, FRAME_BYTES, RW); // before the sync: a driver's mistake
+    expect([seen(), domain.staleCount]).toEqual([2, 1]);
+    gather.sync();
+    expect([seen(), domain.staleCount]).toEqual([1, 1]);
+  });
+
   describe("dirty tracking", () => {
     test("readAndClearDirty() gives the pages that a device wrote to, once", () => {
       const { system, domain } = open({ dirtyTracking: true });
