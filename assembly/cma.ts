@@ -57,13 +57,13 @@ import {
   MIGRATE_MOVABLE,
   MOVABLE,
   OBJECT,
-  PINS_MASK,
   RESERVED,
   STATE_MASK,
   pageblocksMark,
   wordsChange,
   wordsFree,
   wordsMatch,
+  wordsRelease,
   wordsTake,
 } from "./page";
 import { must } from "./panic";
@@ -183,7 +183,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   const bit = bitmapAllocBit(region.bitmapAt);
   if (bit == NONE) return allocFails(payload);
   const pfn = region.basePfn + bit;
-  if (Frame.at(pfn).state != FREE) return allocLent(payload, bit, 1, 0);
+  if (region.lentFrames != 0 && Frame.at(pfn).state != FREE) return allocLent(payload, bit, 1, 0);
   handOut(region, pfn, 1, 1);
   unlock(payload);
   return pfn;
@@ -346,12 +346,9 @@ function releaseRun(payload: usize, pfn: u32, frameCount: u32): i32 {
   const frames = bits << orderPerBit;
   lockHard(payload);
   lockHard(FRAMES_LOCK_AT); // pins are counted under it
-  if (!wordsMatch(first, frames, STATE_MASK | PINS_MASK, CMA)) {
-    return releaseFails(payload, first, frames);
-  }
+  if (!wordsRelease(first, frames, CMA)) return releaseFails(payload, first, frames);
   if (CHECKS) must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
   if (header().freeFlags != 0) poisonFill(first, frames);
-  wordsFree(first, frames);
   unlock(FRAMES_LOCK_AT);
   bitmapFree(region.bitmapAt, bit, bits);
   region.usedBits -= bits;

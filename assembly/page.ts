@@ -278,15 +278,13 @@ function runFree(pfn: u32, count: u32): void {
     store<u64>(end - 8, pair);
     return;
   }
+  for (; at + 64 < end; at += 64) vectorsFree(at, 16, at + 64);
+  vectorsFree(lastAt(at, end, count), lastStep(count), end);
+}
+
+/** Frees the words of four vectors: two from `at` on, two up to `end`. */
+@inline function vectorsFree(at: usize, step: usize, end: usize): void {
   const vector = i32x4.splat(FREE | DIRTY);
-  for (; at + 64 < end; at += 64) {
-    v128.store(at, vector);
-    v128.store(at, vector, 16);
-    v128.store(at, vector, 32);
-    v128.store(at, vector, 48);
-  }
-  const step = lastStep(count);
-  at = lastAt(at, end, count);
   v128.store(at, vector);
   v128.store(at + step, vector);
   v128.store(end - 16 - step, vector);
@@ -318,6 +316,34 @@ function runMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
   }
   differs = v128.or(differs, differsOf(lastAt(at, end, count), lastStep(count), end, values));
   return !v128.any_true(v128.and(differs, i32x4.splat(mask)));
+}
+
+/**
+ * Marks [pfn, pfn + count) free and dirty if all of it is held as `state` and not pinned: wordsMatch()
+ * and wordsFree() in one. False: nothing changed.
+ */
+export function wordsRelease(pfn: u32, count: u32, state: u32): bool {
+  const mask = STATE_MASK | PINS_MASK;
+  if (count < VECTOR_FRAMES) {
+    if (!runMatch(pfn, count, mask, state)) return false;
+    runFree(pfn, count);
+    return true;
+  }
+  const first = changetype<usize>(Frame.at(pfn));
+  const end = first + ((<usize>count) << 2);
+  const values = i32x4.splat(state);
+  let differs = i32x4.splat(0);
+  let at = first;
+  for (; at + 64 < end; at += 64) {
+    differs = v128.or(differs, differsOf(at, 16, at + 64, values));
+  }
+  const step = lastStep(count);
+  at = lastAt(at, end, count);
+  differs = v128.or(differs, differsOf(at, step, end, values));
+  if (v128.any_true(v128.and(differs, i32x4.splat(mask)))) return false;
+  vectorsFree(at, step, end);
+  for (at = first; at + 64 < end; at += 64) vectorsFree(at, 16, at + 64);
+  return true;
 }
 
 /** Where the words of four vectors differ from `values`: two from `at` on, two up to `end`. */
