@@ -13,15 +13,15 @@
  * @module
  */
 
-import { instantiateSync } from "@assemblyscript/loader";
 import { requireObject } from "../arguments.ts";
 import { checked, type ErrnoCode, fail, failClosed, requireInteger } from "../errors.ts";
 import type { Stacks } from "../stacks.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
 import { closedExports } from "./closed-exports.ts";
 import type { CoreExports } from "./exports.ts";
+import { instantiate, invariantName } from "./instantiate.ts";
 import { type OnMisuse, watchMisuse } from "./misuse.ts";
-import { type CoreSource, inlinedModule, loadModule, moduleOfBytes } from "./module.ts";
+import { type CoreSource, loadModule, readyModule } from "./module.ts";
 import { requireShare } from "./require-share.ts";
 
 const WASM_PAGE_BYTES: number = 64 * KiB;
@@ -184,34 +184,6 @@ export class Core implements CoreShare {
   }
 }
 
-/** An invariant's number as the id in its file's head: 6602 is "B2". */
-export function invariantName(number: number): string {
-  requireInteger(number, "the number", 0, 2 ** 32 - 1, "name an invariant");
-  return `${String.fromCharCode(Math.floor(number / 100))}${number % 100}`;
-}
-
-function panic(invariant: number, detail: number): void {
-  throw new Error(
-    `The core broke its invariant ${invariantName(invariant >>> 0)} (detail ${detail >>> 0})`,
-  );
-}
-
-function instantiate(share: CoreShare, thread: number): CoreExports {
-  const env = { memory: share.memory, thread, panic };
-  try {
-    return instantiateSync(share.module, { env }).instance.exports as CoreExports;
-  } catch (cause) {
-    if (!(cause instanceof WebAssembly.LinkError)) throw cause;
-    const isShared = !(share.memory.buffer instanceof ArrayBuffer);
-    const file = isShared ? "core-shared.wasm" : "core.wasm";
-    return fail(
-      "EINVAL",
-      "load the core",
-      `this memory needs the module dmabuf/${file} (${cause.message})`,
-    );
-  }
-}
-
 function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
   const pages = bytes / WASM_PAGE_BYTES;
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
@@ -340,11 +312,7 @@ export async function openCore(options: CoreOptions = {}): Promise<Core> {
 /** The same without waiting: `wasm` must be compiled or bytes. */
 export function openCoreSync(options: CoreOptions = {}): Core {
   requireObject(options, "the options", "open the core");
-  const { wasm, shared = false } = options;
-  if (wasm === undefined) return start(inlinedModule(shared), options);
-  if (wasm instanceof WebAssembly.Module) return start(wasm, options);
-  if (wasm instanceof Uint8Array) return start(moduleOfBytes(wasm, shared), options);
-  return fail("EINVAL", "open a system", "a Response can only be awaited; use open()");
+  return start(readyModule(options.wasm, options.shared ?? false), options);
 }
 
 /**

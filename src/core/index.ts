@@ -8,12 +8,12 @@ export {
   Core,
   type CoreOptions,
   type CoreShare,
-  invariantName,
   joinCore,
   type MemoryBytes,
   openCore,
   openCoreSync,
 } from "./core.ts";
 export type { CoreConstant, CoreExports } from "./exports.ts";
+export { invariantName } from "./instantiate.ts";
 export { type CoreSource, inlinedModule } from "./module.ts";
 export { type TableFormat, tableFlags, tableFormatWord } from "./table-format.ts";

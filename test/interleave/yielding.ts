@@ -6,8 +6,9 @@
  */
 
 import { readFileSync } from "node:fs";
-import { type Core, invariantName, openCoreSync } from "../../src/core/core.ts";
+import { type Core, openCoreSync } from "../../src/core/core.ts";
 import type { CoreExports } from "../../src/core/exports.ts";
+import { invariantName } from "../../src/core/instantiate.ts";
 import { withMemoryKind } from "../../src/core/memory-kind.ts";
 import { addressOf } from "../../src/units.ts";
 import { headerWords } from "../support/header.ts";

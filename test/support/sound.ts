@@ -5,7 +5,7 @@
  */
 
 import { expect } from "vitest";
-import { invariantName } from "../../src/core/core.ts";
+import { invariantName } from "../../src/core/instantiate.ts";
 import type { TestCore } from "./cores.ts";
 
 /** Expects that the core's walker finds nothing; a failure names the invariant. */
