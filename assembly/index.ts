@@ -87,7 +87,7 @@ export {
   pgtFini,
   pgtInit,
   pgtInitAs,
-  pgtMap,
+  pgtMapRange as pgtMap,
   pgtMapPages,
   pgtTableFrames,
   pgtUnmapRange as pgtUnmap,

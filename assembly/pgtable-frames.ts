@@ -11,7 +11,7 @@
 
 import { EEXIST, ERANGE } from "./errno";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
-import { INDEX_BITS, batchesMap, batchesUnmap, isWithin, lastIndex, rangeMap } from "./pgtable";
+import { INDEX_BITS, batchesMap, batchesUnmap, isWithin, lastIndex, runMap } from "./pgtable";
 import { PageTable, STRICT_MAP, tableKey } from "./pgtable-format";
 import { isUnmapped } from "./pgtable-walk";
 import { Entry, PTE_BYTES, pteLeaf } from "./pte";
@@ -72,7 +72,7 @@ export function pgtMapFrames(
       error =
         iova < iovaPfn && root.isGranular(physPfn | pages)
           ? ERANGE
-          : rangeMap(root, iova, physPfn, pages, attributes);
+          : runMap(root, iova, physPfn, pages, attributes);
       if (error < 0) break;
       const isKnown = root.lastKey == tableKey(iova + pages, 0, INDEX_BITS);
       at = isKnown ? changetype<usize>(Entry.at(root.lastAt, lastIndex(iova + pages, 0))) : 0;

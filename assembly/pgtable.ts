@@ -107,7 +107,7 @@ export function pgtCheck(rootAt: usize): u32 {
 }
 
 /** Takes the short way where the range lies in the table reached last, of 4 KiB granule. */
-@inline export function rangeMap(
+@inline function rangeMap(
   root: PageTable,
   iovaPfn: u32,
   physPfn: u32,
@@ -120,6 +120,33 @@ export function pgtCheck(rootAt: usize): u32 {
       : (pageCount < PAGES_1G || (iovaPfn | physPfn) % PAGES_1G != 0) &&
         lastMap(root, iovaPfn, physPfn, pageCount, attributes, ORDER_2M);
   return isMapped ? 0 : batchesMap(root, iovaPfn, physPfn, pageCount, attributes);
+}
+
+/** rangeMap() for callers that can afford a call. */
+export function runMap(
+  root: PageTable,
+  iovaPfn: u32,
+  physPfn: u32,
+  pageCount: u32,
+  attributes: u64,
+): i32 {
+  return rangeMap(root, iovaPfn, physPfn, pageCount, attributes);
+}
+
+/** pgtMap() for callers that can afford a call. */
+export function pgtMapRange(
+  rootAt: usize,
+  iovaPfn: u32,
+  physPfn: u32,
+  pageCount: u32,
+  prot: u32,
+): i32 {
+  if (pageCount == 0) return 0;
+  const root = PageTable.at(rootAt);
+  const attributes = root.attributesOf(prot);
+  return attributes == 0
+    ? batchesMap(root, iovaPfn, physPfn, pageCount, 0)
+    : runMap(root, iovaPfn, physPfn, pageCount, attributes);
 }
 
 /**
