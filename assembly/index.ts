@@ -187,4 +187,3 @@ export {
 } from "./pool";
 export { check } from "./check";
 export { frameCountIn, largestFreeRun, movedFrameCount, pinnedFrameCount } from "./check-frames";
-export { rebuild } from "./rebuild";

@@ -120,12 +120,6 @@ export function lockWake(at: usize): void {
   atomic.notify(at, -1);
 }
 
-/** Opens a lock whose holder is gone, and wakes who waits for it. */
-export function unlockDead(at: usize): void {
-  atomic.store<u32>(at, 0);
-  atomic.notify(at, -1);
-}
-
 function lockSlow(at: usize, mine: u32): bool {
   for (let i: u32 = 0; i < SPINS; i++) {
     if (atomic.load<u32>(at) == 0 && atomic.cmpxchg<u32>(at, 0, mine) == 0) return true;

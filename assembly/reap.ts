@@ -184,7 +184,7 @@ function locksRepair(dead: u32): void {
   }
   unlockRare(FRAMES_LOCK_AT);
   if (lockTakeOver(SLAB_LOCK_AT, dead)) {
-    rebuildSlabs(true);
+    rebuildSlabs();
     unlockRare(SLAB_LOCK_AT);
   }
   for (let i: u32 = 0; i < header().regionCount; i++) {

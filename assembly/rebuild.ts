@@ -1,52 +1,30 @@
-// Restores what is derived from the truth words: free lists, magazines, bitmaps, slabs, counters,
-// mapping lists.
+// Restores what is derived from the truth words: free lists and a magazine, slabs, a region's
+// bitmap, a device's list of mappings, bounce slots.
 //
-// U1  Afterwards check() finds nothing, whatever state the derived data was in; no truth word has
-//     changed but CACHED and QUARANTINE to FREE.
+// U1  Afterwards check() finds nothing in the part that was rebuilt, whatever state it was in; no
+//     truth word has changed but CACHED, QUARANTINE, and SLAB without records, to FREE.
 //
-// For the day on which a thread died inside the core: who held its locks may have left lists and
-// counters half-changed, but never a truth word. Call it while nobody else is inside the core.
-// Cost: O(frames + records + table entries).
+// For the day on which a thread died inside the core: who held a lock may have left what it
+// protects half-changed, but never a truth word. reap.ts takes the lock over before it calls.
+// Cost: O(frames), O(records), or for a region O(its frames).
 
 import { bitmapFree, bitmapInit } from "./bitmap";
 import { NONE } from "./bits";
 import { BounceSlot, bouncePool } from "./bounce";
 import { objectNext, objectPayload } from "./check";
-import {
-  CACHED as CACHED_MAPPING,
-  COUNTED,
-  Device,
-  Mapping,
-  UNCOUNTED,
-  mappingInsert,
-} from "./dma-device";
+import { Device, Mapping, UNCOUNTED, mappingInsert } from "./dma-device";
 import { FreeList, FreeOrders, rangeInsert } from "./free-list";
-import { Domain } from "./iommu";
-import { iotlbInvalidateAll } from "./iotlb";
 import {
   DIRECTORY_ENTRIES,
   FRAMES_LOCK_AT,
   MAX_ORDER,
   MIGRATE_TYPES,
-  MOVABLE_LOCK_AT,
-  SHADOW_LOCK_AT,
-  SLAB_LOCK_AT,
   frameAt,
   header,
 } from "./layout";
-import { lockRare, unlockRare, unlockDead } from "./lock";
+import { lockRare, unlockRare } from "./lock";
 import { framesGive } from "./magazine";
-import {
-  KIND_DEVICE,
-  KIND_DOMAIN,
-  KIND_MAPPING,
-  KIND_REGION,
-  KIND_TABLE,
-  ObjectRecord,
-  handleOf,
-  objectFind,
-  recordOf,
-} from "./object";
+import { KIND_MAPPING, handleOf, objectFind, recordOf } from "./object";
 import {
   CACHED,
   CMA,
@@ -57,40 +35,18 @@ import {
   QUARANTINE,
   SLAB,
   pageblockType,
-  wordsFree,
 } from "./page";
-import { poisonFill } from "./quarantine";
-import { Region, RegionSlot, bitmapBase } from "./region";
-import { SgTable } from "./sg";
-import {
-  CACHES,
-  DirectoryEntry,
-  Slab,
-  SlabCache,
-  SlabRecord,
-  recordPlace,
-  slabListInsert,
-} from "./slab";
+import { Region, bitmapBase } from "./region";
+import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, slabListInsert } from "./slab";
 import { Thread } from "./thread";
 
-/** Restores everything derived (U1). */
-export function rebuild(): void {
-  rebuildSlabs(false); // first: it frees slabs without records
-  rebuildLocks();
-  rebuildFrames(NONE);
-  rebuildRegions();
-  rebuildMappings();
-  rebuildPool();
-}
-
 /**
- * The lists, and the magazine of thread `dead`; of all threads, if that is NONE. The caller holds
+ * The lists, with the magazine of thread `dead` and the quarantine in them. The caller holds
  * framesLock; the words of other threads' magazines may change meanwhile.
  */
 export function rebuildFrames(dead: u32): void {
   const h = header();
-  for (let index: u32 = 0; index < h.threadCount; index++)
-    if (dead == NONE || index == dead) Thread.at(index).cachedCount = 0;
+  Thread.at(dead).cachedCount = 0;
   for (let type: u32 = 0; type < MIGRATE_TYPES; type++) {
     FreeOrders.at(type).mask = 0;
     for (let order: u32 = 0; order <= MAX_ORDER; order++) FreeList.at(type, order).first = 0;
@@ -100,7 +56,7 @@ export function rebuildFrames(dead: u32): void {
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     const frame = Frame.at(pfn);
     const state = frame.state;
-    const isDeads = state == CACHED && (dead == NONE || frame.thread == dead);
+    const isDeads = state == CACHED && frame.thread == dead;
     const isListed = state == QUARANTINE || (state == FREE && pageblockType(pfn) != MIGRATE_CMA);
     if (isListed || isDeads) frame.unmarkHead();
   }
@@ -120,10 +76,10 @@ function listableEnd(pfn: u32): u32 {
 }
 
 /**
- * Slabs and their lists. The caller holds slabLock; others may look objects up meanwhile.
- * `isListing`: the lists of frames are sound, and get the frames of empty slabs.
+ * Slabs and their lists. The caller holds slabLock; others may look objects up meanwhile. The lists
+ * of frames are sound, and get the frames of empty slabs.
  */
-export function rebuildSlabs(isListing: bool): void {
+export function rebuildSlabs(): void {
   const h = header();
   for (let cache: u32 = 0; cache < CACHES; cache++) SlabCache.at(cache).firstPfn = 0;
   for (let number: u32 = 0; number < DIRECTORY_ENTRIES; number++) {
@@ -132,7 +88,7 @@ export function rebuildSlabs(isListing: bool): void {
   }
   h.objectCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
-    if (Frame.at(pfn).state == SLAB) rebuildSlab(pfn, isListing);
+    if (Frame.at(pfn).state == SLAB) rebuildSlab(pfn);
   }
 }
 
@@ -141,7 +97,7 @@ function isSlabOf(pfn: u32, number: u32): bool {
   return Slab.of(pfn).isNumbered && Slab.of(pfn).number == number;
 }
 
-function rebuildSlab(pfn: u32, isListing: bool): void {
+function rebuildSlab(pfn: u32): void {
   const slab = Slab.of(pfn);
   slab.used = 0;
   slab.freeAt = 0;
@@ -159,44 +115,15 @@ function rebuildSlab(pfn: u32, isListing: bool): void {
     // Its last record went when the thread died.
     if (slab.isNumbered && DirectoryEntry.at(slab.number).pfn == pfn)
       DirectoryEntry.at(slab.number).clear();
-    if (isListing) {
-      lockRare(FRAMES_LOCK_AT);
-      framesGive(pfn, 1);
-      unlockRare(FRAMES_LOCK_AT);
-    } else {
-      if (header().freeFlags != 0) poisonFill(pfn, 1);
-      wordsFree(pfn, 1);
-    }
+    lockRare(FRAMES_LOCK_AT);
+    framesGive(pfn, 1);
+    unlockRare(FRAMES_LOCK_AT);
     return;
   }
   if (slab.used < slab.capacity) slabListInsert(slab.cache, pfn);
   if (slab.isNumbered) {
     DirectoryEntry.at(slab.number).pfn = pfn;
     header().objectCount += slab.used;
-  }
-}
-
-/** Opens every lock: whoever held one is gone. */
-function rebuildLocks(): void {
-  unlockDead(FRAMES_LOCK_AT);
-  unlockDead(SLAB_LOCK_AT);
-  unlockDead(MOVABLE_LOCK_AT);
-  unlockDead(SHADOW_LOCK_AT);
-  if (header().bounceAt != 0) unlockDead(header().bounceAt);
-  for (let index = objectNext(0, 0); index != 0; index = objectNext(index, 0)) {
-    const kind = ObjectRecord.at(recordPlace(index)).kind;
-    const hasLock = kind == KIND_REGION || kind == KIND_DOMAIN || kind == KIND_DEVICE;
-    if (hasLock) unlockDead(objectPayload(index));
-  }
-}
-
-function rebuildRegions(): void {
-  header().regionCount = 0;
-  for (let index = objectNext(0, KIND_REGION); index != 0; index = objectNext(index, KIND_REGION)) {
-    const payload = objectPayload(index);
-    rebuildRegion(payload);
-    RegionSlot.at(header().regionCount).handle = handleOf(recordOf(payload));
-    header().regionCount += 1;
   }
 }
 
@@ -231,43 +158,6 @@ export function rebuildDevice(payload: usize): void {
     const mapping = Mapping.at(mappingAt);
     if (mapping.device != deviceHandle || mapping.counted == UNCOUNTED) continue;
     mappingInsert(device, mapping, handleOf(recordOf(mappingAt)));
-  }
-}
-
-function rebuildMappings(): void {
-  for (let index = objectNext(0, KIND_TABLE); index != 0; index = objectNext(index, KIND_TABLE)) {
-    SgTable.at(objectPayload(index)).mapCount = 0;
-    SgTable.at(objectPayload(index)).shadowUsers = 0;
-  }
-  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
-    const domain = Domain.at(objectPayload(index));
-    domain.deviceCount = 0;
-    domain.userCount = 0;
-    if (domain.tlbAt != 0) iotlbInvalidateAll(domain.tlb);
-  }
-  for (let index = objectNext(0, KIND_DOMAIN); index != 0; index = objectNext(index, KIND_DOMAIN)) {
-    const through = Domain.at(objectPayload(index)).through;
-    if (through != 0) Domain.at(objectFind(through, KIND_DOMAIN)).userCount += 1;
-  }
-  for (let index = objectNext(0, KIND_DEVICE); index != 0; index = objectNext(index, KIND_DEVICE)) {
-    const device = Device.at(objectPayload(index));
-    device.firstMapping = 0;
-    device.mappingCount = 0;
-    if (device.domain != 0) Domain.at(objectFind(device.domain, KIND_DOMAIN)).deviceCount += 1;
-  }
-  for (
-    let index = objectNext(0, KIND_MAPPING);
-    index != 0;
-    index = objectNext(index, KIND_MAPPING)
-  ) {
-    const payload = objectPayload(index);
-    const mapping = Mapping.at(payload);
-    const device = Device.at(objectFind(mapping.device, KIND_DEVICE));
-    mappingInsert(device, mapping, handleOf(recordOf(payload)));
-    mapping.counted = COUNTED;
-    const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
-    table.mapCount += 1;
-    table.shadowUsers += <u32>((mapping.attrs & CACHED_MAPPING) != 0);
   }
 }
 

@@ -64,6 +64,9 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
     expect([...frames.keys()].map((pfn) => exports.frameWord(pfn) >>> 0)).toEqual([...frames]);
     const firstSlab = new Uint32Array(memory.buffer, words[headerWords.directoryAt], 1)[0];
     expect(exports.frameWord((firstSlab as number) + 1) & 15).toBe(7);
+    const { core } = build.system({ bounceBytes: 1 });
+    const poolAt = core.word(core.exports.HEADER_AT.value, headerWords.bounceAt);
+    expect(core.word(poolAt, 1)).toBe(core.exports.bounceSlotCount());
   });
 
   test("sg table: entriesAt, origNents, lengthBytes, mapCount; entry: pfn, offset, length, before", () => {

@@ -58,7 +58,6 @@ export interface CoreExports extends WebAssembly.Exports {
   threadReserve(): number;
   threadState(thread: number): number;
   check(isDeep: number): number;
-  rebuild(): void;
   frameCountIn(state: number): number;
   pinnedFrameCount(): number;
   misuseCount(): number;

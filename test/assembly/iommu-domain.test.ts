@@ -4,6 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { tableFlags } from "../../src/core/index.ts";
 import { eachCore } from "../support/cores.ts";
+import { lockAt, payloadAt, reapHolding } from "../support/death.ts";
 import { Bench, formatWord } from "../support/domain-bench.ts";
 
 const NONE = 0xffffffff;
@@ -70,14 +71,24 @@ describe.each(eachCore)("domains on the $name core", (build) => {
       bench.sound();
     });
 
-    it("survives a rebuild", () => {
+    it("survives that a thread dies in both, and while it counted who goes through them", () => {
       const bench = new Bench(build);
       const { exports, domain } = bench;
       const other = exports.iommuDomainAlloc();
+      expect(bench.map(8, 900)).toBe(0);
+      expect(bench.map(8, 901, 1, RW, other)).toBe(0);
       expect(exports.iommuAttach(domain, 0, other)).toBe(0);
-      exports.rebuild();
+      const { core } = bench.core;
+      const locks = [domain, other].map((handle) => payloadAt(core, handle));
+      reapHolding(core, [...locks, lockAt(core, "domains")], () => {
+        core.u32[(locks[1] ?? 0) / 4 + 5] = 0; // userCount
+        expect(core.check()).toMatch(/^I4/);
+      });
       bench.sound();
       expect(exports.iommuDomainFree(other)).toBe(EBUSY);
+      expect(bench.access(8)).toBe(901);
+      expect(exports.iommuAttach(domain, other, 0)).toBe(0);
+      expect(bench.access(8)).toBe(900);
     });
   });
 

@@ -9,6 +9,7 @@ export const headerWords = {
   threadCount: 5,
   wordsAt: 7,
   directoryAt: 10,
+  bounceAt: 14,
   reserveFrames: 15,
   freeFrames: 16,
   objectCount: 21,

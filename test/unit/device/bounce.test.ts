@@ -1,13 +1,17 @@
 import { describe, expect, test } from "vitest";
 import { type Device, FRAME_BYTES, GiB, KiB, MiB, type System } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
+import { reapHolding } from "../../support/death.ts";
 import { expectError, expectRefusal } from "../../support/errors.ts";
 import { FOR_EVER, faultyCores, sweepFaults } from "../../support/faults.ts";
+import { headerWords } from "../../support/header.ts";
 
 const MEMORY_BYTES = 16 * MiB;
 /** Half of memory lies above 4 GiB. */
 const BASE = 4 * GiB - 8 * MiB;
 const LINE_PFN = (8 * MiB) / FRAME_BYTES;
+/** Where the records of the pool's slots lie behind its own, four words each. */
+const SLOTS_OFFSET = 64;
 
 /** `frameCount` frames above the line, filled with a pattern. */
 function highFrames(system: System, frameCount: number, pfn = LINE_PFN + 16) {
@@ -242,12 +246,18 @@ describe.each(eachCore)("the bounce pool on the $name core", (build) => {
     device.dma.unmapSingle(device.dma.mapSingle(bytes, "to-device"));
   });
 
-  test("rebuild() finds the slots of live mappings, and frees no others", () => {
+  test("a reap finds the slots of live mappings, and frees all others", () => {
     const system = openSystem(MiB);
     const device = system.addDevice({ name: "camera" });
     const { bytes } = highFrames(system, 2);
     const mapping = device.dma.mapSingle(bytes, "bidirectional");
-    system.core.exports.rebuild();
+    const pool = system.core.word(system.core.exports.HEADER_AT.value, headerWords.bounceAt);
+    reapHolding(system.core, [pool], () => {
+      system.core.u32.fill(1234, pool / 4 + 2, pool / 4 + 3); // usedSlots
+      const slots = (pool + SLOTS_OFFSET) / 4;
+      system.core.u32.fill(99, slots + 400, slots + 440); // ten slots of a mapping that is gone
+      expect(system.check()).toBe("W5");
+    });
     expect(system.check(true)).toBeNull();
     expect(system.stats().bounceUsedBytes).toBe(8 * KiB);
     device.dma.write(mapping.address, Uint8Array.of(42));
