@@ -11,7 +11,7 @@
  * @module
  */
 
-import { requireObject } from "./arguments.ts";
+import { requireMethods, requireObject } from "./arguments.ts";
 import { DmaBufError, errno, fail } from "./errors.ts";
 
 /** Time for waits. */
@@ -49,10 +49,18 @@ export const hostClock: Clock = {
   },
 };
 
-/** The time limit of a wait, Infinity without one. EINVAL: it is negative. */
+/** Throws EINVAL for a signal that is none; without one is right too. */
+export function requireSignal(signal: AbortSignal | null | undefined, operation: string): void {
+  if (signal === undefined || signal === null) return;
+  requireMethods(signal, ["addEventListener", "removeEventListener"], "the signal", operation);
+}
+
+/** The time limit of a wait, Infinity without one. EINVAL: it is negative, or another option. */
 export function requireTimeout(options: WaitOptions, operation: string): number {
   requireObject(options, "the options", operation);
-  const { timeoutMs } = options;
+  const { timeoutMs, signal, clock } = options;
+  requireSignal(signal, operation);
+  if (clock !== undefined) requireMethods(clock, ["now", "after"], "the clock", operation);
   const timeout = timeoutMs ?? Number.POSITIVE_INFINITY;
   if (typeof timeout === "number" && timeout >= 0) return timeout;
   const reason = `the timeout must be a number, 0 or more, and is ${String(timeoutMs)}`;

@@ -15,6 +15,7 @@
  */
 
 import { requireInstance, requireObject } from "../arguments.ts";
+import { requireSignal } from "../clock.ts";
 import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
 
 /** One attempt to hold several locks at once. Made by `system.acquireContext()`. */
@@ -103,6 +104,7 @@ export class WwMutex {
   async lockAsync(context: AcquireContext | null = null, options: LockOptions = {}): Promise<void> {
     requireObject(options, "the options", LOCK);
     const { signal } = options;
+    requireSignal(signal, LOCK);
     this.#requireMayWait(context);
     if (!this.#isLocked) {
       this.#take(context);

@@ -12,13 +12,14 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, fail, isErrno } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
-import { fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
 import { ReadableFrame } from "./pool-frame.ts";
 import type { FrameAccess, FramePolicy } from "./pool-report.ts";
 import type { PoolTable } from "./pool-table.ts";
@@ -76,12 +77,10 @@ export class FrameConsumer {
   #isClosed = false;
 
   /** @internal */
-  constructor(
-    pool: ConsumedPool,
-    { name, access = "read", policy = "every" }: ConsumerOptions,
-    onClosed: () => void,
-  ) {
+  constructor(pool: ConsumedPool, options: ConsumerOptions, onClosed: () => void) {
     const operation = `consume frames of ${pool.name}`;
+    requireObject(options, "the options", operation);
+    const { name, access = "read", policy = "every" } = options;
     if (typeof name !== "string" || name === "") fail("EINVAL", operation, "it needs a name");
     if (access !== "read" && access !== "read-write")
       fail("EINVAL", operation, `access must be "read" or "read-write", not ${String(access)}`);
@@ -215,9 +214,11 @@ export class FrameConsumer {
   }
 
   #release(index: number, fence: Fence | null): void {
+    const operation = `release frame ${index} as ${this.name}`;
     const { core, token } = this.#pool;
+    if (fence !== null) requireFence(fence, core, operation);
     const result = core.exports.poolRelease(token, this.#index, index, fence?.token ?? 0);
-    checked(result, `release frame ${index} as ${this.name}`, () => "it does not hold it");
+    checked(result, operation, () => "it does not hold it");
   }
 
   /** Gives back what nobody got (FC2). */

@@ -12,8 +12,9 @@
  * @module
  */
 
+import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { DmaBufError } from "../errors.ts";
+import { DmaBufError, fail } from "../errors.ts";
 import { Fence } from "../fence/fence.ts";
 import { importFence } from "../fence/imported-fence.ts";
 
@@ -26,6 +27,12 @@ export function nowMs(): number {
 const ABANDONED = 2 ** 32 - 1;
 /** Why the number of a released fence names none: its record, or all around it, is gone. */
 const GONE: readonly string[] = ["ESTALE", "EBADF"];
+
+/** Throws EINVAL for what is no fence, or another memory's. */
+export function requireFence(fence: Fence, core: Core, operation: string): void {
+  requireInstance(fence, Fence, "the fence", operation);
+  if (!fence.isOn(core)) fail("EINVAL", operation, "the fence is of another system");
+}
 
 /** How often the fences that were imported for pools are in use (PF4). */
 const uses = new WeakMap<Fence, number>();

@@ -9,11 +9,11 @@
  * @module
  */
 
-import { requireInstance, requireObject } from "../arguments.ts";
+import { requireObject } from "../arguments.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { fail } from "../errors.ts";
-import { Fence } from "../fence/fence.ts";
+import type { Fence } from "../fence/fence.ts";
 
 /** A frame's memory on this thread. */
 export interface FrameMemory {
@@ -109,15 +109,12 @@ export class WritableFrame extends UsedFrame {
   }
 
   /**
-   * Passes the frame on. How many consumers get it; with 0 it is free again. ENOENT: there is no
-   * such consumer; ESTALE (PF1).
+   * Passes the frame on. How many consumers get it; with 0 it is free again. EINVAL: the fence is
+   * none, or another system's; ENOENT: there is no such consumer; ESTALE (PF1), or the fence was
+   * released.
    */
   publish(options: PublishOptions = {}): number {
-    const operation = `publish frame ${this.index}`;
-    requireObject(options, "the options", operation);
-    const { fence } = options;
-    if (fence !== undefined && fence !== null)
-      requireInstance(fence, Fence, "the fence", operation);
+    requireObject(options, "the options", `publish frame ${this.index}`);
     let count = 0;
     this.finish("publish", () => {
       count = this.#side.publish(this.index, options);
@@ -158,13 +155,12 @@ export class ReadableFrame extends UsedFrame {
   }
 
   /**
-   * Gives the frame back; with a fence, whoever writes it next waits for that. ESTALE (PF1).
+   * Gives the frame back; with a fence, whoever writes it next waits for that. EINVAL: the fence is
+   * none, or another system's; ESTALE (PF1), or the fence was released.
    */
   release(options: { readonly fence?: Fence | null } = {}): void {
-    const operation = `release frame ${this.index}`;
-    requireObject(options, "the options", operation);
+    requireObject(options, "the options", `release frame ${this.index}`);
     const { fence = null } = options;
-    if (fence !== null) requireInstance(fence, Fence, "the fence", operation);
     this.finish("release", () => this.#release(this.index, fence));
   }
 

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { requireList, requireText } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { loadWord } from "../core/wait-word.ts";
 import { checked, fail } from "../errors.ts";
@@ -176,12 +177,15 @@ export class PoolTable {
     writeName(this.core, this.#consumerAt(index) + CONSUMER_NAME_AT, NAME_BYTES, name);
   }
 
-  /** The bits of the consumers with these names; of all, if none are given. ENOENT. */
+  /** The bits of the consumers with these names; of all, if none are given. EINVAL, ENOENT. */
   maskOf(names: string | readonly string[] | undefined, operation: string): number {
     if (names === undefined) return MASK_RANGE - 1;
+    const list = typeof names === "string" ? [names] : names;
+    requireList(list, "the names", operation);
     const consumers = this.consumers();
     let mask = 0;
-    for (const name of new Set(typeof names === "string" ? [names] : names)) {
+    for (const name of new Set(list)) {
+      requireText(name, "each of the names", operation);
       const found = consumers.find((consumer) => consumer.name === cut(name));
       const known = consumers.map((consumer) => consumer.name).join(", ") || "none";
       if (found === undefined)

@@ -28,7 +28,7 @@ import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
-import { fenceOf, letGo, nowMs, releaseSignaled } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
 import { type PublishOptions, WritableFrame, type WriterSide } from "./pool-frame.ts";
 import { type PoolLayout, planesOf } from "./pool-layout.ts";
 import {
@@ -265,10 +265,12 @@ export class Pool implements ConsumedPool, WriterSide {
   publish(index: number, { to, fence }: PublishOptions): number {
     const operation = `publish frame ${index} of ${this.name}`;
     const targets = this.table.maskOf(to, operation);
+    if (fence !== undefined && fence !== null) requireFence(fence, this.core, operation);
     const { token } = fence ?? { token: 0 };
     const result = this.core.exports.poolPublish(this.token, index, targets, token, nowMs());
-    this.#given[index] = fence;
-    return checked(result, operation, () => "it is not this thread's to publish");
+    const count = checked(result, operation, () => "it is not this thread's to publish");
+    this.#given[index] = fence ?? undefined;
+    return count;
   }
 
   /** @internal */

@@ -308,7 +308,7 @@ function lockCalls(w: World): PublicCall[] {
   return [
     ...on("resv", w.other.resv, {
       lock: [w.context],
-      lockAsync: [w.context, {}],
+      lockAsync: [w.context, { signal: LIMIT.signal }],
       reserveFences: [1],
       addFence: [w.fence, "read"],
       replaceFences: [1, w.fence2, "read"],

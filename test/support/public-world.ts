@@ -4,6 +4,7 @@
  * @module
  */
 
+import { hostClock } from "../../src/clock.ts";
 import * as dmabuf from "../../src/index.ts";
 import * as uapi from "../../src/uapi/index.ts";
 
@@ -159,4 +160,9 @@ export const fn = (name: string, call: (...args: any[]) => unknown, args: readon
 });
 
 export const IOTLB = { iotlb: { entries: 8, ways: 2, eviction: "lru" } };
-export const LIMIT = { timeoutMs: 1 };
+export const LIMIT = {
+  timeoutMs: 1,
+  signal: new AbortController().signal,
+  /** Of no plain object: what its functions answer is nobody's argument. */
+  clock: Object.assign(Object.create(null), hostClock) as dmabuf.Clock,
+};

@@ -1,33 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { Fence } from "../../src/fence/fence.ts";
 import { joinSync, openSync, type System } from "../../src/system.ts";
-import type { FrameConsumer } from "../../src/workers/consumer.ts";
-import type { Pool } from "../../src/workers/pool.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError, expectRejection } from "../support/errors.ts";
 import { settle } from "../support/slow-exporter.ts";
 import { TestClock } from "../support/test-clock.ts";
-import { closeClean } from "./crew.ts";
+import { closeScene, type Scene, sceneOf } from "./pool-scene.ts";
 
 const MiB = 1 << 20;
-
-/** A pool of one thread. */
-interface Scene {
-  readonly system: System;
-  readonly pool: Pool;
-  readonly consumer: FrameConsumer;
-}
-
-function sceneOf(system: System, count = 1): Scene {
-  const pool = system.pool({ name: "video", count, bytes: 4096 });
-  return { system, pool, consumer: pool.consumer({ name: "encoder" }) };
-}
-
-function closeScene({ system, pool }: Scene): void {
-  pool.release();
-  expect(system.core.tokens.size).toBe(0);
-  closeClean(system);
-}
 
 /** How a promise has ended so far. */
 function watch(promise: Promise<unknown>): { code: string } {

@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
+import type { Clock } from "../../../src/clock.ts";
 import type { Fence } from "../../../src/fence/fence.ts";
 import { startWait, startWaitAny, waitAny } from "../../../src/fence/wait.ts";
 import { eachCore } from "../../support/cores.ts";
@@ -63,6 +64,23 @@ describe.each(eachCore)("waits on the $name core", (build) => {
     fence.signal();
     expectError("EINVAL", () => startWait(fence, { timeoutMs: -1 }, () => {}));
     expectError("EINVAL", () => startWaitAny([fence], { timeoutMs: -1 }, () => {}));
+  });
+
+  test("a signal or a clock that is none is EINVAL, and no callback stays", async () => {
+    const [fence] = fences(1) as [Fence];
+    const { now, after } = new TestClock();
+    for (const signal of [5, "now", {}, true] as unknown as AbortSignal[]) {
+      await expectRejection("EINVAL", fence.wait({ signal }));
+      await expectRejection("EINVAL", waitAny([fence], { signal, timeoutMs: 5 }));
+    }
+    for (const clock of [null, {}, { now }, { after }, { now, after: 5 }] as unknown as Clock[]) {
+      await expectRejection("EINVAL", fence.wait({ clock, timeoutMs: 5 }));
+      expectError("EINVAL", () => startWait(fence, { clock }, () => {}));
+    }
+    expect(fence.hasCallbacks).toBe(false);
+    fence.signal();
+    await fence.wait({ signal: null as unknown as AbortSignal }); // as fetch() takes it
+    await expectRejection("EINVAL", fence.wait({ signal: 5 as unknown as AbortSignal }));
   });
 
   test("for any end with the index of the fence that signals", async () => {
