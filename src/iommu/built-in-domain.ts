@@ -173,8 +173,9 @@ export class BuiltInDomain extends Domain {
   gather(): IotlbGather {
     return new IotlbGather((gather) => {
       if (gather.isEmpty || this.#isFreed) return;
-      const pages = pfnOf(gather.iovaEnd - gather.iova);
-      this.#core.exports.iommuIotlbSync(this.#handle, pfnOf(gather.iova), pages);
+      const { iommuIotlbSync } = this.#core.exports;
+      for (const [at, bytes] of partsOf(gather.iova, gather.iovaEnd - gather.iova))
+        iommuIotlbSync(this.#handle, pfnOf(at), pfnOf(bytes));
     });
   }
 
@@ -196,9 +197,13 @@ export class BuiltInDomain extends Domain {
     if (this.format === null || iova >= this.#end || sizeBytes === 0) return 0;
     const { granuleBytes } = this.format;
     if (iova % granuleBytes !== 0 || sizeBytes % granuleBytes !== 0) return 0;
-    const pages = pagesOf(Math.min(sizeBytes, this.#end - iova), operation);
-    const unmapped = call(this.#handle, pfnOf(iova), pages);
-    return addressOf(checked(unmapped, operation, () => "another thread holds the domain"));
+    let done = 0;
+    for (const [at, bytes] of partsOf(iova, Math.min(sizeBytes, this.#end - iova))) {
+      if (at > iova + done) break; // a hole
+      const pages = call(this.#handle, pfnOf(at), pfnOf(bytes));
+      done += addressOf(checked(pages, operation, () => "another thread holds the domain"));
+    }
+    return done;
   }
 
   /** The physical address behind a device address; null for none. */
@@ -327,6 +332,13 @@ export class BuiltInDomain extends Domain {
     }
     return code === "ENOMEM" ? "no frame is left for a table" : "another thread holds the domain";
   }
+}
+
+/** A range in parts, of which the core can count the pages: a domain has 2^32 of them. */
+function* partsOf(iova: number, sizeBytes: number): Generator<[at: number, bytes: number]> {
+  const most = ADDRESS_END / 2;
+  for (let done = 0; done < sizeBytes; done += most)
+    yield [iova + done, Math.min(most, sizeBytes - done)];
 }
 
 /** A size in pages. A domain has 2^32, one more than the number can say. */

@@ -146,6 +146,28 @@ describe.each(eachCore)("BuiltInDomain on the $name core", (build) => {
     expect(domain.iotlbStats).toEqual({ hits: 1, misses: 2, evictions: 0 });
   });
 
+  test("a domain is emptied in one unmap, up to the first hole", () => {
+    const { system, domain } = open({ iotlb: { entries: 8, ways: 2 } });
+    const device = system.addDevice({ name: "npu", iommu: true, dmaMaskBits: 64 });
+    domain.attachDevice(device);
+    const [half, frame] = [2 ** 43, system.frames.alloc(1).pfn * FRAME_BYTES];
+    domain.map(0, 0, half, RW);
+    domain.map(half, 0, half - FRAME_BYTES, RW);
+    domain.map(2 * half - FRAME_BYTES, frame, FRAME_BYTES, RW);
+    const last = () => device.dma.read(2 * half - FRAME_BYTES, new Uint8Array(1));
+    last(); // the IOTLB knows it
+    const gather = domain.gather();
+    expect(domain.unmapFast(0, 2 * half, gather)).toBe(2 * half);
+    last();
+    expect(domain.staleCount).toBe(1);
+    gather.sync();
+    expectError("EFAULT", last);
+    domain.map(0, 0, half, RW);
+    domain.map(half + GiB, 0, GiB, RW);
+    expect(domain.unmap(0, 2 * half)).toBe(half);
+    expect([domain.unmap(0, 2 * half), domain.unmap(half + GiB, GiB)]).toEqual([0, GiB]);
+  });
+
   test("the IOTLB forgets what a map replaces, and not what nobody has invalidated", () => {
     const { system, domain } = open({ iotlb: { entries: 8, ways: 2 } });
     const device = system.addDevice({ name: "npu", iommu: true });
