@@ -49,6 +49,8 @@ export class FdTable<File extends CountedFile = CountedFile> {
   /** The first word that may not be full (FD2). */
   #firstWord = 0;
   #openCount = 0;
+  /** Whether its process has exited. */
+  #isRetired = false;
 
   /** A table of at most `limit` descriptors. */
   constructor(limit = 1024) {
@@ -67,14 +69,15 @@ export class FdTable<File extends CountedFile = CountedFile> {
   }
 
   /**
-   * Moves the caller's reference into the table (FD1). EMFILE: the table is full, and the caller
-   * still owns it.
+   * Moves the caller's reference into the table (FD1). EMFILE: the table is full; ESRCH: its
+   * process has exited; the caller still owns it then.
    */
   install(file: File, options: FdOptions = {}): number {
     requireObject(file, "the file", "install a file");
     requireObject(options, "the options", "install a file");
     const { closeOnExec = false, min = 0 } = options;
     const operation = `install ${file.description}`;
+    this.#requireUsed(operation);
     requireInteger(min, "min", 0, this.limit - 1, operation);
     const fd = this.#lowestFree(min);
     if (fd >= this.limit) fail("EMFILE", operation, `all ${this.limit - min} descriptors are open`);
@@ -94,6 +97,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
 
   /** Throws EMFILE if install() would: for calls that must know before they do anything. */
   requireFree(operation: string): void {
+    this.#requireUsed(operation);
     if (this.#lowestFree(0) >= this.limit)
       fail("EMFILE", operation, `all ${this.limit} descriptors are open`);
   }
@@ -187,8 +191,19 @@ export class FdTable<File extends CountedFile = CountedFile> {
     if (errors.length > 0) throw errors[0];
   }
 
-  /** A table with the same numbers, and one reference more to each file. */
+  /** @internal Closes everything for good: nobody is left to use the table. As closeAll(). */
+  retire(): void {
+    this.closeAll();
+    this.#isRetired = true;
+  }
+
+  #requireUsed(operation: string): void {
+    if (this.#isRetired) fail("ESRCH", operation, "the process has exited");
+  }
+
+  /** A table with the same numbers, and one reference more to each file. ESRCH. */
   fork(): FdTable<File> {
+    this.#requireUsed("fork a file table");
     const child = new FdTable<File>(this.limit);
     for (const fd of this.fds) {
       const { file, isCloseOnExec } = this.#slot(fd);

@@ -382,10 +382,10 @@ export class Process {
     this.name = name;
   }
 
-  /** Ends: mappings, then descriptors. */
+  /** Ends: mappings, then descriptors; to make others is ESRCH from then on. */
   exit(): void {
     for (const mapping of [...this.#mappings]) mapping.unmap();
-    this.files.closeAll();
+    this.files.retire();
     this.system.fileTables.delete(this.files);
   }
 

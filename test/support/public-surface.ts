@@ -73,13 +73,14 @@ function declared(): Map<string, Member> {
   return found;
 }
 
-type Class = (abstract new (...args: never[]) => unknown) & { readonly name: string };
+/** A class of the package, however it is made. */
+export type Class = (abstract new (...args: never[]) => unknown) & { readonly name: string };
 
 const isClass = (value: unknown): value is Class =>
   typeof value === "function" && /^class\b/.test(Function.prototype.toString.call(value));
 
 /** A class and those that it extends, as far as they are the package's own. */
-function lineage(one: Class): Class[] {
+export function lineage(one: Class): Class[] {
   const parent: unknown = Object.getPrototypeOf(one);
   return [one, ...(isClass(parent) ? lineage(parent) : [])];
 }

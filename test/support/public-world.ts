@@ -124,6 +124,13 @@ export function makeObjects() {
   return { ...first, ...makeMore(first) };
 }
 
+/** What is held, and by whom; a device's faults are not counted: a refused access is one. */
+export function stateOf({ system, process }: World): unknown {
+  const { faultCount: _, ...stats } = system.stats();
+  const buffers = system.buffers.map((buf) => [buf.name, buf.stats(), buf.resv.isLocked]);
+  return { stats, buffers, files: [system.files.fds, process.files.fds], check: system.check() };
+}
+
 type Methods = Readonly<Record<string, readonly unknown[]>>;
 
 /** The name of the class that declares the method of an object. */
@@ -134,7 +141,7 @@ function declarer(target: object, method: string): string {
 }
 
 /** A generator does nothing, and checks nothing, before its first step. */
-function begun(result: unknown): unknown {
+export function begun(result: unknown): unknown {
   const { next } = (result ?? {}) as { next?: unknown };
   return typeof next === "function" ? next.call(result) : result;
 }

@@ -3,14 +3,7 @@ import { DmaBufError } from "../../src/index.ts";
 import { badCalls } from "../support/bad-input.ts";
 import { makeWorld } from "../support/public-calls.ts";
 import { publicSurface } from "../support/public-surface.ts";
-import type { World } from "../support/public-world.ts";
-
-/** What is held, and by whom; a device's faults are not counted: a refused access is one. */
-function stateOf({ system, process }: World): unknown {
-  const { faultCount: _, ...stats } = system.stats();
-  const buffers = system.buffers.map((buf) => [buf.name, buf.stats(), buf.resv.isLocked]);
-  return { stats, buffers, files: [system.files.fds, process.files.fds], check: system.check() };
-}
+import { stateOf, type World } from "../support/public-world.ts";
 
 /** What belongs to another system, for each object of this one. */
 function twinsOf(objects: World, others: World): Map<unknown, unknown> {
