@@ -48,7 +48,7 @@ function parametersOf(name: string): string[] {
 /** They work on a record of the caller's own, at the address that they are given. */
 const takesAddress = /^(bitmap|iova|pgt)[A-Z]/;
 /** They begin or end a thread's use of the memory, or put all of it in order. */
-const whole = ["coreOpen", "coreJoin", "coreLeave", "rebuild", "magazineDrain", "compact"];
+const whole = ["coreOpen", "coreJoin", "coreLeave", "magazineDrain", "compact"];
 /** They count or tell, or make what takes no argument, or a 0 that means something. */
 const answers = new Set([
   "scratchAt",
