@@ -8,7 +8,7 @@
  */
 
 import { instantiateSync } from "@assemblyscript/loader";
-import { fail } from "../errors.ts";
+import { fail, requireInteger } from "../errors.ts";
 import type { CoreShare } from "./core.ts";
 import type { CoreExports } from "./exports.ts";
 
@@ -19,6 +19,7 @@ const operation = "load the core";
 
 /** An invariant's number as the id in its file's head: 6602 is "B2". */
 export function invariantName(number: number): string {
+  requireInteger(number, "the number", 0, 2 ** 32 - 1, "name an invariant");
   return `${String.fromCharCode(Math.floor(number / 100))}${number % 100}`;
 }
 
