@@ -4,6 +4,10 @@
  * `nents` segments are what a device walks: neighbours that the IOMMU made adjacent are one
  * segment, so `nents` may be less than the table's `origNents`, never more.
  *
+ * - DV3  To dispose of a mapping is the unmap that belongs to it: of its kind, or of the attachment
+ *        that gave it out, one use less each time. Nothing happens once that was done, nor to the
+ *        mapping of a CoherentBuffer or NoncontiguousBuffer, which goes with it.
+ *
  * @module
  */
 
@@ -42,6 +46,11 @@ export type MappingKind =
   | "coherent"
   | "noncontiguous";
 
+/** @internal Who gave a mapping out, and takes it back. */
+export interface MappingHolder {
+  giveBack(mapping: DeviceMapping): void;
+}
+
 /**
  * Memory mapped for a device. Made by the map calls of `device.dma`, ended by the opposite unmap.
  */
@@ -54,6 +63,8 @@ export class DeviceMapping {
   /** Segments that the device walks. */
   readonly nents: number;
   readonly lengthBytes: number;
+  /** @internal The attachment's side; null: it was made by a call of `device.dma` (DV3). */
+  holder: MappingHolder | null = null;
   readonly #core: Core;
   readonly #device: number;
   readonly #memory: DeviceMemory;
@@ -111,6 +122,13 @@ export class DeviceMapping {
     checked(this.#core.exports.dmaUnmap(this.handle, attrs), operation, wasEnded);
     this.#isEnded = true;
     group?.unmapped();
+  }
+
+  /** DV3. */
+  [Symbol.dispose](): void {
+    if (this.holder !== null) this.holder.giveBack(this);
+    else if (!this.#isEnded && this.kind !== "coherent" && this.kind !== "noncontiguous")
+      this.end(0, "end a mapping");
   }
 
   /** Whether unmap has ended it. */

@@ -14,7 +14,7 @@
  */
 
 import type { WaitOptions } from "../clock.ts";
-import { DeviceMapping } from "../device/device-mapping.ts";
+import { DeviceMapping, type MappingHolder } from "../device/device-mapping.ts";
 import type { Direction } from "../direction.ts";
 import { fail } from "../errors.ts";
 import { requireSignaled } from "../fence/fence.ts";
@@ -27,7 +27,7 @@ import { undo, undoLater } from "./report.ts";
 import { TimeLimit } from "./time-limit.ts";
 
 /** @internal The exporter, as one attachment sees it. */
-export class ExporterCalls {
+export class ExporterCalls implements MappingHolder {
   readonly #attachment: Attachment;
   readonly #ops: DmaBufOps;
   readonly #mappings: MappingSet;
@@ -46,6 +46,7 @@ export class ExporterCalls {
     if (isPromise(mapping))
       return this.#refuse(mapping, "map", (late) => this.#giveBack(late, direction));
     this.#requireMapping(mapping);
+    mapping.holder = this;
     if (importerOps !== null || buf.resv.testSignaled("kernel")) return mapping;
     undo(() => this.unmap(mapping, direction));
     return fail("EAGAIN", this.#operation("map"), "the exporter is moving it; await its fences");
@@ -57,6 +58,7 @@ export class ExporterCalls {
     const asked = this.#ops.map(this.#attachment, direction, limit.rest);
     const mapping = await limit.answer(asked, (late) => this.#giveBack(late, direction));
     this.#requireMapping(mapping);
+    mapping.holder = this;
     if (importerOps !== null) return mapping;
     try {
       await limit.wait((rest) => buf.resv.wait("kernel", rest));
@@ -65,6 +67,14 @@ export class ExporterCalls {
       throw error;
     }
     return mapping;
+  }
+
+  /** The importer disposes of a mapping: one use less, if it has not unmapped all (DV3). */
+  giveBack(mapping: DeviceMapping): void {
+    if (this.#mappings.directionOf(mapping) === undefined) return;
+    const { isDynamic, buf } = this.#attachment;
+    if (isDynamic && !buf.resv.isLocked) this.#attachment.unmapUnlocked(mapping);
+    else this.#attachment.unmap(mapping);
   }
 
   /** Ends a mapping. */

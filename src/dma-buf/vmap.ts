@@ -33,6 +33,11 @@ export class Vmapping extends BufferViews {
     super(core, buf, table.pin(), 0, buf.sizeBytes);
     this.table = table;
   }
+
+  /** One user less, if there is one: `buf.vunmap()`. */
+  [Symbol.dispose](): void {
+    if (this.isMapped) this.buf.vunmap(this);
+  }
 }
 
 /** @internal The kernel mapping of one buffer. */
