@@ -319,8 +319,8 @@ function runMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
 }
 
 /**
- * Marks [pfn, pfn + count) free and dirty if all of it is held as `state` and not pinned: wordsMatch()
- * and wordsFree() in one. False: nothing changed.
+ * Marks [pfn, pfn + count) free and dirty if all of it is held as `state` and not pinned:
+ * wordsMatch() and wordsFree() in one. False: nothing changed.
  */
 export function wordsRelease(pfn: u32, count: u32, state: u32): bool {
   const mask = STATE_MASK | PINS_MASK;
