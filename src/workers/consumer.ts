@@ -19,6 +19,7 @@ import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, fail, isErrno } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
+import { WaitQueue } from "../files/poll.ts";
 import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
 import { ReadableFrame } from "./pool-frame.ts";
 import type { FrameAccess, FramePolicy } from "./pool-report.ts";
@@ -74,6 +75,7 @@ export class FrameConsumer {
   readonly #held: Set<ReadableFrame> = new Set();
   /** By index, those taken first first. */
   readonly #untaken: Map<number, Untaken> = new Map();
+  readonly #givenUp = new WaitQueue();
   #isClosed = false;
 
   /** @internal */
@@ -110,7 +112,8 @@ export class FrameConsumer {
     const operation = `take a frame of ${this.#pool.name} as ${this.name}`;
     if (this.#isClosed) fail("ESTALE", operation, "the consumer was closed");
     const { core, table } = this.#pool;
-    return { core, eventAt: table.publishEventAt, operation, run: () => this.#next() };
+    const run = (): number => this.#next();
+    return { core, eventAt: table.publishEventAt, givenUp: this.#givenUp, operation, run };
   }
 
   /** The index of the next frame, which is untaken then; or an errno of the core. */
@@ -237,6 +240,7 @@ export class FrameConsumer {
     for (const fence of this.#given) releaseSignaled(fence);
     const { core, token } = this.#pool;
     core.exports.poolConsumerRemove(token, this.#index);
+    this.#givenUp.wakeAll(); // PW3
     this.#onClosed();
   }
 

@@ -4,6 +4,7 @@
  * - PW1  The event is read before the try: what happens in between ends the wait at once.
  * - PW2  A call has one timeout, over its wait for a frame and those for the frame's fences.
  * - PW3  A loop over frames holds one at a time: going on, or leaving, gives back what it kept.
+ * - PW3  A wait ends with ESTALE when its own thread gives up the pool, or its consumer.
  *
  * @module
  */
@@ -13,12 +14,15 @@ import type { Core } from "../core/core.ts";
 import { loadWord, onceChanged, sleepWhile } from "../core/wait-word.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { codeOf, DmaBufError, errno, fail, isErrno } from "../errors.ts";
+import type { WaitQueue } from "../files/poll.ts";
 
 /** Something to try until it does not answer EAGAIN. */
 export interface Attempt {
   readonly core: Core;
   /** The address of the event that says when to try again. */
   readonly eventAt: number;
+  /** Woken when this thread gives up what it waits with, the pool or a consumer (PW3). */
+  readonly givenUp: WaitQueue;
   readonly operation: string;
   /** A result of the core. */
   run(): number;
@@ -41,12 +45,19 @@ export function attemptOnce({ run, operation }: Attempt): number | null {
 
 /** Tries until there is something. ETIME, EINTR, and what the try throws. */
 export async function attemptAsync(attempt: Attempt, limit: TimeLimit): Promise<number> {
-  const { core, eventAt } = attempt;
+  const { core, eventAt, givenUp } = attempt;
   for (;;) {
     const seen = loadWord(core, eventAt); // PW1
     const result = attemptOnce(attempt);
     if (result !== null) return result;
-    await limit.woken((wake) => onceChanged(core, eventAt, seen, wake));
+    await limit.woken((wake) => {
+      const stop = onceChanged(core, eventAt, seen, wake);
+      givenUp.add(wake);
+      return () => {
+        stop();
+        givenUp.remove(wake);
+      };
+    });
   }
 }
 

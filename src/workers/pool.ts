@@ -26,6 +26,7 @@ import type { PixelLayout } from "../dma-buf/formats.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
+import { WaitQueue } from "../files/poll.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
 import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
@@ -91,6 +92,7 @@ export class Pool implements ConsumedPool, WriterSide {
   readonly #given: (Fence | undefined)[] = [];
   /** Who has it on this thread: its maker, and whoever imported it (PO4). */
   #userCount = 1;
+  readonly #givenUp = new WaitQueue();
 
   private constructor(core: Core, token: number, mappings: readonly CpuMapping[]) {
     this.core = core;
@@ -169,7 +171,7 @@ export class Pool implements ConsumedPool, WriterSide {
     this.requireHeld(operation);
     const { core, token, table } = this;
     const run = (): number => core.exports.poolAcquire(token, nowMs());
-    return { core, eventAt: table.freeEventAt, operation, run };
+    return { core, eventAt: table.freeEventAt, givenUp: this.#givenUp, operation, run };
   }
 
   /**
@@ -349,6 +351,7 @@ export class Pool implements ConsumedPool, WriterSide {
     for (const mapping of this.#mappings) mapping.unmap();
     this.core.tokens.delete(this.token);
     this.core.exports.poolFree(this.token);
+    this.#givenUp.wakeAll(); // PW3
   }
 
   [Symbol.dispose](): void {

@@ -312,6 +312,26 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     closeScene(scene);
   });
 
+  test("who waits for a frame hears that this thread gave up the consumer, or the pool", async () => {
+    const scene = sceneOf(open());
+    const { system, pool } = scene;
+    const other = joinSync(system.share());
+    const theirs = other.importPool(pool.token);
+    const frame = pool.tryAcquire();
+    const consumer = theirs.consumer({ name: "theirs" });
+    const [taking, acquiring] = [watch(consumer.take()), watch(theirs.acquire())];
+    await settle();
+    consumer.close();
+    await settle();
+    expect([taking.code, acquiring.code]).toEqual(["ESTALE", "pending"]);
+    theirs.release();
+    await settle();
+    expect(acquiring.code).toBe("ESTALE");
+    frame?.abandon();
+    other.close();
+    closeScene(scene);
+  });
+
   test("asleep: a timeout is checked, and the error names the call", () => {
     const scene = sceneOf(open());
     const { system, pool } = scene;
