@@ -4,7 +4,7 @@
 //                   └─direct: segments of mappings──────────►
 //
 // D1  A device reaches exactly the bytes of its live mappings (behind an IOMMU: their whole pages),
-//     in the mapping's direction (a page table of stage 1 cannot forbid reading: pte.ts, D2).
+//     in the mapping's direction (a page table of stage 1 cannot forbid reading: pte.ts, G11).
 //     Anything else is a fault: counted, remembered, refused.
 
 import { NONE } from "./bits";

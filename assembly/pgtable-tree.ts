@@ -7,7 +7,7 @@
 //   (order 27)         └─► block, 1 GiB     └─► block, 2 MiB
 //
 // G1  Every entry is 0, or a sound table's (above the page's order) or leaf's (up to the largest
-//     block's) in the sense of D1 of pte.ts.
+//     block's) in the sense of G10 (pte.ts).
 // G2  Every table reached consists of frames of state TABLE with bytes of its own, and the
 //     Page.prev of its first names the only entry that points to it: no table is reached twice.
 // G3  `tableFrames` counts the frames of the tables reached.

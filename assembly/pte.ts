@@ -13,11 +13,11 @@
 //   AP        bit 7: not writable, bit 6: unprivileged     bit 7: may write, bit 6: may read
 //   attr      4:2  0 uncached, 1 cached, 2 device          5:2  5 uncached, 15 cached, 1 device
 //
-// D1  A leaf has AF, one of the two SH values, and nG at stage 1 only; its frame is a multiple of
+// G10 A leaf has AF, one of the two SH values, and nG at stage 1 only; its frame is a multiple of
 //     the size it maps. A table has no bits but its frame and its kind.
-// D2  The bits are a function of the IOMMU_* protection. At stage 1, WRITE alone reads back as
+// G11 The bits are a function of the IOMMU_* protection. At stage 1, WRITE alone reads back as
 //     READ | WRITE: it cannot forbid reading.
-// D3  DBM stands on writable leaves of tables with dirty bits only, at stage 1. Such a leaf is
+// G12 DBM stands on writable leaves of tables with dirty bits only, at stage 1. Such a leaf is
 //     clean while its bit 7 is set, and a device that writes there resets it.
 //
 // Compare arm_lpae_prot_to_pte() in drivers/iommu/io-pgtable-arm.c in the kernel.
@@ -124,7 +124,7 @@ export function pteAllows(pte: u64, access: u32, isStage2: bool): bool {
   return (prot & ~access & IOMMU_PRIV) == 0;
 }
 
-/** Whether a leaf with dirty bits says that no device wrote there (D3). */
+/** Whether a leaf with dirty bits says that no device wrote there (G12). */
 @inline export function pteIsClean(pte: u64): bool {
   return (pte & (DBM | AP_READ_ONLY)) == (DBM | AP_READ_ONLY);
 }
@@ -182,12 +182,12 @@ export function ptePfn(pte: u64): u32 {
   return <u32>(pte >> PFN_SHIFT);
 }
 
-/** D1 for the entry of a table that points to tables. */
+/** G10 for the entry of a table that points to tables. */
 export function isSoundTable(pte: u64): bool {
   return (pte & ~PFN_MASK) == PAGE_OR_TABLE;
 }
 
-/** D1 and D3 for a leaf of 2^order pages. */
+/** G10 and G12 for a leaf of 2^order pages. */
 export function isSoundLeaf(pte: u64, order: u32, isPage: bool, isStage2: bool): bool {
   const memory = isStage2 ? MEMATTR_CACHED : ATTR_MASK | DBM;
   const free = PFN_MASK | memory | AP_UNPRIVILEGED | AP_READ_ONLY | SH_MASK | XN;

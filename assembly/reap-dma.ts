@@ -7,7 +7,7 @@
 // K7  A count that the thread was changing when it died is told anew from the records, while nobody
 //     can change it: under the lock that it changes under, or all of them.
 //
-// K8  Of a domain that goes on, a dead thread's mapping gives back its device pages and
+// K9  Of a domain that goes on, a dead thread's mapping gives back its device pages and
 //     translations as an unmap does; what the thread was doing to it when it died is put right
 //     before, from what is written by single stores: page table entries, the ends of ranges
 //     (iova-rebuild.ts), the mappings' records (I12).

@@ -127,6 +127,9 @@ function functionLengths(text: string): [name: string, length: number][] {
   return found;
 }
 
+/** What opens an invariant in a file's head: "// B1  A block …", " * - FD1  A slot …". */
+const invariantHead = /^(?:\/\/| \* -) ([A-Z]{1,3}\d{1,2})(?: {2}|(?<=\d\d) )\S/gm;
+
 describe("tidy", () => {
   test("files of the core import only files below them", () => {
     const rank = new Map(coreOrder.flatMap((names, i) => names.map((name) => [name, i] as const)));
@@ -210,6 +213,24 @@ describe("tidy", () => {
       if (/\.test\.ts$|vitest\.config/.test(file)) continue;
       const text = read(file).replace(/^#!.*\n/, "");
       expect(/^(\/\/ |\/\*\*)/.test(text), file).toBe(true);
+    }
+  });
+
+  test("an invariant's id means one thing in the core, and one in the library", () => {
+    const areas = [
+      assembly.map((file) => join("assembly", file)),
+      sources.map((file) => join("src", file)),
+    ];
+    for (const files of areas) {
+      const homes = new Map<string, string>();
+      for (const file of files) {
+        const ids = [...read(file).matchAll(invariantHead)].map(([, id]) => id as string);
+        for (const id of ids) {
+          expect(homes.get(id), `${id} of ${file}`).toBeUndefined();
+          homes.set(id, file);
+        }
+      }
+      expect(homes.size).toBeGreaterThan(100);
     }
   });
 

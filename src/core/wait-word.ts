@@ -4,9 +4,9 @@
  *
  *     read the word ─► look whether there is something to do ─► wait for the word to leave what was read
  *
- * - WW1  A wait for a value that the word has left already ends at once: no wake-up is lost.
- * - WW2  A wait may end early; the caller looks again.
- * - WW3  While a callback is due, the host's event loop is kept alive, unless the caller says that
+ * - WA1  A wait for a value that the word has left already ends at once: no wake-up is lost.
+ * - WA2  A wait may end early; the caller looks again.
+ * - WA3  While a callback is due, the host's event loop is kept alive, unless the caller says that
  *        nobody would miss it.
  *
  * `Atomics.waitAsync` is used where the host has it. Elsewhere, and on memory that is not shared,
@@ -60,7 +60,7 @@ export function onceChanged(
   keepsAlive = true,
 ): () => void {
   let isOver = false;
-  const keepAlive = keepsAlive ? setInterval(() => {}, 2 ** 30) : undefined; // WW3
+  const keepAlive = keepsAlive ? setInterval(() => {}, 2 ** 30) : undefined; // WA3
   const finish = (): void => {
     if (isOver) return;
     isOver = true;

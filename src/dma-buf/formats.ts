@@ -7,9 +7,9 @@
  *     byte 0      offset[1]
  *          ├ plane 0 ┼ plane 1 ┤        stride[i] bytes from a row (or row of tiles) to the next
  *
- * - PF1  Two users understand a picture alike when format and modifier are equal. A list of
+ * - FR1  Two users understand a picture alike when format and modifier are equal. A list of
  *        modifiers has no order.
- * - PF2  INVALID says that the layout is agreed on elsewhere: nobody can lay a picture out by it.
+ * - FR2  INVALID says that the layout is agreed on elsewhere: nobody can lay a picture out by it.
  *
  * Compare include/uapi/drm/drm_fourcc.h and drivers/gpu/drm/drm_fourcc.c in the kernel.
  *
@@ -225,7 +225,7 @@ export const modifiers: Readonly<Record<ModifierName, bigint>> = {
   SAMSUNG_16_16_TILE: 4n * VENDOR + 2n,
   VIVANTE_TILED: 6n * VENDOR + 1n,
   VIVANTE_SUPER_TILED: 6n * VENDOR + 2n,
-  /** No layout (PF2). */
+  /** No layout (FR2). */
   INVALID: VENDOR - 1n,
 };
 
@@ -240,7 +240,7 @@ const tiles: ReadonlyMap<bigint, Tile> = new Map<bigint, Tile>([
   [modifiers.VIVANTE_SUPER_TILED, { name: "VIVANTE_SUPER_TILED", pixels: 64, rows: 64 }],
 ]);
 
-/** Whether a picture can be laid out by a modifier: it is known, and not INVALID (PF2). */
+/** Whether a picture can be laid out by a modifier: it is known, and not INVALID (FR2). */
 export function hasLayout(modifier: bigint): boolean {
   return tiles.has(modifier);
 }

@@ -5,10 +5,10 @@
  *        │                    │                    │
  *      fence                fence                fence                contained: any but a chain
  *
- * - FC1  A node has signaled when its own fence and all before it have.
- * - FC2  A later seqno continues the context of the node before; any other starts a new one, with a
+ * - CH1  A node has signaled when its own fence and all before it have.
+ * - CH2  A later seqno continues the context of the node before; any other starts a new one, with a
  *        seqno that is not below.
- * - FC3  Walking drops nodes whose own fence has signaled, apart from the node it starts at.
+ * - CH3  Walking drops nodes whose own fence has signaled, apart from the node it starts at.
  *
  * Compare the kernel's drivers/dma-buf/dma-fence-chain.c.
  *
@@ -50,7 +50,7 @@ export class FenceChain extends Fence {
     const before = previous instanceof FenceChain ? previous : null;
     const continues = before !== null && seqno > before.seqno;
     const context = continues ? before.context : core.exports.fenceContextAlloc(1) >>> 0;
-    const ownSeqno = Math.max(seqno, before?.seqno ?? 0); // FC2
+    const ownSeqno = Math.max(seqno, before?.seqno ?? 0); // CH2
     super(core, context, ownSeqno, `chain ${context}:${ownSeqno}`, FenceChain.#ops, false);
     this.fence = fence;
     this.#previous = previous;
@@ -62,7 +62,7 @@ export class FenceChain extends Fence {
   }
 
   /**
-   * The next older fence that is pending, or null; forgets what has signaled on the way (FC3). The
+   * The next older fence that is pending, or null; forgets what has signaled on the way (CH3). The
    * kernel's dma_fence_chain_walk().
    */
   previous(): Fence | null {
@@ -79,7 +79,7 @@ export class FenceChain extends Fence {
     return false;
   }
 
-  /** Tries the next pending fence; without one, the node has signaled (FC1). */
+  /** Tries the next pending fence; without one, the node has signaled (CH1). */
   readonly #onSignaled = (fence: Fence): void => {
     fence.defer(() => {
       if (!this.#hook()) this.signal();
@@ -93,7 +93,7 @@ export function containedFence(fence: Fence): Fence {
   return fence instanceof FenceChain ? fence.fence : fence;
 }
 
-/** The nodes of a chain, `head` first, then older ones that are pending (FC3). */
+/** The nodes of a chain, `head` first, then older ones that are pending (CH3). */
 export function* walkChain(head: Fence | null): Generator<Fence, void, undefined> {
   if (head !== null) requireInstance(head, Fence, "the head", "walk a chain");
   for (let node = head; node !== null; node = node instanceof FenceChain ? node.previous() : null)
@@ -116,7 +116,7 @@ export function findSeqno(head: Fence, seqno: number): Fence | null {
   return null;
 }
 
-/** FC1. */
+/** CH1. */
 function isChainSignaled(head: FenceChain): boolean {
   for (const node of walkChain(head)) {
     if (!containedFence(node).isSignaled) return false;

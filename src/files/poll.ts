@@ -4,8 +4,8 @@
  *     startPoll() ─► ask every file ──one is ready─────────────► done
  *                        └──none──► wait in every queue ──woken──► ask again
  *
- * - PO1  Readiness is a level: it is asked for again after every wake-up, never remembered.
- * - PO2  POLLERR, POLLHUP and POLLNVAL are told whether they were asked for or not.
+ * - PL1  Readiness is a level: it is asked for again after every wake-up, never remembered.
+ * - PL2  POLLERR, POLLHUP and POLLNVAL are told whether they were asked for or not.
  *
  * Compare do_poll() in the kernel's fs/select.c.
  *
@@ -73,7 +73,7 @@ export function requireEvents(events: number): void {
   requireInteger(events, "events", 0, EVENTS_MAX, "poll");
 }
 
-/** What of its events each entry is ready for now (PO2). */
+/** What of its events each entry is ready for now (PL2). */
 export function pollNow(entries: readonly PollEntry[]): number[] {
   requireObjects(entries, "the entries", "poll");
   return entries.map(({ file, events }) => {
@@ -86,7 +86,7 @@ export function pollNow(entries: readonly PollEntry[]): number[] {
 }
 
 /**
- * Waits until one entry is ready; `done` also gets what each is ready for (PO1), all 0 if the time
+ * Waits until one entry is ready; `done` also gets what each is ready for (PL1), all 0 if the time
  * ran out or the wait was aborted. EINVAL: the timeout is negative.
  */
 export function startPoll(

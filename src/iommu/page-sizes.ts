@@ -4,8 +4,8 @@
  *     size   ├──── 4 KiB ────┼────────── 2 MiB ──────────┼── 4 KiB ──┤
  *            iova            ▲ iova and paddr both begin a large page here
  *
- * - PS1  A page is no longer than the bytes that are left, and iova and paddr are multiples of it.
- * - PS2  Small pages end early only where a whole page of the next size follows.
+ * - PZ1  A page is no longer than the bytes that are left, and iova and paddr are multiples of it.
+ * - PZ2  Small pages end early only where a whole page of the next size follows.
  *
  * Compare iommu_pgsize() in the kernel's drivers/iommu/iommu.c.
  *
@@ -49,7 +49,7 @@ export class PageSizes {
 
   /** The call for `sizeBytes` > 0 bytes; all three arguments are multiples of the smallest page. */
   choose(iova: number, paddr: number, sizeBytes: number): PagePlan {
-    const limit = Math.min(sizeBytes, lowestBit(iova), lowestBit(paddr)); // PS1
+    const limit = Math.min(sizeBytes, lowestBit(iova), lowestBit(paddr)); // PZ1
     let i = 0;
     while ((this.#sizes[i + 1] ?? Infinity) <= limit) i += 1;
     const pageBytes = this.#sizes[i] as number;
@@ -57,7 +57,7 @@ export class PageSizes {
     let bytes = sizeBytes;
     if (next !== undefined && iova % next === paddr % next) {
       const toNext = next - (iova % next);
-      if (toNext + next <= sizeBytes) bytes = toNext; // PS2
+      if (toNext + next <= sizeBytes) bytes = toNext; // PZ2
     }
     return { pageBytes, pageCount: Math.floor(bytes / pageBytes) };
   }

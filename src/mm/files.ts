@@ -1,10 +1,10 @@
 /**
  * Whole lists of views to and from files, in as many calls as that takes.
  *
- * - F1  Every byte between `skip` and the end of the list is moved, or the file ended: a call that
- *       moved less than it was given is continued where it stopped.
- * - F2  No call gets more than 1024 views: Linux takes no more (IOV_MAX), and Node's `readv` leaves
- *       the rest out without a word.
+ * - FS1  Every byte between `skip` and the end of the list is moved, or the file ended: a call that
+ *        moved less than it was given is continued where it stopped.
+ * - FS2  No call gets more than 1024 views: Linux takes no more (IOV_MAX), and Node's `readv`
+ *        leaves the rest out without a word.
  *
  * The types describe Node's `FileHandle` by what is used of it, so that nothing here needs Node.
  *
@@ -40,7 +40,7 @@ export interface TransferOptions {
   readonly lengthBytes?: number;
 }
 
-const VIEWS_A_CALL = 1024; // F2
+const VIEWS_A_CALL = 1024; // FS2
 
 type Views = readonly Uint8Array<ArrayBufferLike>[];
 type Move = (views: Views, position: number | undefined) => Promise<number>;
@@ -92,7 +92,7 @@ async function moveAll(
     part[0] = (part[0] as Uint8Array<ArrayBufferLike>).subarray(into);
     const moved = await move(part, position === undefined ? undefined : position + done);
     if (!(Number.isInteger(moved) && moved >= 0 && moved <= bytesOf(part)))
-      fail("EIO", operation, `the file says that ${String(moved)} bytes were moved`); // F1
+      fail("EIO", operation, `the file says that ${String(moved)} bytes were moved`); // FS1
     if (moved === 0) break; // the file ended
     done += moved;
     into += moved;

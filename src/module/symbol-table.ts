@@ -5,8 +5,8 @@
  *     gpl           GPL-compatible modules only               every module
  *     any           every module                              every module
  *
- * - ST1  A symbol that a module does not see is unknown to it: ENOENT, as if it were not there.
- * - ST2  A symbol of a namespace is bound only by a module that imports that (EINVAL).
+ * - SB1  A symbol that a module does not see is unknown to it: ENOENT, as if it were not there.
+ * - SB2  A symbol of a namespace is bound only by a module that imports that (EINVAL).
  *
  * dma-buf's own functions have been exported to GPL-compatible modules only since Linux 3.3; a
  * patch of 2012 asked for "any", and was refused. Fences are open to every module. The rule is here

@@ -10,7 +10,7 @@
  *                                 │ flags  │ pad    │
  *                              48 └────────┴────────┘
  *
- * - ST1  A field lies at a multiple of its size without padding before it: the kernel's structs
+ * - SU1  A field lies at a multiple of its size without padding before it: the kernel's structs
  *        spell their padding out.
  *
  * @module
@@ -48,7 +48,7 @@ export class Struct<F extends FieldTypes> {
   readonly #types: Readonly<Record<keyof F, FieldType>>;
   readonly #fields: readonly (keyof F)[];
 
-  /** EINVAL: a field is not aligned (ST1). */
+  /** EINVAL: a field is not aligned (SU1). */
   constructor(name: string, fields: F) {
     requireText(name, "the name", "lay out a struct");
     requireObject(fields, "the fields", `lay out struct ${name}`);
