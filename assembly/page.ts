@@ -325,8 +325,8 @@ function runMatch(pfn: u32, count: u32, mask: u32, value: u32): bool {
 export function wordsRelease(pfn: u32, count: u32, state: u32): bool {
   const mask = STATE_MASK | PINS_MASK;
   if (count < VECTOR_FRAMES) {
-    if (!runMatch(pfn, count, mask, state)) return false;
-    runFree(pfn, count);
+    if (!wordsMatch(pfn, count, mask, state)) return false;
+    wordsFree(pfn, count);
     return true;
   }
   const first = changetype<usize>(Frame.at(pfn));

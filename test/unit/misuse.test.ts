@@ -56,6 +56,28 @@ describe.each(eachCore)("on the $name core", (build) => {
       },
     );
 
+    test("parts of a region's run are freed between parts that are held", () => {
+      const { system, found } = open(options);
+      const { exports } = system.core;
+      const { handle } = system.region("default");
+      const pfn = exports.cmaAlloc(handle, 16, 0);
+      for (const [at, count] of [
+        [1, 1],
+        [3, 2],
+        [6, 3],
+        [10, 5],
+      ] as const) {
+        bytesOf(system, pfn, 16).fill(7);
+        expect(exports.cmaRelease(handle, pfn + at, count)).toBe(0);
+        expect(exports.cmaRelease(handle, pfn + at, count)).toBe(-2);
+        expect(bytesOf(system, pfn + at, count).every((byte) => byte === POISON)).toBe(true);
+        expect(exports.cmaRelease(handle, pfn + at - 1, count + 1)).toBe(-2);
+      }
+      for (const at of [0, 2, 5, 9, 15]) expect(exports.cmaRelease(handle, pfn + at, 1)).toBe(0);
+      expect(found).toEqual([]);
+      expect(system.check(true)).toBeNull();
+    });
+
     test("memory of heaps and movable memory is poisoned too", () => {
       const { system } = open(options);
       for (const name of ["system", "default"]) {
