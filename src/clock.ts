@@ -24,11 +24,11 @@ export interface Clock {
 /** How to wait: a time limit, and the AbortSignal that interrupts. */
 export interface WaitOptions {
   /** Milliseconds, or units of `clock`; without it the wait has no limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Ends the wait with EINTR. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** What measures `timeoutMs`; the host's timers if it is not given. */
-  readonly clock?: Clock;
+  readonly clock?: Clock | undefined;
 }
 
 /**

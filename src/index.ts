@@ -14,6 +14,7 @@ export {
   type DeviceOptions,
   defaultLimits,
   describeLimits,
+  type GivenLimits,
   type MappingLimits,
 } from "./device/device.ts";
 export { DeviceAccess, type DmaFault } from "./device/device-access.ts";
@@ -134,6 +135,7 @@ export {
   arm32Lpae,
   type DomainFormat,
   type DomainOptions,
+  type IotlbFormat,
   type IotlbOptions,
 } from "./iommu/domain-options.ts";
 export { Iommu } from "./iommu/iommu.ts";

@@ -25,7 +25,7 @@ export type HolderKind =
 
 /** @internal What is counted by get() and put(), and where those were called if that is tracked. */
 export interface TrackedFile {
-  readonly stacks?: Stacks | null;
+  readonly stacks?: Stacks | null | undefined;
   get(): void;
   put(): void;
 }

@@ -15,27 +15,27 @@ export interface OpenOptions extends CoreOptions {
    * CMA regions by name: bytes, rounded up to 4 MiB, or more about the place. They are cut from the
    * top of memory, in order.
    */
-  readonly cma?: Readonly<Record<string, number | CmaOptions>>;
+  readonly cma?: Readonly<Record<string, number | CmaOptions>> | undefined;
   /**
    * Carve-outs by name, likewise and below them: fixed areas that serve only the heap of that name
    * and are never lent.
    */
-  readonly carveout?: Readonly<Record<string, number | CmaOptions>>;
+  readonly carveout?: Readonly<Record<string, number | CmaOptions>> | undefined;
   /** Who sees symbols that Linux exports to GPL-compatible modules only. Default "gpl-only". */
-  readonly symbolPolicy?: SymbolPolicy;
+  readonly symbolPolicy?: SymbolPolicy | undefined;
   /**
    * Keep the stack of whoever exports, gets, installs, attaches, maps, pins or makes a fence, for
    * `buf.holders()`. Costs a stack trace each time. Default false.
    */
-  readonly trackHolders?: boolean;
+  readonly trackHolders?: boolean | undefined;
 }
 
 /** What a fence may be made with. */
 export interface FenceOptions {
   /** From `system.fenceContexts()`; one of its own, if it is not given. */
-  readonly context?: number;
+  readonly context?: number | undefined;
   /** 1, if it is not given. */
-  readonly seqno?: number;
+  readonly seqno?: number | undefined;
   /** What its driver knows about it. */
-  readonly ops?: FenceOps;
+  readonly ops?: FenceOps | undefined;
 }

@@ -38,38 +38,38 @@ export type MemoryBytes = number | { readonly min: number; readonly preferred: n
 /** What a core is opened with. */
 export interface CoreOptions {
   /** Size of the memory, a multiple of 64 KiB from 1 MiB to 4 GiB. Default 64 MiB. */
-  readonly memoryBytes?: MemoryBytes;
+  readonly memoryBytes?: MemoryBytes | undefined;
   /**
    * Memory that several threads can use. Browsers need a cross-origin isolated page for it. Default
    * false.
    */
-  readonly shared?: boolean;
+  readonly shared?: boolean | undefined;
   /** How many threads may be joined at once, 1 to 64. Default 8. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** What a device sees as the address of byte 0: a multiple of 4 MiB below 2^44. Default 0. */
-  readonly physicalBase?: number;
+  readonly physicalBase?: number | undefined;
   /** Frames that have a descriptor but no bytes, for maps larger than any memory. Default 0. */
-  readonly unbackedFrames?: number;
+  readonly unbackedFrames?: number | undefined;
   /**
    * Size of the bounce pool, rounded up to 256 KiB: memory at the lowest addresses, into which
    * bytes are copied that a device cannot reach. Default 0: none, such a mapping is refused.
    */
-  readonly bounceBytes?: number;
+  readonly bounceBytes?: number | undefined;
   /** Whether this thread may sleep. Default: found out. */
-  readonly canBlock?: boolean;
+  readonly canBlock?: boolean | undefined;
   /** Fill freed frames with a pattern; their next owner sees zeros all the same. Default false. */
-  readonly poison?: boolean;
+  readonly poison?: boolean | undefined;
   /** Touch all memory at once, so that no first use waits for the host. Default false. */
-  readonly prefault?: boolean;
+  readonly prefault?: boolean | undefined;
   /**
    * Find writes into freed memory: `poison`, and freed frames wait before they are used again;
    * those that were written to meanwhile are counted, and told to `onMisuse`. Slow. Default false.
    */
-  readonly strict?: boolean;
+  readonly strict?: boolean | undefined;
   /** Told of each misuse that `strict` or `system.checkPoison()` finds. */
-  readonly onMisuse?: OnMisuse;
+  readonly onMisuse?: OnMisuse | undefined;
   /** A core to use instead of the one inside the package. */
-  readonly wasm?: CoreSource;
+  readonly wasm?: CoreSource | undefined;
 }
 
 /** What a thread needs to join: it can be posted to a Worker when the memory is shared. */

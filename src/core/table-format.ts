@@ -18,7 +18,7 @@ export interface TableFormat {
   /** Bits of physical addresses, 32 to 44. */
   readonly outputBits: number;
   /** A sum of {@link tableFlags}. Default 0. */
-  readonly flags?: number;
+  readonly flags?: number | undefined;
 }
 
 /** What a table does beside translating, as bits to be added up. */

@@ -38,11 +38,11 @@ import { NoncontiguousBuffer } from "./noncontiguous-buffer.ts";
 /** Which bytes of a mapping to sync, and for whom the CPU's access is. */
 export interface SyncRange {
   /** The first byte of the mapping. Default 0. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
   /** How many bytes. Default: all that follow. */
-  readonly lengthBytes?: number;
+  readonly lengthBytes?: number | undefined;
   /** What the CPU does, or the device did. Default: the mapping's direction. */
-  readonly direction?: Direction;
+  readonly direction?: Direction | undefined;
 }
 
 /** A device's view of memory. Found as `device.dma`. */

@@ -78,11 +78,16 @@ export interface MappingLimits {
   readonly mergeBytes: number;
 }
 
+/** Limits that are given; undefined: the default. */
+export type GivenLimits = {
+  readonly [Name in keyof Omit<DeviceLimits, "iommu">]?: DeviceLimits[Name] | undefined;
+};
+
 /** A device's name and whatever of its limits differs from Linux's defaults. */
-export interface DeviceOptions extends Partial<Omit<DeviceLimits, "iommu">> {
+export interface DeviceOptions extends GivenLimits {
   readonly name: string;
   /** Whether it is behind an IOMMU, alone; or the group that it shares with other devices. */
-  readonly iommu?: boolean | IommuGroup;
+  readonly iommu?: boolean | IommuGroup | undefined;
 }
 
 /**

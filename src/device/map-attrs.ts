@@ -16,18 +16,18 @@ export interface MapAttrs {
    * DMA_ATTR_SKIP_CPU_SYNC: the caller syncs. Map and unmap do not touch a simulated cache, and
    * unmap does not copy bounced bytes back.
    */
-  readonly skipCpuSync?: boolean;
+  readonly skipCpuSync?: boolean | undefined;
   /** DMA_ATTR_PRIVILEGED: the page table lets only privileged accesses through. */
-  readonly privileged?: boolean;
+  readonly privileged?: boolean | undefined;
   /**
    * DMA_ATTR_FORCE_CONTIGUOUS: coherent memory in one run of frames, behind an IOMMU too. Without
    * one it always is.
    */
-  readonly forceContiguous?: boolean;
+  readonly forceContiguous?: boolean | undefined;
   /** DMA_ATTR_NO_WARN: kept, without effect: no call of this library prints a warning. */
-  readonly noWarn?: boolean;
+  readonly noWarn?: boolean | undefined;
   /** DMA_ATTR_WEAK_ORDERING: kept, without effect: accesses are never reordered. */
-  readonly weakOrdering?: boolean;
+  readonly weakOrdering?: boolean | undefined;
 }
 
 const bits: Record<keyof MapAttrs, number> = {

@@ -16,11 +16,11 @@ export interface PixelLimits {
   /** The modifiers it takes for each format. Their order says nothing. */
   readonly formats: Readonly<Partial<Record<PixelFormat, readonly bigint[]>>>;
   /** Strides are multiples of this, 1 to 4096. Default 1. */
-  readonly strideAlignBytes?: number;
+  readonly strideAlignBytes?: number | undefined;
   /** Planes begin at multiples of this, 1 to 4096. Default 1. */
-  readonly offsetAlignBytes?: number;
+  readonly offsetAlignBytes?: number | undefined;
   /** There is room for a multiple of so many rows, 1 to 4096. Default 1. */
-  readonly heightAlign?: number;
+  readonly heightAlign?: number | undefined;
 }
 
 const MODIFIER_END: bigint = 2n ** 64n;

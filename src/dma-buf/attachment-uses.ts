@@ -33,7 +33,7 @@ import { TimeLimit } from "./time-limit.ts";
 /** How an asynchronous unmap waits, and what the exporter is told. */
 export interface UnmapOptions extends AsyncOptions {
   /** As for unmap(): that of map(), if it is not given. */
-  readonly direction?: Direction;
+  readonly direction?: Direction | undefined;
 }
 
 /** @internal What a buffer does for its attachments. */

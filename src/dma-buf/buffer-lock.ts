@@ -24,7 +24,7 @@ import type { AcquireContext } from "./ww-mutex.ts";
 /** How an asynchronous call waits, and whose lock it may use. One limit is for all of its waits. */
 export interface AsyncOptions extends WaitOptions {
   /** If this context holds the lock already, the call runs under it; else it locks with it. */
-  readonly context?: AcquireContext;
+  readonly context?: AcquireContext | undefined;
 }
 
 /** Throws EINVAL unless the caller holds the lock (BL2: EDEADLK, EAGAIN). */

@@ -22,14 +22,14 @@ import type { MmapArea } from "./ops.ts";
 /** Which pages of a buffer to map. */
 export interface MmapOptions {
   /** The first page; default 0. */
-  readonly pageOffset?: number | bigint;
+  readonly pageOffset?: number | bigint | undefined;
   /** How many, 0 included; default: all whole pages behind pageOffset, of which there is one. */
-  readonly pageCount?: number | bigint;
+  readonly pageCount?: number | bigint | undefined;
   /**
    * False: the caller asks as for a private mapping, which not every exporter allows, and will not
    * write through the views. Default true.
    */
-  readonly shared?: boolean;
+  readonly shared?: boolean | undefined;
 }
 
 /** Views over pages of a buffer. Made by `buf.mmap()`. */

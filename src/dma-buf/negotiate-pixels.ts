@@ -32,7 +32,7 @@ export interface PixelRequest {
   readonly width: number;
   readonly height: number;
   /** Formats that will do, best first. Default: any that all devices have. */
-  readonly formats?: readonly PixelFormat[];
+  readonly formats?: readonly PixelFormat[] | undefined;
 }
 
 /** A layout, or why there is none. */

@@ -34,11 +34,11 @@ export interface Participant {
 /** What is to be stored. */
 export interface StorageRequest {
   /** Bytes that the storage must hold; with pixels, the most that it may hold. */
-  readonly sizeBytes?: number;
+  readonly sizeBytes?: number | undefined;
   /** A picture. */
-  readonly pixels?: PixelRequest;
+  readonly pixels?: PixelRequest | undefined;
   /** Whether every device must be coherent: nobody tells them about the CPU's accesses. */
-  readonly coherent?: boolean;
+  readonly coherent?: boolean | undefined;
 }
 
 /** A storage that suits. */

@@ -58,7 +58,7 @@ export interface DmaBufOps {
    * Optional. Keep the first mapping of an attachment until detach, and give it to every further
    * map(). Not together with pin and unpin.
    */
-  readonly cacheSgtMapping?: boolean;
+  readonly cacheSgtMapping?: boolean | undefined;
   /**
    * Optional. A device wants to use the buffer: look at its limits. Called without the attachment
    * being listed yet. Throw EBUSY when the storage exists already where this device cannot reach
@@ -140,7 +140,7 @@ export interface DmaBufOps {
 /** The callbacks of an importer that can live with a buffer that moves. */
 export interface AttachOps {
   /** Whether the device copes with the memory of another device, which has no frames. */
-  readonly allowPeer2Peer?: boolean;
+  readonly allowPeer2Peer?: boolean | undefined;
   /**
    * Mandatory. The buffer is about to move: called with `buf.resv` held. Mappings stay usable until
    * the fences on them have signaled; unmap them soon, and map again for the next use.
@@ -163,15 +163,15 @@ export interface ExportInfo {
   /** Bytes; fixed for the buffer's life. 0 is allowed. */
   readonly sizeBytes: number;
   /** Who exports it, for people and statistics. */
-  readonly exporterName?: string;
+  readonly exporterName?: string | undefined;
   /** A label for people, at most 31 bytes; may be changed later. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** The exporter's own data, found as `buf.priv`: not null. The ops, if it is not given. */
-  readonly priv?: unknown;
+  readonly priv?: unknown | undefined;
   /** How the buffer's file is opened: access mode and O_NONBLOCK. Default O_RDWR. */
-  readonly flags?: number;
+  readonly flags?: number | undefined;
   /** The exporter's reservation; several buffers may have one. The buffer's own, if not given. */
-  readonly resv?: Resv;
+  readonly resv?: Resv | undefined;
   /** In use until the buffer is released. */
-  readonly owner?: ExportOwner;
+  readonly owner?: ExportOwner | undefined;
 }

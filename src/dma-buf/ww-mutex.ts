@@ -61,7 +61,7 @@ interface Waiter {
 /** How to wait for a lock. */
 export interface LockOptions {
   /** Ends the wait with EINTR. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A lock that one context, or one caller without, holds at a time. */

@@ -28,11 +28,11 @@ export type FenceArrayMode = "all" | "any";
 /** What a fence array is made of, apart from its parts. */
 export interface FenceArrayOptions {
   /** Which parts must signal; all, if it is not given. */
-  readonly mode?: FenceArrayMode;
+  readonly mode?: FenceArrayMode | undefined;
   /** A context of its own, if it is not given. */
-  readonly context?: number;
+  readonly context?: number | undefined;
   /** 1, if it is not given. */
-  readonly seqno?: number;
+  readonly seqno?: number | undefined;
 }
 
 /** Several fences as one. Made by `system.fenceArray()`. */

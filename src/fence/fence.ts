@@ -42,19 +42,19 @@ export interface FenceOps {
    * Called once, when somebody first wants to be told. False: the work is done already, and the
    * fence signals now.
    */
-  readonly enableSignaling?: (fence: Fence) => boolean;
+  readonly enableSignaling?: ((fence: Fence) => boolean) | undefined;
   /** Asked while the fence is pending. True: the work is done, and the fence signals now. */
-  readonly signaled?: (fence: Fence) => boolean;
+  readonly signaled?: ((fence: Fence) => boolean) | undefined;
   /** Called when the fence is released. */
-  readonly release?: (fence: Fence) => void;
+  readonly release?: ((fence: Fence) => void) | undefined;
   /** Called while the fence is pending, with the time somebody would like it to be done by. */
-  readonly setDeadline?: (fence: Fence, atMs: number) => void;
+  readonly setDeadline?: ((fence: Fence, atMs: number) => void) | undefined;
   /** Whether seqnos have 64 bits and never wrap; 32 bits, if it is not given. */
-  readonly hasWideSeqno?: boolean;
+  readonly hasWideSeqno?: boolean | undefined;
   /** Who drives the fences, as a sync file shows it; "dmabuf", if it is not given. */
-  readonly driverName?: string;
+  readonly driverName?: string | undefined;
   /** Which queue they are of; the fence's name, if it is not given. */
-  readonly timelineName?: string;
+  readonly timelineName?: string | undefined;
 }
 
 /** What makes times of this thread comparable with those of others; reading it is slow. */

@@ -27,9 +27,9 @@ const FDS_MAX = 2 ** 20;
 /** How a descriptor is made. */
 export interface FdOptions {
   /** Closed by exec() (FD3). Default false. */
-  readonly closeOnExec?: boolean;
+  readonly closeOnExec?: boolean | undefined;
   /** The lowest number that will do. Default 0. */
-  readonly min?: number;
+  readonly min?: number | undefined;
 }
 
 interface Slot<File> {

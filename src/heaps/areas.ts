@@ -17,9 +17,9 @@ export type AreaOptions = Readonly<Record<string, number | CmaOptions>>;
 
 /** What areas are declared from. */
 export interface AreasOptions {
-  readonly physicalBase?: number;
-  readonly cma?: AreaOptions;
-  readonly carveout?: AreaOptions;
+  readonly physicalBase?: number | undefined;
+  readonly cma?: AreaOptions | undefined;
+  readonly carveout?: AreaOptions | undefined;
 }
 
 /** Declares the regions, then the carve-outs, in their order. Throws as declareRegion(). */

@@ -25,26 +25,26 @@ import { Owner } from "./owner.ts";
 /** What a buffer is allocated with. */
 export interface AllocOptions {
   /** A label for people, at most 31 bytes. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** Who is charged for it, until it is released. Default: nobody. */
-  readonly owner?: Owner;
+  readonly owner?: Owner | undefined;
   /**
    * The open flags, as `DMA_HEAP_IOCTL_ALLOC` takes them: the access mode of the buffer's file, and
    * O_CLOEXEC, which is checked here and is the descriptor's. Default O_RDWR.
    */
-  readonly fdFlags?: number;
+  readonly fdFlags?: number | undefined;
   /**
    * A picture, for heap `auto`: the devices attached at the first use decide its format, modifier
    * and planes, found as `buf.layout`.
    */
-  readonly pixels?: PixelRequest;
+  readonly pixels?: PixelRequest | undefined;
   /**
    * A picture that is laid out already, as `negotiate()` gives it (`layout.pixels`): devices that
    * cannot use it are refused. Not together with `pixels`.
    */
-  readonly layout?: PixelLayout;
+  readonly layout?: PixelLayout | undefined;
   /** Linux knows none: 0, or EINVAL. */
-  readonly heapFlags?: number;
+  readonly heapFlags?: number | undefined;
 }
 
 /** What a heap is asked for, with everything checked. */

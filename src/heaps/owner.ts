@@ -21,7 +21,7 @@ import { formatBytes } from "../units.ts";
 /** What an owner is made with. */
 export interface OwnerOptions {
   /** The most bytes that its buffers may have in all. Default: no limit. */
-  readonly quotaBytes?: number;
+  readonly quotaBytes?: number | undefined;
 }
 
 /** Somebody to charge. Made by `system.owner(name)`. */

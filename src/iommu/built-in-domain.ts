@@ -25,15 +25,15 @@ import {
   checkFormat,
   type DomainFormat,
   type DomainOptions,
-  type IotlbOptions,
+  type IotlbFormat,
 } from "./domain-options.ts";
 import { IotlbGather } from "./iotlb-gather.ts";
 import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
 
 /** @internal What a group's own domain is for. */
 export interface DomainUse {
-  readonly isDefault?: boolean;
-  readonly isLazy?: boolean;
+  readonly isDefault?: boolean | undefined;
+  readonly isLazy?: boolean | undefined;
 }
 
 const TLB_AT = 7;
@@ -90,7 +90,7 @@ export class BuiltInDomain extends Domain {
     return this.#core.exports.iommuDomainAllocAs(word);
   }
 
-  #makeIotlb({ entries, ways, eviction }: Required<IotlbOptions>, operation: string): void {
+  #makeIotlb({ entries, ways, eviction }: IotlbFormat, operation: string): void {
     const { exports } = this.#core;
     const isLru = eviction === "lru" ? 1 : 0;
     const result = exports.iommuIotlbMake(this.#handle, entries / ways, ways, isLru);
@@ -246,7 +246,7 @@ export class BuiltInDomain extends Domain {
   override readAndClearDirty(
     iova: number,
     sizeBytes: number,
-    options: { readonly noClear?: boolean } = {},
+    options: { readonly noClear?: boolean | undefined } = {},
   ): DirtyBitmap {
     const where = `${sizeBytes} bytes at ${formatAddress(iova)}`;
     const operation = `read the dirty pages of ${where}`;

@@ -46,7 +46,7 @@ export interface DomainOps {
    * Optional: the first and the last device address that it translates, which buffers are kept
    * inside when this is a group's default domain. Default: all. Linux's `geometry`.
    */
-  readonly aperture?: { readonly start: number; readonly end: number };
+  readonly aperture?: { readonly start: number; readonly end: number } | undefined;
 
   /**
    * Optional: identity and blocked domains do not have it. Maps `pageCount` pages one after the

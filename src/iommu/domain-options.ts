@@ -15,29 +15,36 @@ export interface IotlbOptions {
   /** Translations it holds, at most 254; each is one page of 4 KiB. */
   readonly entries: number;
   /** Entries that a page can be in; `entries / ways` is a power of two. Default: all. */
-  readonly ways?: number;
+  readonly ways?: number | undefined;
   /** Which entry of a full set goes: the one unused for longest, or the oldest. Default "lru". */
-  readonly eviction?: "lru" | "fifo";
+  readonly eviction?: "lru" | "fifo" | undefined;
+}
+
+/** An IOTLB, with nothing left open. */
+export interface IotlbFormat {
+  readonly entries: number;
+  readonly ways: number;
+  readonly eviction: "lru" | "fifo";
 }
 
 /** A domain's type and format; the defaults are those of a device's own domain. */
 export interface DomainOptions {
   /** Default "paging". */
-  readonly type?: DomainType;
+  readonly type?: DomainType | undefined;
   /** The smallest page: 4, 16 or 64 KiB. Default 4 KiB. */
-  readonly granuleBytes?: number;
+  readonly granuleBytes?: number | undefined;
   /** 1: what a device driver maps; 2: what a hypervisor does. Default 1. */
-  readonly stage?: number;
+  readonly stage?: number | undefined;
   /** Bits of device addresses, 32 to 44. Default 44. */
-  readonly addressBits?: number;
+  readonly addressBits?: number | undefined;
   /** Bits of physical addresses, 32 to 44. Default 44. */
-  readonly outputBits?: number;
+  readonly outputBits?: number | undefined;
   /** A call that maps checks everything before it writes, and replaces nothing. Default false. */
-  readonly strictMap?: boolean;
+  readonly strictMap?: boolean | undefined;
   /** Leaves remember that a device wrote; stage 1 only. Default false. */
-  readonly dirtyTracking?: boolean;
+  readonly dirtyTracking?: boolean | undefined;
   /** Without one, devices walk the tables at each access, and every unmap is seen at once. */
-  readonly iotlb?: IotlbOptions | null;
+  readonly iotlb?: IotlbOptions | null | undefined;
 }
 
 /** A format, checked and complete. */
@@ -48,7 +55,7 @@ export interface DomainFormat {
   readonly outputBits: number;
   readonly strictMap: boolean;
   readonly dirtyTracking: boolean;
-  readonly iotlb: Required<IotlbOptions> | null;
+  readonly iotlb: IotlbFormat | null;
   readonly pgsizeBitmap: bigint;
 }
 
@@ -87,7 +94,7 @@ export function checkFormat(options: DomainOptions, iotlbEntriesMax: number): Do
   };
 }
 
-function checkIotlb(options: IotlbOptions, max: number, operation: string): Required<IotlbOptions> {
+function checkIotlb(options: IotlbOptions, max: number, operation: string): IotlbFormat {
   const { entries, ways = entries, eviction = "lru" } = options;
   requireInteger(entries, "the entries of the IOTLB", 1, max, operation);
   requireInteger(ways, "the ways of the IOTLB", 1, entries, operation);

@@ -93,7 +93,7 @@ export abstract class Domain {
   readAndClearDirty(
     iova: number,
     sizeBytes: number,
-    _options: { readonly noClear?: boolean } = {},
+    _options: { readonly noClear?: boolean | undefined } = {},
   ): DirtyBitmap {
     const where = `${sizeBytes} bytes at ${formatAddress(iova)}`;
     return fail("EOPNOTSUPP", `read the dirty pages of ${where}`, "it has no dirty tracking");

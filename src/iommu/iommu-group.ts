@@ -42,27 +42,27 @@ export interface IommuMember {
 /** What a group may be made with. */
 export interface IommuGroupOptions {
   /** For messages. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /**
    * "strict": what is unmapped is invalidated at once; "lazy": later, for many together, and an
    * access meanwhile is reported as stale. Default "strict".
    */
-  readonly invalidation?: "strict" | "lazy";
+  readonly invalidation?: "strict" | "lazy" | undefined;
   /** The IOTLB of the default domain. Default: none. */
-  readonly iotlb?: IotlbOptions | null;
+  readonly iotlb?: IotlbOptions | null | undefined;
   /** The default domain replaces nothing that is mapped. Default false. */
-  readonly strictMap?: boolean;
+  readonly strictMap?: boolean | undefined;
   /** The default domain remembers what devices wrote. Default false. */
-  readonly dirtyTracking?: boolean;
+  readonly dirtyTracking?: boolean | undefined;
   /**
    * A domain over a driver's page table to map buffers in, with pages of 4 KiB: a model of an IOMMU
    * of one's own. Instead of `iotlb`, `strictMap` and `dirtyTracking`, which are then the driver's.
    */
-  readonly defaultDomain?: IommuDomain;
+  readonly defaultDomain?: IommuDomain | undefined;
   /** Device addresses that buffers are kept away from. */
-  readonly reserved?: readonly ReservedRegion[];
+  readonly reserved?: readonly ReservedRegion[] | undefined;
   /** What measures the 10 ms of lazy invalidation; the host's timers if it is not given. */
-  readonly clock?: Pick<Clock, "after">;
+  readonly clock?: Pick<Clock, "after"> | undefined;
 }
 
 /** IOVA_FQ_TIMEOUT. */

@@ -28,7 +28,7 @@ export interface ReservedRegion {
   readonly lengthBytes: number;
   readonly type: ReservedType;
   /** What a direct region lets devices do, a sum of {@link iommuProt}. Default: read, write. */
-  readonly prot?: number;
+  readonly prot?: number | undefined;
 }
 
 /** As the kernel numbers them, which is their order. */

@@ -24,15 +24,15 @@ export interface CmaOptions {
   /** Bytes, rounded up to the alignment (CD1). */
   readonly sizeBytes: number;
   /** The lowest address, or the address itself if `isFixed`; 0: anywhere. */
-  readonly base?: number;
+  readonly base?: number | undefined;
   /** The end of the highest place, rounded down (CD1); 0: the end of memory. */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
   /** Bytes, a power of two; 4 MiB if it is less. */
-  readonly alignmentBytes?: number;
+  readonly alignmentBytes?: number | undefined;
   /** The region is handed out in units of 2^orderPerBit frames; 0 if it is not given. */
-  readonly orderPerBit?: number;
+  readonly orderPerBit?: number | undefined;
   /** Exactly at `base`. Ignored without one, as Linux has it. */
-  readonly isFixed?: boolean;
+  readonly isFixed?: boolean | undefined;
 }
 
 /** The core's call that takes the frames. */

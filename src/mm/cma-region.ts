@@ -76,7 +76,10 @@ export class CmaRegion {
    * The first run of `frameCount` frames whose device address is a multiple of 4096 << alignOrder.
    * EINVAL: no region could; ENOMEM: the message says what was asked and what there is.
    */
-  alloc(frameCount: number, options: { readonly alignOrder?: number } = {}): FrameRange {
+  alloc(
+    frameCount: number,
+    options: { readonly alignOrder?: number | undefined } = {},
+  ): FrameRange {
     const operation = `allocate ${frameCount} frames of region ${this.name}`;
     requireObject(options, "the options", operation);
     const { alignOrder = 0 } = options;

@@ -33,11 +33,11 @@ export interface FileSink {
 /** Which bytes move, and where in the file they lie. */
 export interface TransferOptions {
   /** Where in the file to begin. Default: the file's own position, which moves on. */
-  readonly position?: number;
+  readonly position?: number | undefined;
   /** Bytes of the table to leave out at its front. Default 0. */
-  readonly skip?: number;
+  readonly skip?: number | undefined;
   /** How many bytes to move at most. Default: all behind `skip`. */
-  readonly lengthBytes?: number;
+  readonly lengthBytes?: number | undefined;
 }
 
 const VIEWS_A_CALL = 1024; // FS2

@@ -17,11 +17,11 @@ const RUN_FRAMES_MAX = 1024;
 /** What a run of frames must look like. */
 export interface FrameOptions {
   /** The first frame's number is a multiple of 2^alignOrder, 0 to 10. Default 0. */
-  readonly alignOrder?: number;
+  readonly alignOrder?: number | undefined;
   /** The run lies below this many bits of device address, 12 to 64. Default: anywhere. */
-  readonly maskBits?: number;
+  readonly maskBits?: number | undefined;
   /** Pageblocks that hold frames of this kind are preferred. Default "unmovable". */
-  readonly type?: FrameType;
+  readonly type?: FrameType | undefined;
 }
 
 /** Why frames are grouped: those that may go some day lie together, and so do those that stay. */

@@ -30,17 +30,17 @@ const PAGES_MAX = 2 ** 32 - 1;
 /** Which pages to take, and what for. */
 export interface UserPagesOptions {
   /** The first page of the range. Default 0. */
-  readonly first?: number;
+  readonly first?: number | undefined;
   /** How many pages. Default: to the end of the range. */
-  readonly pageCount?: number;
+  readonly pageCount?: number | undefined;
   /** The holder will write: EFAULT when the range is read-only. Default false. */
-  readonly write?: boolean;
+  readonly write?: boolean | undefined;
 }
 
 /** The same for a pin. */
 export interface PinUserPagesOptions extends UserPagesOptions {
   /** Held for an unbounded time: the pages first leave the CMA regions. Default false. */
-  readonly longterm?: boolean;
+  readonly longterm?: boolean | undefined;
 }
 
 type Reference = "get" | "pin";
@@ -111,7 +111,10 @@ export class UserRange {
    * The range owns the memory it is given, one frame each; null is a hole. EINVAL: one has more
    * than a frame.
    */
-  constructor(pages: readonly (Movable | null)[], options: { readonly writable?: boolean } = {}) {
+  constructor(
+    pages: readonly (Movable | null)[],
+    options: { readonly writable?: boolean | undefined } = {},
+  ) {
     const operation = "make a user range";
     requireList(pages, "the pages", operation);
     requireObject(options, "the options", operation);
@@ -181,7 +184,7 @@ export class HeldPages {
   }
 
   /** Gives the references back; `dirty`: the pages were written. ESTALE: released before. */
-  release(options: { readonly dirty?: boolean } = {}): void {
+  release(options: { readonly dirty?: boolean | undefined } = {}): void {
     requireObject(options, "the options", "release user pages");
     const { dirty = false } = options;
     const held = this.#requireHeld("release user pages");
@@ -258,7 +261,7 @@ export class LockedVm {
    * Counts pages as locked. ENOMEM: there would be more than the limit, also for 0 pages while
    * there are more already; `bypassLimit` does not ask.
    */
-  account(pageCount: number, options: { readonly bypassLimit?: boolean } = {}): void {
+  account(pageCount: number, options: { readonly bypassLimit?: boolean | undefined } = {}): void {
     const operation = `lock ${pageCount} pages`;
     requireObject(options, "the options", operation);
     const { bypassLimit = false } = options;

@@ -33,17 +33,17 @@ const NAME_BYTES_MAX = 249;
 /** What a memfd is made with. */
 export interface MemfdOptions {
   /** Whether seals can be added: MFD_ALLOW_SEALING. Default false. */
-  readonly allowSealing?: boolean;
+  readonly allowSealing?: boolean | undefined;
 }
 
 /** What of a memfd to map. */
 export interface MemfdMapOptions {
   /** Bytes, whole frames. Default 0. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
   /** Bytes. Default: to the end. */
-  readonly lengthBytes?: number;
+  readonly lengthBytes?: number | undefined;
   /** Whether somebody will write through the views. Default true. */
-  readonly writable?: boolean;
+  readonly writable?: boolean | undefined;
 }
 
 /** @internal The memory of several files, and how many there are (MF2). */

@@ -29,7 +29,7 @@ export interface PinOptions {
    * Held for an unbounded time, as for scan-out: the memory first leaves the CMA regions. Default
    * false.
    */
-  readonly longterm?: boolean;
+  readonly longterm?: boolean | undefined;
 }
 
 /** Memory that may move. Made by `system.movable(frameCount)`; all zero. */

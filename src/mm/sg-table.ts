@@ -43,11 +43,11 @@ const MAX_BYTES = 2 ** 32 - 1;
 /** How frames become entries. */
 export interface SgTableOptions {
   /** Bytes of the first frame to leave out. Default 0; only for a new table. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
   /** How many bytes: they reach the last entry. Default: all that the frames hold. */
-  readonly lengthBytes?: number;
+  readonly lengthBytes?: number | undefined;
   /** The longest entry, rounded down to frames. Default: no limit. */
-  readonly maxSegmentBytes?: number;
+  readonly maxSegmentBytes?: number | undefined;
 }
 
 /**

@@ -105,13 +105,21 @@ type BufferName = Extract<keyof FrameworkSymbols, `dma_buf_${string}`>;
 type ResvName = Extract<keyof FrameworkSymbols, `dma_resv_${string}`>;
 type FenceName = Exclude<keyof FrameworkSymbols, BufferName | ResvName>;
 
+/** The owner and exporter's name of a buffer: the module's, unless `info` says otherwise. */
+function ownerOf(
+  info: ExportInfo,
+  module: ExportOwner,
+): Pick<ExportInfo, "owner" | "exporterName"> {
+  const { owner = module, exporterName = module.name } = info ?? {};
+  return { owner, exporterName };
+}
+
 function bufferSymbols(
   host: FrameworkHost,
   module: ExportOwner,
 ): Pick<FrameworkSymbols, BufferName> {
-  const own = { owner: module, exporterName: module.name };
   return {
-    dma_buf_export: (info) => host.export({ ...own, ...info }),
+    dma_buf_export: (info) => host.export({ ...info, ...ownerOf(info, module) }),
     dma_buf_fd: (buf, files) => files.install(buf),
     dma_buf_get: (fd, files) => getDmaBuf(files, fd),
     dma_buf_put: (buf) => buf.put(),

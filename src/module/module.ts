@@ -31,7 +31,7 @@ export interface ModuleInfo<Name extends SymbolName = SymbolName> {
   /** The symbols that its code calls. */
   readonly uses: readonly Name[];
   /** The namespaces that it imports: MODULE_IMPORT_NS(). Default: none. */
-  readonly imports?: readonly string[];
+  readonly imports?: readonly string[] | undefined;
 }
 
 /** The licences that Linux takes as compatible with its own (include/linux/license.h). */

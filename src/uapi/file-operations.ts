@@ -20,7 +20,7 @@ export interface IoctlCall {
   readonly command: number;
   readonly argument: UserPointer;
   /** Interrupts a wait: EINTR. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Pages to map, as the exporter or the memory sees them. */

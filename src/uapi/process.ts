@@ -34,17 +34,17 @@ import { type UserArgument, UserPointer } from "./user-pointer.ts";
 /** What a process is made with. */
 export interface ProcessOptions {
   /** Its name, which sw_sync timelines get; at most 15 characters are kept. Default "process". */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** How many descriptors it may have: RLIMIT_NOFILE. Default 1024. */
-  readonly fdLimit?: number;
+  readonly fdLimit?: number | undefined;
   /** Its memory, for arguments and pointers given as addresses. The first 4096 bytes are unused. */
-  readonly memory?: Uint8Array;
+  readonly memory?: Uint8Array | undefined;
 }
 
 /** How to make a call. */
 export interface CallOptions {
   /** Interrupts a wait: EINTR (PC2). */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What fstat() tells. */
@@ -361,7 +361,7 @@ export class Process {
    * Gives another process a descriptor for the file of `fd`, as a message with SCM_RIGHTS does. The
    * number there. EBADF; EMFILE: it has no room.
    */
-  sendFd(fd: number, to: Process, options: { readonly closeOnExec?: boolean } = {}): number {
+  sendFd(fd: number, to: Process, options: Pick<FdOptions, "closeOnExec"> = {}): number {
     requireInstance(to, Process, "the receiver", `send descriptor ${fd}`);
     return this.files.pass(fd, to.files, options);
   }

@@ -39,9 +39,9 @@ export interface ConsumerOptions {
   /** What producers call it: `frame.publish({ to: name })`. */
   readonly name: string;
   /** Default "read". */
-  readonly access?: FrameAccess;
+  readonly access?: FrameAccess | undefined;
   /** Default "every". */
-  readonly policy?: FramePolicy;
+  readonly policy?: FramePolicy | undefined;
 }
 
 /** What a consumer needs from its pool. */

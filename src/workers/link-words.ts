@@ -62,7 +62,7 @@ export function directionWord(direction: Direction): number {
 export interface ErrorText {
   readonly code: ErrnoCode;
   readonly reason: string;
-  readonly conflicts?: readonly Conflict[];
+  readonly conflicts?: readonly Conflict[] | undefined;
 }
 
 /** What is told of an error, whoever threw it. */

@@ -36,12 +36,12 @@ export interface Question {
   readonly op: LinkOp;
   /** For people: "map frame 7 for gpu". */
   readonly operation: string;
-  readonly a?: number;
-  readonly b?: number;
+  readonly a?: number | undefined;
+  readonly b?: number | undefined;
   /** Goes as text, in the place of `a`. */
   readonly text?: unknown;
   /** What undoes the answer, if nobody waits for it any more. */
-  readonly undo?: (answer: Answer) => Question;
+  readonly undo?: ((answer: Answer) => Question) | undefined;
 }
 
 /** A question on its way. */

@@ -25,9 +25,9 @@ export interface FrameMemory {
 /** Who gets a frame, and from when on. */
 export interface PublishOptions {
   /** Names of consumers; all that are there, if it is not given. */
-  readonly to?: string | readonly string[];
+  readonly to?: string | readonly string[] | undefined;
   /** When it signals, the bytes may be read. Without it: at once. */
-  readonly fence?: Fence;
+  readonly fence?: Fence | undefined;
 }
 
 /** A frame in use on this thread. */
@@ -158,7 +158,7 @@ export class ReadableFrame extends UsedFrame {
    * Gives the frame back; with a fence, whoever writes it next waits for that. EINVAL: the fence is
    * none, or another system's; ESTALE (PF1), or the fence was released.
    */
-  release(options: { readonly fence?: Fence | null } = {}): void {
+  release(options: { readonly fence?: Fence | null | undefined } = {}): void {
     requireObject(options, "the options", `release frame ${this.index}`);
     const { fence = null } = options;
     this.finish("release", () => this.#release(this.index, fence));

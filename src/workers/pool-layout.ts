@@ -26,13 +26,13 @@ export interface PoolLayout {
   readonly height: number;
   readonly format: PixelFormat;
   /** One whose layout is known. Default LINEAR. */
-  readonly modifier?: bigint;
+  readonly modifier?: bigint | undefined;
   /** Strides are multiples of this, 1 to 4096. Default 1. */
-  readonly strideAlignBytes?: number;
+  readonly strideAlignBytes?: number | undefined;
   /** Planes begin at multiples of this, 1 to 4096. Default 1. */
-  readonly offsetAlignBytes?: number;
+  readonly offsetAlignBytes?: number | undefined;
   /** There is room for a multiple of so many rows, 1 to 4096. Default 1. */
-  readonly heightAlign?: number;
+  readonly heightAlign?: number | undefined;
 }
 
 const MAX_PIXELS = 65536;

@@ -56,11 +56,11 @@ export interface PoolOptions {
   /** How many frames, 1 to 256. */
   readonly count: number;
   /** Bytes of each, rounded up to 4096. Not together with `layout`, which says it. */
-  readonly bytes?: number;
+  readonly bytes?: number | undefined;
   /** The picture that each holds: `frame.layout` tells every thread where its planes lie. */
-  readonly layout?: PoolLayout;
+  readonly layout?: PoolLayout | undefined;
   /** The heap that they come from. Default "system"; a CMA region's frames are in one run. */
-  readonly heap?: string;
+  readonly heap?: string | undefined;
 }
 
 /** What a pool is doing. */

@@ -34,20 +34,20 @@ export interface ShareOptions {
    * The Worker that will join: a thread is kept for it, and reaped when it exits, however that
    * happens. In a page: `reserve`, and `reap(share.thread)` once the Worker was terminated.
    */
-  readonly worker?: EndingWorker;
+  readonly worker?: EndingWorker | undefined;
   /**
    * Keep a thread for who joins with this share, so that its number is known for `reap()`. Default:
    * with `worker`.
    */
-  readonly reserve?: boolean;
+  readonly reserve?: boolean | undefined;
 }
 
 /** How to join a system. */
 export interface JoinOptions {
   /** Whether this thread may sleep. Default: found out. */
-  readonly canBlock?: boolean;
+  readonly canBlock?: boolean | undefined;
   /** Keep the stacks of this thread's holders, as `open({ trackHolders })` does. Default false. */
-  readonly trackHolders?: boolean;
+  readonly trackHolders?: boolean | undefined;
 }
 
 /** The share of a system. EINVAL: its memory is not shared; ENOSPC: every thread is taken. */
