@@ -240,7 +240,7 @@ export class FrameConsumer {
     for (const fence of this.#given) releaseSignaled(fence);
     const { core, token } = this.#pool;
     core.exports.poolConsumerRemove(token, this.#index);
-    this.#givenUp.wakeAll(); // PW3
+    this.#givenUp.wakeAll(); // PW4
     this.#onClosed();
   }
 

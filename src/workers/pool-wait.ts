@@ -4,7 +4,7 @@
  * - PW1  The event is read before the try: what happens in between ends the wait at once.
  * - PW2  A call has one timeout, over its wait for a frame and those for the frame's fences.
  * - PW3  A loop over frames holds one at a time: going on, or leaving, gives back what it kept.
- * - PW3  A wait ends with ESTALE when its own thread gives up the pool, or its consumer.
+ * - PW4  A wait ends with ESTALE when its own thread gives up the pool, or its consumer.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export interface Attempt {
   readonly core: Core;
   /** The address of the event that says when to try again. */
   readonly eventAt: number;
-  /** Woken when this thread gives up what it waits with, the pool or a consumer (PW3). */
+  /** Woken when this thread gives up what it waits with, the pool or a consumer (PW4). */
   readonly givenUp: WaitQueue;
   readonly operation: string;
   /** A result of the core. */

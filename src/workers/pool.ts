@@ -351,7 +351,7 @@ export class Pool implements ConsumedPool, WriterSide {
     for (const mapping of this.#mappings) mapping.unmap();
     this.core.tokens.delete(this.token);
     this.core.exports.poolFree(this.token);
-    this.#givenUp.wakeAll(); // PW3
+    this.#givenUp.wakeAll(); // PW4
   }
 
   [Symbol.dispose](): void {
