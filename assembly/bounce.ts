@@ -35,7 +35,7 @@ const POOL_BYTES: usize = 64;
 const BOUNCE_SLOT_SHIFT: usize = 4;
 
 @unmanaged
-export class BouncePool {
+class BouncePool {
   lockWord: u32;
   slotCount: u32;
   usedSlots: u32; // W2

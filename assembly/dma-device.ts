@@ -27,7 +27,7 @@ import {
   recordOf,
 } from "./object";
 
-export const DMA_BIDIRECTIONAL: u32 = 0;
+// Mapping.direction; 0 is both ways.
 export const DMA_TO_DEVICE: u32 = 1;
 export const DMA_FROM_DEVICE: u32 = 2;
 
@@ -36,7 +36,7 @@ const PROT_MMIO: u32 = 16;
 const PROT_PRIV: u32 = 32;
 
 // What a device is, in Device.flags.
-export const NONCOHERENT: u32 = 1; // it does not see the CPU's cache
+const NONCOHERENT: u32 = 1; // it does not see the CPU's cache
 export const SIMULATED: u32 = 2; // and the cache is simulated (dma-cache.ts)
 export const UNTRUSTED: u32 = 4; // behind an IOMMU it is shown no page that holds other bytes
 const FLAGS: u32 = 7;

@@ -23,8 +23,8 @@ import { pteAllows, pteIsClean, ptePfn, pteWritten } from "./pte";
 
 export const ACCESS_READ: u32 = 1; // also the page table's bits, as the next three
 export const ACCESS_WRITE: u32 = 2;
-export const ACCESS_EXECUTE: u32 = 8; // a read that fetches instructions
-export const ACCESS_PRIVILEGED: u32 = 32;
+const ACCESS_EXECUTE: u32 = 8; // a read that fetches instructions
+const ACCESS_PRIVILEGED: u32 = 32;
 
 const FAULT_TRANSLATION: i32 = 1; // nothing is mapped there
 const FAULT_PERMISSION: i32 = 2;

@@ -158,7 +158,7 @@ export function iommuDomainFree(handle: u32): i32 {
 }
 
 /** Frees a domain that nobody uses. The caller holds domainsLock. */
-export function domainDestroy(payload: usize): void {
+function domainDestroy(payload: usize): void {
   const domain = Domain.at(payload);
   ObjectRecord.at(recordOf(payload)).owner = threadIndex(); // who frees it (reap-dma.ts)
   if (domain.tlbAt != 0) iotlbDrop(domain.tlb);

@@ -98,7 +98,7 @@ function lockTurn(at: usize, isTaking: bool): void {
 }
 
 /** Whether `thread` holds the lock at `at`. */
-export function isLockedBy(at: usize, thread: u32): bool {
+function isLockedBy(at: usize, thread: u32): bool {
   return (atomic.load<u32>(at) & ~WAITERS) == thread + 1;
 }
 

@@ -8,8 +8,8 @@
 //   FREE ─► OWNED | CMA | TABLE | SLAB | OBJECT ─► FREE
 //   handed out ─► QUARANTINE ─► FREE               with STRICT (quarantine.ts)
 //
-// P1  The word is the truth: lists, bitmaps and counters are derived from all words (rebuild() does
-//     it).
+// P1  The word is the truth: lists, bitmaps and counters are derived from all words (rebuild.ts
+//     does it).
 // P2  A frame is handed out exactly when its state is neither FREE, CACHED, RESERVED nor
 //     QUARANTINE.
 // P3  pins > 0 only while the frame is handed out; a pinned frame is neither freed nor moved.
@@ -29,7 +29,7 @@ const VECTOR_FRAMES: u32 = 4; // their words fill a vector
 
 export const STATE_MASK: u32 = 15;
 export const DIRTY: u32 = 1 << 4;
-export const HEAD: u32 = 1 << 7;
+const HEAD: u32 = 1 << 7;
 const THREAD_SHIFT: u32 = 8;
 const THREAD_MASK: u32 = 63;
 const ORDER_SHIFT: u32 = 8;

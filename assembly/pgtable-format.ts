@@ -24,7 +24,7 @@ import { EINVAL } from "./errno";
 import { FRAME_SHIFT } from "./layout";
 import { PROTS, pteAttributes } from "./pte";
 
-export const STAGE_1: u32 = 1;
+const STAGE_1: u32 = 1;
 export const STAGE_2: u32 = 2;
 export const ADDRESS_BITS: u32 = 44; // page numbers have 32 bits
 const ADDRESS_BITS_MIN: u32 = 32;

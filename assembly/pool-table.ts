@@ -15,8 +15,8 @@ import { threadIndex } from "./thread";
 export const POOL_NAME_BYTES: u32 = 64;
 export const POOL_CONSUMERS: u32 = 16;
 export const POOL_FRAMES_MAX: u32 = 256;
-export const POOL_FRAME_BYTES: u32 = 256;
-export const POOL_CONSUMER_BYTES: u32 = 64;
+const POOL_FRAME_BYTES: u32 = 256;
+const POOL_CONSUMER_BYTES: u32 = 64;
 
 export const CONSUMER_WRITES: u32 = 1;
 export const CONSUMER_LATEST: u32 = 2;

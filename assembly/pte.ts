@@ -24,12 +24,12 @@
 
 import { FRAME_MASK, frameAt, header } from "./layout";
 
-export const IOMMU_READ: u32 = 1 << 0;
-export const IOMMU_WRITE: u32 = 1 << 1;
-export const IOMMU_CACHE: u32 = 1 << 2;
-export const IOMMU_NOEXEC: u32 = 1 << 3;
-export const IOMMU_MMIO: u32 = 1 << 4;
-export const IOMMU_PRIV: u32 = 1 << 5;
+const IOMMU_READ: u32 = 1 << 0;
+const IOMMU_WRITE: u32 = 1 << 1;
+const IOMMU_CACHE: u32 = 1 << 2;
+const IOMMU_NOEXEC: u32 = 1 << 3;
+const IOMMU_MMIO: u32 = 1 << 4;
+const IOMMU_PRIV: u32 = 1 << 5;
 
 export const PROTS: u32 = 64; // combinations of the bits above
 export const PTE_BYTES: usize = 8;

@@ -218,7 +218,7 @@ function directoryFind(): u32 {
 }
 
 /** The index of the object record at `at` (R4). */
-export function recordIndex(at: usize): u32 {
+function recordIndex(at: usize): u32 {
   return (Slab.of(<u32>(at >> FRAME_SHIFT)).number << 6) | <u32>((at & FRAME_MASK) >> 6);
 }
 

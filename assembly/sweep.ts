@@ -72,7 +72,7 @@ function framesStamp(pfn: u32, count: u32, dead: u32): void {
   for (let i: u32 = 0; i < count; i++) frameStamp(pfn + i, dead);
 }
 
-export function frameStamp(pfn: u32, dead: u32): void {
+function frameStamp(pfn: u32, dead: u32): void {
   const frame = Frame.at(pfn);
   if (frame.thread == dead) frame.stamp(threadIndex());
 }

@@ -127,6 +127,10 @@ function functionLengths(text: string): [name: string, length: number][] {
   return found;
 }
 
+/** What a file gives to others. */
+const exported =
+  /^(?:@inline )?export (?:(?:abstract|async) )?(?:class|function\*?|const|type|interface) (\w+)/gm;
+
 /** What opens an invariant in a file's head: "// B1  A block …", " * - FD1  A slot …". */
 const invariantHead = /^(?:\/\/| \* -) ([A-Z]{1,3}\d{1,2})(?: {2}|(?<=\d\d) )\S/gm;
 
@@ -250,6 +254,23 @@ describe("tidy", () => {
       return [...wide, ...functions, ...tall];
     });
     expect(long).toEqual([]);
+  });
+
+  test("what a file exports, another one uses", () => {
+    const users = new Map<string, number>();
+    const wordsOf = (file: string): Set<string> => new Set(read(file).match(/\w+/g));
+    for (const word of everything.flatMap((file) => [...wordsOf(file)]))
+      users.set(word, (users.get(word) ?? 0) + 1);
+    const toUsers = "src/uapi/constants.ts"; // all of it is the package's
+    const unused = everything
+      .filter((f) => /^(assembly|src)\b/.test(f) && f !== toUsers)
+      .flatMap((file) =>
+        [...read(file).matchAll(exported)]
+          .map(([, name]) => name as string)
+          .filter((name) => (users.get(name) ?? 0) < 2)
+          .map((name) => `${file} exports ${name}`),
+      );
+    expect(unused).toEqual([]);
   });
 
   test("index files only export", () => {

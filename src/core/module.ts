@@ -10,7 +10,7 @@ import { withMemoryKind } from "./memory-kind.ts";
 import { coreModuleBase64 } from "./module.generated.ts";
 
 /** A core that is there: compiled, or as bytes. */
-export type ReadyCore = WebAssembly.Module | Uint8Array | ArrayBuffer;
+type ReadyCore = WebAssembly.Module | Uint8Array | ArrayBuffer;
 
 /**
  * A core brought by the user: compiled, as bytes, as what `fetch` returns for `dmabuf/core.wasm`,

@@ -40,7 +40,7 @@ export interface DeviceMemory {
 }
 
 /** @internal What to allocate. */
-export interface FramesRequest {
+interface FramesRequest {
   readonly frameCount: number;
   /** The address bits that reach the frames of a device without an IOMMU. */
   readonly maskBits: number;

@@ -24,7 +24,7 @@ import { allocFrames, type DeviceFrames, type DeviceMemory } from "./device-memo
 import { attrBits } from "./map-attrs.ts";
 
 /** @internal Who the memory is for. */
-export interface NoncontiguousTarget {
+interface NoncontiguousTarget {
   readonly device: number;
   readonly memory: DeviceMemory;
 }

@@ -17,7 +17,7 @@ import type { FileTable } from "./holders.ts";
 import type { ExportInfo } from "./ops.ts";
 
 /** Whom a registry tells of a buffer's end. */
-export type OnReleased = (buf: DmaBuf) => void;
+type OnReleased = (buf: DmaBuf) => void;
 
 /** The buffers of a system. */
 export class BufferRegistry implements BufferOwner {

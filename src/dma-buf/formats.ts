@@ -204,7 +204,7 @@ interface Tile {
 const VENDOR: bigint = 2n ** 56n;
 
 /** The name of a modifier. */
-export type ModifierName =
+type ModifierName =
   | "LINEAR"
   | "I915_X_TILED"
   | "I915_Y_TILED"

@@ -36,7 +36,7 @@ export interface PixelRequest {
 }
 
 /** A layout, or why there is none. */
-export interface PixelNegotiation {
+interface PixelNegotiation {
   readonly pixels: PixelLayout | null;
   readonly conflicts: readonly Conflict[];
 }

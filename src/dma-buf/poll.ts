@@ -20,7 +20,7 @@ import { getForWait, type TrackedFile } from "../stacks.ts";
 import { type Resv, usageFor } from "./resv.ts";
 
 /** The buffer that is polled: it lives while a callback is armed (BP1). */
-export interface PolledBuffer extends TrackedFile {
+interface PolledBuffer extends TrackedFile {
   readonly resv: Resv;
   readonly refCount: number;
   /** Whether a device or a kernel mapping needs the last reference. */

@@ -29,7 +29,7 @@ export interface Revocation {
 }
 
 /** @internal What revoke() needs of its buffer. */
-export interface Revoked {
+interface Revoked {
   readonly buf: DmaBuf;
   /** Marks the buffer and notifies (RK1). */
   begin(): void;

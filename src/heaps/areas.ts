@@ -13,10 +13,10 @@ import { type CmaOptions, declareRegion } from "../mm/cma-declare.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 
 /** Areas by name: bytes, or more about the place. */
-export type AreaOptions = Readonly<Record<string, number | CmaOptions>>;
+type AreaOptions = Readonly<Record<string, number | CmaOptions>>;
 
 /** What areas are declared from. */
-export interface AreasOptions {
+interface AreasOptions {
   readonly physicalBase?: number | undefined;
   readonly cma?: AreaOptions | undefined;
   readonly carveout?: AreaOptions | undefined;

@@ -26,7 +26,7 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 /** What the record says. */
-export interface BufferRecord {
+interface BufferRecord {
   /** The core's number of the table that owns the frames; null: its exporter serves it. */
   readonly table: number | null;
   readonly sizeBytes: number;

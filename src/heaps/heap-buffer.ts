@@ -50,7 +50,7 @@ import { PlacedStorage } from "./placed-storage.ts";
 export type Place = (buf: DmaBuf, layout: Layout) => number;
 
 /** What a buffer's storage may do. */
-export interface StorageRules {
+interface StorageRules {
   /** It may be chosen again for a device that cannot use it. */
   readonly mayMove: boolean;
   /** The CPU maps it page by page, each by a remap of its own (HB5). */

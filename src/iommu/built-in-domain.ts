@@ -31,7 +31,7 @@ import { IotlbGather } from "./iotlb-gather.ts";
 import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
 
 /** @internal What a group's own domain is for. */
-export interface DomainUse {
+interface DomainUse {
   readonly isDefault?: boolean | undefined;
   readonly isLazy?: boolean | undefined;
 }

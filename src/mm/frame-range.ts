@@ -16,7 +16,7 @@ import { checked, type ErrnoCode, fail } from "../errors.ts";
 import { addressOf, FRAME_BYTES } from "../units.ts";
 
 /** How a range gives its frames back: 0 or a negative errno. */
-export type FreeFrames = (pfn: number, frameCount: number) => number;
+type FreeFrames = (pfn: number, frameCount: number) => number;
 
 /**
  * A run of frames that the holder owns. Made by `system.frames` or a CMA region. Not zeroed until

@@ -47,7 +47,7 @@ export interface MemfdMapOptions {
 }
 
 /** @internal The memory of several files, and how many there are (MF2). */
-export interface SharedMemory {
+interface SharedMemory {
   readonly core: Core;
   readonly shmem: Shmem;
   fileCount: number;

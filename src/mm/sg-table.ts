@@ -86,7 +86,7 @@ const reasons: Partial<Record<ErrnoCode, string>> = {
  * @internal Whose the frames of a table are: its own; somebody else's; another thread's, which this
  * one has borrowed with the table (assembly/borrow.ts).
  */
-export type TableFrames = "own" | "others" | "borrowed";
+type TableFrames = "own" | "others" | "borrowed";
 
 /** A list of segments in memory. Made by a heap, or by `system.sgTable…()`. */
 export class SgTable {

@@ -59,7 +59,7 @@ export function directionWord(direction: Direction): number {
 }
 
 /** An error as text. */
-export interface ErrorText {
+interface ErrorText {
   readonly code: ErrnoCode;
   readonly reason: string;
   readonly conflicts?: readonly Conflict[] | undefined;

@@ -16,7 +16,7 @@ import { fail } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 
 /** A frame's memory on this thread. */
-export interface FrameMemory {
+interface FrameMemory {
   readonly buf: DmaBuf;
   /** The bytes in order, one view for each run of frames. */
   readonly views: readonly Uint8Array<ArrayBufferLike>[];

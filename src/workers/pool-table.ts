@@ -39,7 +39,7 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 /** Who has a frame, as bits for each consumer. */
-export interface FrameState {
+interface FrameState {
   /** The thread that writes it; null: none. */
   readonly writer: number | null;
   readonly pending: number;

@@ -71,7 +71,7 @@ export interface PoolReport {
 }
 
 /** What a pool needs from its system. */
-export interface PoolSystem {
+interface PoolSystem {
   readonly core: Core;
   heap(name: string): Heap;
   import(token: number): DmaBuf;
