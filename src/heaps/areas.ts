@@ -8,6 +8,7 @@
  * @module
  */
 
+import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { type CmaOptions, declareRegion } from "../mm/cma-declare.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
@@ -28,9 +29,17 @@ export function declareAreas(
   { physicalBase = 0, cma = {}, carveout = {} }: AreasOptions,
 ): CmaRegion[] {
   const { cmaDeclare, carveoutDeclare } = core.exports;
+  for (const [name, areas] of Object.entries({ cma, carveout })) requireAreas(areas, name);
   const declareAll = (areas: AreaOptions, declare: typeof cmaDeclare): CmaRegion[] =>
     Object.entries(areas).map(([name, options]) =>
       declareRegion(core, physicalBase, name, options, declare),
     );
   return [...declareAll(cma, cmaDeclare), ...declareAll(carveout, carveoutDeclare)];
+}
+
+/** Throws EINVAL unless each area of an option is a size, or tells more about its place. */
+function requireAreas(areas: AreaOptions, option: string): void {
+  requireObject(areas, option, "open a system");
+  for (const [name, area] of Object.entries(areas))
+    if (typeof area !== "number") requireObject(area, `${option}.${name}`, "open a system");
 }

@@ -24,6 +24,13 @@ describe("open()", () => {
       "EINVAL",
     ],
     ["no threads", { threads: 0 }, "EINVAL"],
+    ["memory that is a text", { memoryBytes: "1" }, "EINVAL"],
+    ["memory that is null", { memoryBytes: null }, "EINVAL"],
+    ["regions that are null", { cma: null }, "EINVAL"],
+    ["regions that are a number", { cma: 5 }, "EINVAL"],
+    ["carve-outs that are a number", { carveout: 5 }, "EINVAL"],
+    ["a region that is null", { cma: { a: null } }, "EINVAL"],
+    ["a region that is a text", { cma: { a: "4" } }, "EINVAL"],
     ["a physical base off a pageblock", { physicalBase: 4096 }, "EINVAL"],
     ["a physical base beyond 44 bits", { physicalBase: 2 ** 44 }, "EINVAL"],
     ["a region without bytes", { cma: { default: 0 } }, "EINVAL"],
@@ -36,8 +43,9 @@ describe("open()", () => {
     ],
     ["something that is no core", { wasm: new TextEncoder().encode("<!doctype html>") }, "EINVAL"],
   ] as const)("refuses %s", async (_, options, code) => {
-    expectError(code, () => openSync(options as OpenOptions));
-    await expectRejection(code, open(options as OpenOptions));
+    const message = expectError(code, () => openSync(options as unknown as OpenOptions));
+    expect(message).not.toContain("undefined");
+    await expectRejection(code, open(options as unknown as OpenOptions));
   });
 
   test("opens what it can of preferred memory", async () => {
