@@ -90,11 +90,15 @@ describe.each(eachCore)("regression on the $name core", (build) => {
 
   test("a first map that fails decides nothing", () => {
     const system = build.system({ memoryBytes: 32 * MiB, cma: { default: 8 * MiB } });
-    const tiny = system.addDevice({ name: "tiny", iommu: true, dmaMaskBits: 24 });
+    const gpu = system.addDevice({ name: "gpu", iommu: true, dmaMaskBits: 26 });
+    const addresses = gpu.dma.iovaTryAlloc(32 * MiB); // all that are aligned and below 2^26
     const buf = system.heap("auto").alloc(20 * MiB);
-    const attachment = buf.attach(tiny);
+    const attachment = buf.attach(gpu);
     expectRefusal(system, "ENOMEM", () => attachment.map("to-device"));
     expect(buf.storage).toBeNull();
+    addresses?.free();
+    attachment.unmap(attachment.map("to-device"));
+    expect(buf.storage).not.toBeNull();
   });
 
   test("a CPU access that must wait has not begun", () => {
