@@ -93,18 +93,19 @@ export interface ByteSink {
 /**
  * Sends the views with one gathering write, in place. Resolves when the host has taken all of them:
  * until then keep the mapping or frame, and do not change the bytes. Rejects with the socket's
- * error.
+ * error; EINVAL: that is no socket, or no list of views.
  */
-export function sendViews(socket: ByteSink, views: Views): Promise<void> {
+export async function sendViews(socket: ByteSink, views: Views): Promise<void> {
   requireMethods(socket, ["cork", "uncork", "write"], "the socket", "send views");
   requireViews(views, "send views");
+  if (views.length === 0) return;
+  socket.cork();
   const written = views.map(
     (view) =>
       new Promise<void>((resolve, reject) => {
-        if (view === views[0]) socket.cork();
         socket.write(view, (error) => (error ? reject(error) : resolve()));
       }),
   );
-  if (views.length > 0) socket.uncork();
-  return Promise.all(written).then(() => {});
+  socket.uncork();
+  await Promise.all(written);
 }

@@ -1,7 +1,9 @@
 /**
  * Timeline: a context and a counter. Advancing the counter signals the fences it passes, in order.
  *
- * - F2  Fences of one context signal in `seqno` order.
+ * - F2  A timeline signals its fences in `seqno` order. Who signals one of them by itself must keep
+ *       to that order, because a later fence of a context stands for the earlier ones (order.ts);
+ *       it is not refused, as dma_fence_signal() does not refuse it.
  *
  * Compare the kernel's drivers/dma-buf/sw_sync.c.
  *

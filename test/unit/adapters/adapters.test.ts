@@ -8,7 +8,7 @@ import { readViews, writeViews } from "../../../src/adapters/files.ts";
 import { SocketReader, sendViews } from "../../../src/adapters/socket.ts";
 import { writeGpuBuffer, writeGpuTexture } from "../../../src/adapters/webgpu.ts";
 import { eachCore } from "../../support/cores.ts";
-import { expectError } from "../../support/errors.ts";
+import { expectError, expectRejection } from "../../support/errors.ts";
 
 const MiB = 1 << 20;
 const release = eachCore.filter(({ name }) => name.startsWith("release"));
@@ -55,6 +55,26 @@ describe.each(release)("adapters on the $name core", (build) => {
     await file.close();
     rmSync(folder, { recursive: true });
     end();
+  });
+
+  test("a socket is corked once, whatever is sent, and what is no socket is a rejection", async () => {
+    const bytes = new Uint8Array(4);
+    for (const views of [[], [bytes], [bytes, bytes], [bytes, new Uint8Array(1), bytes]]) {
+      const said: string[] = [];
+      const socket = {
+        cork: () => void said.push("cork"),
+        uncork: () => void said.push("uncork"),
+        write: (_: Uint8Array, done: () => void) => {
+          done();
+          return said.push("write") > 0;
+        },
+      };
+      await sendViews(socket, views);
+      const writes = views.map(() => "write");
+      expect(said).toEqual(views.length === 0 ? [] : ["cork", ...writes, "uncork"]);
+    }
+    await expectRejection("EINVAL", sendViews(null as never, []));
+    await expectRejection("EINVAL", sendViews({} as never, [bytes]));
   });
 
   test("net.Socket: writev sends views, onread receives into them, twice in a row", async () => {
