@@ -5,16 +5,17 @@
 //
 // B4  No function changes anything before all its checks have passed.
 //
-// A run that is no power of two is cut from the next larger block, and the tail goes back at once:
-// nothing is wasted. Every operation costs O(MAX_ORDER); a pfn limit below the top of memory may
-// walk a list.
+// A run that is no power of two is the begin of a block of the next larger order, whose tail stays
+// free: nothing is wasted. Every operation costs O(MAX_ORDER); a pfn limit below the top of memory
+// may walk a list.
 //
 // Compare mm/page_alloc.c in the kernel.
 
 import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM } from "./errno";
 import { faultHits } from "./fault";
-import { FreeOrders, blockCut, blockFind, frameInsert, rangeInsert, restInsert } from "./free-list";
+import { chunkPfn } from "./chunk";
+import { FreeRanks, chunkFind, chunkTake, frameInsert, listTake, rangeInsert } from "./free-list";
 import { FRAMES_LOCK_AT, MAX_ORDER, header } from "./layout";
 import { lock, lockHard, unlock } from "./lock";
 import { CACHED, Frame, PINS_MASK, PfnCell, STATE_MASK, wordsFree, wordsTake } from "./page";
@@ -27,8 +28,13 @@ import { threadIndex } from "./thread";
  * below `pfnEnd`. Its words say FREE until the caller's do.
  */
 export function blockTake(order: u32, pfnEnd: u32, type: u32): u32 {
-  const pfn = blockFind(type, order, pfnEnd);
-  return pfn != 0 ? blockCut(pfn, order) : stealTake(order, pfnEnd, type);
+  return cutOf(order, (<u32>1) << order, pfnEnd, type);
+}
+
+/** The first `count` frames of a block of `order`. */
+@inline function cutOf(order: u32, count: u32, pfnEnd: u32, type: u32): u32 {
+  const pfn = listTake(type, order, count, pfnEnd);
+  return pfn != 0 ? pfn : stealTake(order, count, pfnEnd, type);
 }
 
 /**
@@ -37,12 +43,7 @@ export function blockTake(order: u32, pfnEnd: u32, type: u32): u32 {
  */
 export function runTake(count: u32, alignOrder: u32, pfnEnd: u32, type: u32): u32 {
   const order = max(count == 1 ? 0 : 32 - <u32>clz(count - 1), alignOrder);
-  const pfn = blockTake(order, pfnEnd, type);
-  if (pfn != 0) {
-    const blockEnd = pfn + ((<u32>1) << order);
-    if (pfn + count < blockEnd) restInsert(pfn + count, blockEnd);
-  }
-  return pfn;
+  return cutOf(order, count, pfnEnd, type);
 }
 
 // ---- many single frames at once
@@ -58,6 +59,15 @@ export function bulkAlloc(listAt: usize, count: u32, state: u32, type: u32): i32
   let done: u32 = 0;
   while (done < count) {
     const order = smallOrder(type, count - done);
+    const number = chunkFind(type, order, count - done);
+    if (number != 0) {
+      for (let bits = chunkTake(number); bits != 0; bits &= bits - 1) {
+        const pfn = chunkPfn(number) + <u32>ctz(bits);
+        Frame.at(pfn).take(state, threadIndex());
+        PfnCell.at(listAt, done++).pfn = pfn;
+      }
+      continue;
+    }
     const pfn = blockTake(order, NONE, type);
     if (pfn == 0) break; // not even a single frame
     const size = (<u32>1) << order;
@@ -77,7 +87,7 @@ export function bulkAlloc(listAt: usize, count: u32, state: u32, type: u32): i32
  * stolen.
  */
 export function smallOrder(type: u32, left: u32): u32 {
-  const orders = FreeOrders.at(type).mask;
+  const orders = FreeRanks.at(type).mask >> 1;
   const wanted = min(31 - <u32>clz(left), MAX_ORDER);
   if (((orders >> wanted) & 1) != 0) return wanted;
   return orders == 0 ? 0 : min(<u32>ctz(orders), wanted);

@@ -1,17 +1,18 @@
 // The part of the walker that needs only frames: states, blocks, lists and magazines.
 
-import { FreeList } from "./free-list";
+import { CHUNK_FRAMES, Chunk, RANK_FULL, blocksIn, chunkPfn } from "./chunk";
+import { FreeRanks, headOf } from "./free-list";
 import { FRAME_BYTES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
 import {
   CACHED,
   DIRTY,
   FREE,
   Frame,
-  MIGRATE_CMA,
   Page,
   QUARANTINE,
   RESERVED,
   STATES,
+  isListable,
   pageblockType,
 } from "./page";
 import { Thread } from "./thread";
@@ -35,7 +36,7 @@ export function largestFreeRun(): u32 {
   let longest: u32 = 0;
   let run: u32 = 0;
   for (let pfn = header().firstFrame; pfn < header().backedFrames; pfn++) {
-    run = Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA ? run + 1 : 0;
+    run = isListable(pfn) ? run + 1 : 0;
     longest = max(longest, run);
   }
   return longest;
@@ -66,15 +67,13 @@ export function checkFrames(isDeep: bool): u32 {
     const isHeld = state != CACHED && state != RESERVED && state != QUARANTINE;
     if (!isHeld && frame.pins != 0) return P + 3;
     if (pfn < h.firstFrame && state != RESERVED) return L + 1;
-    if (state == FREE && pageblockType(pfn) != MIGRATE_CMA) {
-      if (!frame.isFreeHead) return B + 1;
-      const end = pfn + ((<u32>1) << frame.order);
-      if (checkBlock(pfn, frame.order) != 0) return checkBlock(pfn, frame.order);
-      free += end - pfn;
-      if (isDeep) for (let at = pfn; at < end; at++) if (!isClean(at)) return P + 4;
-      pfn = end - 1;
-    }
+    if (!isListable(pfn)) continue;
+    if ((frame.word & ~DIRTY) != FREE) return P + 6;
+    if (isDeep && !isClean(pfn)) return P + 4;
+    free += 1;
   }
+  const error = checkChunks();
+  if (error != 0) return error;
   if (reserved != h.reservedFrames) return L + 4;
   if (!isQuarantineLinked()) return Q + 1;
   return free == h.freeFrames ? 0 : B + 3;
@@ -92,17 +91,38 @@ function isQuarantineLinked(): bool {
   return frameCountIn(QUARANTINE) == h.quarantineCount;
 }
 
-function checkBlock(pfn: u32, order: u32): u32 {
-  const size = (<u32>1) << order;
-  if (order > MAX_ORDER || (pfn & (size - 1)) != 0 || pfn + size > header().backedFrames)
-    return B + 1;
-  for (let i: u32 = 1; i < size; i++) if ((Frame.at(pfn + i).word & ~DIRTY) != FREE) return B + 1;
-  const buddy = Frame.at(pfn ^ size);
-  const canMerge =
-    order < MAX_ORDER &&
-    (pfn ^ size) < header().backedFrames &&
-    pageblockType(pfn ^ size) == pageblockType(pfn);
-  return canMerge && buddy.isFreeHead && buddy.order == order ? B + 2 : 0;
+/** The frames of a chunk that are listable, as bits. */
+function listableIn(pfn: u32): u64 {
+  const end = min(pfn + CHUNK_FRAMES, header().backedFrames);
+  let bits: u64 = 0;
+  for (let at = pfn; at < end; at++) bits |= <u64>isListable(at) << <u64>(at - pfn);
+  return bits;
+}
+
+/** Every chunk has the bits and the rank that its frames give it, or is in a block of such. */
+function checkChunks(): u32 {
+  const frameCount = header().frameCount;
+  let blockEnd: u32 = 0;
+  for (let pfn: u32 = 0; pfn < frameCount; pfn += CHUNK_FRAMES) {
+    const chunk = Chunk.of(pfn);
+    const rank = chunk.rank;
+    let bits = listableIn(pfn);
+    let expected: u32 = 0;
+    while (expected < RANK_FULL && blocksIn(bits, expected) != 0) expected += 1;
+    if (expected == RANK_FULL) {
+      bits = 0;
+      expected = pfn < blockEnd ? 0 : max(rank, RANK_FULL);
+    } else if (pfn < blockEnd) {
+      return B + 1;
+    }
+    if (chunk.bits != bits || rank != expected) return B + 1;
+    if (rank < RANK_FULL) continue;
+    const size = (<u32>1) << (rank - 1);
+    if (rank > MAX_ORDER + 1 || (pfn & (size - 1)) != 0) return B + 1;
+    if (rank <= MAX_ORDER && Chunk.of(pfn ^ size).rank == rank) return B + 2;
+    blockEnd = pfn + size;
+  }
+  return 0;
 }
 
 /** Whether a frame that claims to hold zeros does (P4). */
@@ -115,21 +135,24 @@ function isClean(pfn: u32): bool {
 }
 
 /**
- * Every listed block is a free head of its list's order, and the lists hold freeFrames in all: so
- * every head is listed.
+ * Every listed chunk has its list's rank, and the lists hold freeFrames in all: so every chunk with
+ * a rank is listed.
  */
 export function checkLists(): u32 {
   let listed: u32 = 0;
   for (let type: u32 = 0; type < MIGRATE_TYPES; type++) {
-    for (let order: u32 = 0; order <= MAX_ORDER; order++) {
+    for (let rank: u32 = 1; rank <= MAX_ORDER + 1; rank++) {
       let prev: u32 = 0;
-      for (let pfn = FreeList.at(type, order).first; pfn != 0; pfn = Page.at(pfn).next) {
-        const frame = Frame.at(pfn);
-        if (!frame.isFreeHead || frame.order != order || pageblockType(pfn) != type) return B + 1;
-        if (Page.at(pfn).prev != prev) return B + 1;
-        listed += (<u32>1) << order;
+      let number: u32 = Chunk.at(headOf(type, rank)).next;
+      if (((FreeRanks.at(type).mask >> rank) & 1) != <u32>(number != 0)) return B + 1;
+      while (number != 0) {
+        const chunk = Chunk.at(number);
+        if (chunk.rank != rank || pageblockType(chunkPfn(number)) != type) return B + 1;
+        if (chunk.prev != prev) return B + 1;
+        listed += rank < RANK_FULL ? <u32>popcnt(chunk.bits) : (<u32>1) << (rank - 1);
         if (listed > header().freeFrames) return B + 3;
-        prev = pfn;
+        prev = number;
+        number = chunk.next;
       }
     }
   }

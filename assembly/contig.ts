@@ -70,9 +70,8 @@ function rangeError(pfn: u32, count: u32): i32 {
 /** Gives every pageblock that the range touches another type. */
 function isolate(pfn: u32, count: u32, type: u32): void {
   lockRare(FRAMES_LOCK_AT);
-  const end = header().backedFrames;
   for (let first = pfn & ~(PAGEBLOCK_FRAMES - 1); first < pfn + count; first += PAGEBLOCK_FRAMES) {
-    pageblockRetype(first, min(first + PAGEBLOCK_FRAMES, end), type);
+    pageblockRetype(first, type);
   }
   unlockRare(FRAMES_LOCK_AT);
 }

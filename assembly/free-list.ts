@@ -1,144 +1,276 @@
-// The lists of free blocks, by order and migrate type.
+// The lists of free frames, by order and migrate type.
 //
-//   FREE_HEADS[type][order] ─► pfn ─next─► pfn ─► 0        a block of order n is 2^n frames, first pfn a multiple of 2^n
-//   FREE_ORDERS[type]          bit n = the list of order n is not empty
+//   head(type, rank) ─► chunk ─next─► chunk ─► 0    rank 1 … 6: with free frames among its bits
+//                                                   rank 7 …  : the first of a block of chunks
+//   FREE_RANKS[type]   bit n = the list of rank n is not empty
 //
-// B1  A block is in the list of its order and of its pageblock's type exactly when its first word
-//     says FREE | HEAD | order.
-// B2  Two free buddies of one order and type are never both in a list: they merge, up to MAX_ORDER.
-// B3  freeFrames is the sum of 2^order over all lists; frames in magazines are not in it.
+// B1  A chunk with a rank is in the list of that and of its pageblock's type. Its bits and rank are
+//     what the words of its frames say (chunk.ts).
+// B2  Two free buddies of one order and type are one block, up to MAX_ORDER: of bits by themselves,
+//     of chunks because they merge.
+// B3  freeFrames is the sum of all frames in the lists; frames in magazines are not in it.
+//
+// A run within a chunk is taken and given by changing one word, however many blocks it was cut from
+// or makes with what is free beside it. The chunk changes its list when its largest block is of
+// another order then.
 //
 // The caller of every function holds framesLock.
 
-import { NONE } from "./bits";
-import { FREE_HEADS_AT, FREE_ORDERS_AT, MAX_ORDER, PAGEBLOCK_ORDER, header } from "./layout";
-import { Frame, Page, pageblockType } from "./page";
+import { NONE, lowBits } from "./bits";
+import {
+  CHUNK_FRAMES,
+  Chunk,
+  RANK_FULL,
+  blocksIn,
+  chunkPfn,
+  fitIn,
+  numberOf,
+  rankOf,
+} from "./chunk";
+import {
+  CHUNK_ORDER,
+  FIRST_CHUNK,
+  FREE_RANKS_AT,
+  MAX_ORDER,
+  MIGRATE_TYPES,
+  PAGEBLOCK_ORDER,
+  header,
+} from "./layout";
+import { Frame, isListable, pageblockType } from "./page";
 import { must } from "./panic";
 
 const B1: u32 = 6601;
+const RANKS: u32 = MAX_ORDER + 2;
 
 if (MAX_ORDER > PAGEBLOCK_ORDER) ERROR("buddies may lie in two pageblocks");
+if (MIGRATE_TYPES * RANKS >= FIRST_CHUNK) ERROR("the heads of lists reach into the chunks");
 
 @unmanaged
-export class FreeList {
-  first: u32; // pfn of the first block; 0 = empty
+export class FreeRanks {
+  mask: u32; // bit n = the list of rank n is not empty
 
-  static at(type: u32, order: u32): FreeList {
-    return changetype<FreeList>(FREE_HEADS_AT + ((<usize>(type * (MAX_ORDER + 1) + order)) << 2));
+  static at(type: u32): FreeRanks {
+    return changetype<FreeRanks>(FREE_RANKS_AT + ((<usize>type) << 2));
   }
 }
 
-@unmanaged
-export class FreeOrders {
-  mask: u32; // bit n = the list of order n is not empty
+// ---- lists
 
-  static at(type: u32): FreeOrders {
-    return changetype<FreeOrders>(FREE_ORDERS_AT + ((<usize>type) << 2));
-  }
+/** The number of the record at the head of a list. */
+@inline export function headOf(type: u32, rank: u32): u32 {
+  return type * RANKS + rank;
 }
 
-export function listInsert(pfn: u32, order: u32): void {
-  const type = pageblockType(pfn);
-  const list = FreeList.at(type, order);
-  const first = list.first;
-  const page = Page.at(pfn);
-  page.next = first;
-  page.prev = 0;
-  if (first != 0) Page.at(first).prev = pfn;
-  else FreeOrders.at(type).mask |= (<u32>1) << order;
-  list.first = pfn;
-  Frame.at(pfn).markHead(order);
+/** Links a chunk into the list of a rank, which is not empty then. */
+@inline function link(number: u32, type: u32, rank: u32): void {
+  const head = Chunk.at(headOf(type, rank));
+  const first = head.next;
+  const chunk = Chunk.at(number);
+  chunk.next = first;
+  chunk.prev = 0;
+  Chunk.at(first).prev = <u16>number; // B7
+  head.next = <u16>number;
 }
 
-export function listRemove(pfn: u32, order: u32): void {
-  if (CHECKS) must(Frame.at(pfn).isFreeHead && Frame.at(pfn).order == order, B1, pfn);
-  const page = Page.at(pfn);
-  const next = page.next;
-  const prev = page.prev;
-  if (next != 0) Page.at(next).prev = prev;
+/** Takes a chunk out of the links of its list. Whether that is empty then. */
+@inline function unlink(number: u32, type: u32, rank: u32): bool {
+  const chunk = Chunk.at(number);
+  const next = chunk.next;
+  const prev = chunk.prev;
+  Chunk.at(next).prev = prev; // B7
   if (prev != 0) {
-    Page.at(prev).next = next;
-  } else {
-    const type = pageblockType(pfn);
-    FreeList.at(type, order).first = next;
-    if (next == 0) FreeOrders.at(type).mask &= ~((<u32>1) << order);
+    Chunk.at(prev).next = next;
+    return false;
   }
-  Frame.at(pfn).unmarkHead();
+  Chunk.at(headOf(type, rank)).next = next;
+  return next == 0;
 }
 
-/**
- * Puts the free block at `pfn` into a list, merged with its buddies as far as they are free (B2).
- */
+/** Puts a chunk that is in no list into that of a rank. */
+export function listInsert(number: u32, rank: u32): void {
+  const type = pageblockType(chunkPfn(number));
+  Chunk.at(number).rank = rank;
+  link(number, type, rank);
+  FreeRanks.at(type).mask |= (<u32>1) << rank;
+}
+
+/** Takes a chunk out of its list. */
+export function listRemove(number: u32): void {
+  const type = pageblockType(chunkPfn(number));
+  const rank = Chunk.at(number).rank;
+  if (CHECKS) must(rank != 0, B1, chunkPfn(number));
+  Chunk.at(number).rank = 0;
+  FreeRanks.at(type).mask &= ~((<u32>unlink(number, type, rank)) << rank);
+}
+
+/** Gives a free block of whole chunks to the lists, merged with its buddies (B2). */
 function blockInsert(pfn: u32, order: u32): void {
   while (order < MAX_ORDER) {
-    const buddy = pfn ^ ((<u32>1) << order);
-    if (buddy >= header().backedFrames) break;
-    if (!Frame.at(buddy).isFreeBlock(order)) break; // below MAX_ORDER it shares the pageblock
-    listRemove(buddy, order);
-    pfn &= buddy;
+    const buddy = numberOf(pfn ^ ((<u32>1) << order)); // it shares the pageblock
+    if (Chunk.at(buddy).rank != order + 1) break;
+    listRemove(buddy);
+    pfn &= ~((<u32>1) << order);
     order += 1;
   }
-  listInsert(pfn, order);
+  listInsert(numberOf(pfn), order + 1);
 }
 
-/** Gives the free frames [pfn, pfnEnd) to the lists, as the largest aligned blocks they hold. */
+/** Makes `bits` the free frames of a chunk of which some are taken. */
+function bitsChange(number: u32, bits: u64): void {
+  const chunk = Chunk.at(number);
+  const was = chunk.rank;
+  const rank = rankOf(bits);
+  chunk.bits = bits;
+  if (rank == was) return;
+  if (rank == RANK_FULL) {
+    listRemove(number);
+    chunk.bits = 0;
+    blockInsert(chunkPfn(number), CHUNK_ORDER);
+    return;
+  }
+  const type = pageblockType(chunkPfn(number));
+  let mask = FreeRanks.at(type).mask;
+  if (was != 0) mask &= ~((<u32>unlink(number, type, was)) << was);
+  if (rank != 0) {
+    link(number, type, rank);
+    mask |= (<u32>1) << rank;
+  }
+  FreeRanks.at(type).mask = mask;
+  chunk.rank = rank;
+}
+
+/** The bits of [pfn, pfn + count), which lie in one chunk. */
+@inline function bitsOf(pfn: u32, count: u32): u64 {
+  return lowBits(count) << <u64>(pfn & (CHUNK_FRAMES - 1));
+}
+
+/** Where the part of [pfn, pfnEnd) ends that lies in the chunk of `pfn`. */
+@inline function partEnd(pfn: u32, pfnEnd: u32): u32 {
+  return min(pfnEnd, (pfn | (CHUNK_FRAMES - 1)) + 1);
+}
+
+// ---- to give
+
+/** Gives the free frames [pfn, pfnEnd) to the lists. */
 export function rangeInsert(pfn: u32, pfnEnd: u32): void {
   header().freeFrames += pfnEnd - pfn;
   while (pfn < pfnEnd) {
-    const fits = 31 - <u32>clz(pfnEnd - pfn);
-    const order = min(min(<u32>ctz(pfn), fits), MAX_ORDER);
-    blockInsert(pfn, order);
-    pfn += (<u32>1) << order;
+    const order = min(min(<u32>ctz(pfn), 31 - <u32>clz(pfnEnd - pfn)), MAX_ORDER);
+    if (order >= CHUNK_ORDER) {
+      blockInsert(pfn, order);
+      pfn += (<u32>1) << order;
+    } else {
+      const end = partEnd(pfn, pfnEnd);
+      bitsChange(numberOf(pfn), Chunk.of(pfn).bits | bitsOf(pfn, end - pfn));
+      pfn = end;
+    }
   }
 }
 
-/**
- * The first block of the list of exactly `from` whose low 2^order frames lie below `pfnEnd`, or 0.
- */
-export function blockFindIn(type: u32, from: u32, order: u32, pfnEnd: u32): u32 {
-  const size = (<u32>1) << order;
-  let pfn = FreeList.at(type, from).first;
-  while (pfn != 0 && pfn + size > pfnEnd) pfn = Page.at(pfn).next;
-  return pfn;
+/** Gives one frame to the lists. */
+export function frameInsert(pfn: u32): void {
+  Frame.at(pfn).markFree();
+  rangeInsert(pfn, pfn + 1);
 }
 
-/** The first listed block of order >= `order` whose low end lies below `pfnEnd`, or 0. */
-export function blockFind(type: u32, order: u32, pfnEnd: u32): u32 {
-  let orders = FreeOrders.at(type).mask & (~(<u32>0) << order);
-  while (orders != 0) {
-    const pfn = blockFindIn(type, <u32>ctz(orders), order, pfnEnd);
-    if (pfn != 0) return pfn;
-    orders &= orders - 1;
+// ---- to find
+
+/** A block of `order` in the list of exactly `rank`, all of it below `pfnEnd`, or 0. */
+export function blockFindIn(type: u32, rank: u32, order: u32, pfnEnd: u32): u32 {
+  const size = (<u32>1) << order;
+  let number: u32 = Chunk.at(headOf(type, rank)).next;
+  while (number != 0) {
+    const chunk = Chunk.at(number);
+    let pfn = chunkPfn(number);
+    if (rank < RANK_FULL) {
+      let bits = chunk.bits;
+      if (pfn + CHUNK_FRAMES > pfnEnd) bits &= pfnEnd > pfn ? lowBits(pfnEnd - pfn) : 0;
+      pfn += <u32>ctz(blocksIn(bits, order));
+    }
+    if (pfn + size <= pfnEnd) return pfn;
+    number = chunk.next;
   }
   return 0;
 }
 
 /**
- * Gives the rest [pfn, pfnEnd) of a block that was just cut to the lists. Its parts have no free
- * buddies: what lies before them was handed out, and they are as large as they can be.
+ * Takes `count` frames of a block of `order`, the smallest there is, out of the lists; 0 when there
+ * is no block below `pfnEnd`. Their words say FREE until the caller's do.
  */
-export function restInsert(pfn: u32, pfnEnd: u32): void {
-  header().freeFrames += pfnEnd - pfn;
-  while (pfn < pfnEnd) {
-    const order = min(<u32>ctz(pfn), 31 - <u32>clz(pfnEnd - pfn));
-    listInsert(pfn, order);
-    pfn += (<u32>1) << order;
+export function listTake(type: u32, order: u32, count: u32, pfnEnd: u32): u32 {
+  const ranks = FreeRanks.at(type).mask & (~(<u32>1) << order);
+  if (ranks == 0) return 0;
+  const rank = <u32>ctz(ranks);
+  if (pfnEnd != NONE) {
+    const pfn = blockFind(type, order, pfnEnd);
+    return pfn == 0 ? 0 : runCut(pfn, count);
   }
+  const number: u32 = Chunk.at(headOf(type, rank)).next;
+  if (rank >= RANK_FULL) return blockCut(number, count);
+  const bits = Chunk.at(number).bits;
+  const at = fitIn(bits, order);
+  header().freeFrames -= count;
+  bitsChange(number, bits & ~(lowBits(count) << <u64>at));
+  return chunkPfn(number) + at;
 }
 
-/**
- * Takes a listed block out, down to `order`: its upper halves go back. Its words say FREE until the
- * caller's do.
- */
-export function blockCut(pfn: u32, order: u32): u32 {
-  let have = Frame.at(pfn).order;
-  listRemove(pfn, have);
-  while (have > order) {
-    have -= 1;
-    listInsert(pfn + ((<u32>1) << have), have);
+/** A block of `order` below `pfnEnd`, out of the smallest that there are, or 0. */
+export function blockFind(type: u32, order: u32, pfnEnd: u32): u32 {
+  let ranks = FreeRanks.at(type).mask & (~(<u32>1) << order);
+  while (ranks != 0) {
+    const pfn = blockFindIn(type, <u32>ctz(ranks), order, pfnEnd);
+    if (pfn != 0) return pfn;
+    ranks &= ranks - 1;
   }
-  header().freeFrames -= (<u32>1) << order;
+  return 0;
+}
+
+// ---- to take
+
+/**
+ * Takes the first `count` frames of a block that blockFind() found out of the lists. Their words
+ * say FREE until the caller's do.
+ */
+export function runCut(pfn: u32, count: u32): u32 {
+  if (Chunk.of(pfn).rank >= RANK_FULL) return blockCut(numberOf(pfn), count);
+  bitsTake(pfn, count);
   return pfn;
+}
+
+/** Takes [pfn, pfn + count), which are bits of one chunk. */
+function bitsTake(pfn: u32, count: u32): void {
+  header().freeFrames -= count;
+  bitsChange(numberOf(pfn), Chunk.of(pfn).bits & ~bitsOf(pfn, count));
+}
+
+/** Takes the first `count` frames of a block of whole chunks: the rest goes back. */
+function blockCut(number: u32, count: u32): u32 {
+  const pfn = chunkPfn(number);
+  let order = Chunk.at(number).rank - 1;
+  listRemove(number);
+  while (order > CHUNK_ORDER && count <= (<u32>1) << (order - 1)) {
+    order -= 1;
+    listInsert(numberOf(pfn + ((<u32>1) << order)), order + 1);
+  }
+  const size = (<u32>1) << order;
+  header().freeFrames -= size;
+  if (count < size) rangeInsert(pfn + count, pfn + size);
+  return pfn;
+}
+
+/** A chunk of which at most `count` frames are free, in blocks of up to `order`; 0 = none. */
+export function chunkFind(type: u32, order: u32, count: u32): u32 {
+  if (order >= CHUNK_ORDER) return 0;
+  const number: u32 = Chunk.at(headOf(type, order + 1)).next;
+  return <u32>popcnt(Chunk.at(number).bits) <= count ? number : 0;
+}
+
+/** Takes all that is free in a chunk: its bits. */
+export function chunkTake(number: u32): u64 {
+  const bits = Chunk.at(number).bits;
+  header().freeFrames -= <u32>popcnt(bits);
+  bitsChange(number, 0);
+  return bits;
 }
 
 /**
@@ -147,37 +279,30 @@ export function blockCut(pfn: u32, order: u32): u32 {
  */
 export function rangeTake(pfn: u32, count: u32): bool {
   const pfnEnd = pfn + count;
+  for (let at = pfn; at < pfnEnd; at++) if (!isListable(at)) return false;
   for (let at = pfn; at < pfnEnd; ) {
     const head = blockOf(at);
-    if (head == NONE) return false;
-    at = head + ((<u32>1) << Frame.at(head).order);
-  }
-  for (let at = pfn; at < pfnEnd; ) {
-    const head = blockOf(at);
-    const size = (<u32>1) << Frame.at(head).order;
-    listRemove(head, Frame.at(head).order);
-    header().freeFrames -= size;
-    const end = head + size;
-    if (head < pfn) rangeInsert(head, pfn);
-    if (end > pfnEnd) rangeInsert(pfnEnd, end);
+    let end = partEnd(at, pfnEnd);
+    if (head == 0) {
+      bitsTake(at, end - at);
+    } else {
+      const first = chunkPfn(head);
+      end = first + ((<u32>1) << (Chunk.at(head).rank - 1));
+      listRemove(head);
+      header().freeFrames -= end - first;
+      if (first < at) rangeInsert(first, at);
+      if (pfnEnd < end) rangeInsert(pfnEnd, end);
+    }
     at = end;
   }
   return true;
 }
 
-/** The first frame of the listed block that holds `pfn`, or NONE. */
+/** The number of the first chunk of the larger block that holds `pfn`, or 0. */
 function blockOf(pfn: u32): u32 {
-  for (let order: u32 = 0; order <= MAX_ORDER; order++) {
-    const head = pfn & (~(<u32>0) << order);
-    const frame = Frame.at(head);
-    if (frame.isFreeHead)
-      return frame.order >= order && head + ((<u32>1) << frame.order) > pfn ? head : NONE;
+  for (let order = CHUNK_ORDER; order <= MAX_ORDER; order++) {
+    const head = numberOf(pfn & (~(<u32>0) << order));
+    if (Chunk.at(head).rank > order) return head;
   }
-  return NONE;
-}
-
-/** Gives one frame to the lists. */
-export function frameInsert(pfn: u32): void {
-  Frame.at(pfn).unmarkHead();
-  rangeInsert(pfn, pfn + 1);
+  return 0;
 }

@@ -1,8 +1,8 @@
 // The memory map: where everything that the core owns lies in linear memory.
 //
-//   byte 0        1024      4096          threadsAt   wordsAt    pagesAt    pageblocksAt
+//   byte 0        1024      4096        8192      threadsAt  wordsAt   pagesAt   pageblocksAt
 //   directoryAt
-//   ├ never used ─┼ Header ──┼ (frame 1) ──┼ Thread[] ─┼ u32[] ───┼ Page[] ──┼ u8[] ───────┼ u32[] ──┐
+//   ├ never used ─┼ Header ─┼ (frame 1) ┼ Chunk[] ┼ Thread[] ─┼ u32[] ──┼ Page[] ─┼ u8[] ──────┼ u32[] ┐
 //   ┌──────────────────────────────────────────────────────────────────────────────────────────────┘
 //   ├ frame `firstFrame` … frame `backedFrames` - 1: handed out by buddy.ts and cma.ts ───────────┤ end
 //   ├ frames `backedFrames` … `frameCount` - 1 have a descriptor but no bytes (see L4)
@@ -31,13 +31,17 @@ export const FRAME_MASK: u32 = FRAME_BYTES - 1;
 
 export const MAX_ORDER: u32 = 10; // the largest buddy block, inclusive: 1024 frames
 export const PAGEBLOCK_ORDER: u32 = 10; // the unit that carries one migrate type
+export const CHUNK_ORDER: u32 = 6; // the unit that carries bits of free frames
 export const MIGRATE_TYPES: u32 = 5;
 
 export const HEADER_AT: usize = 1024;
 export const HEADER_BYTES: usize = 1024;
+export const CHUNKS_AT: usize = 8192; // heads of lists, then the chunks
+export const FIRST_CHUNK: u32 = 64;
 export const THREAD_BYTES: usize = 8192;
 export const WORD_BYTES: usize = 4;
 export const PAGE_BYTES: usize = 8;
+export const CHUNK_BYTES: usize = 16;
 const MAX_THREADS: u32 = 64;
 export const MAX_REGIONS: u32 = 16;
 export const DIRECTORY_ENTRIES: u32 = 4096; // slabs of objects, see object.ts
@@ -90,18 +94,14 @@ export const SLAB_LOCK_AT: usize = HEADER_AT + 192;
 export const SLAB_CACHES_AT: usize = HEADER_AT + 256; // partial slabs by cache: u32 pfn each
 export const SHADOW_LOCK_AT: usize = HEADER_AT + 288;
 export const REGIONS_AT: usize = HEADER_AT + 320; // handles of the CMA regions: u32 each
-export const FREE_ORDERS_AT: usize = HEADER_AT + 384; // by type: bit n = order n has a block
+export const FREE_RANKS_AT: usize = HEADER_AT + 384; // by type: free-list.ts
 export const MOVABLE_LOCK_AT: usize = HEADER_AT + 704;
 export const MISUSES_AT: usize = HEADER_AT + 768; // the last frames of misuseCount: u32 pfn each
 export const REAP_LOCK_AT: usize = HEADER_AT + 896; // one thread reaps at a time
 export const DOMAINS_LOCK_AT: usize = HEADER_AT + 960; // domains come and go under it
-export const FREE_HEADS_AT: usize = HEADER_AT + 448; // [migrate type][order]: first pfn, 0 = none
-
-const FREE_HEADS_END: usize = FREE_HEADS_AT + <usize>MIGRATE_TYPES * <usize>(MAX_ORDER + 1) * 4;
 
 if (offsetof<Header>("freeFrames") != 64) ERROR("a counter lies in the line of the bases"); // L6
 if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");
-if (FREE_HEADS_END > MOVABLE_LOCK_AT) ERROR("the free lists reach into movableLock");
 if (MISUSES_AT + <usize>MISUSES_KEPT * 4 > REAP_LOCK_AT) ERROR("the misuses reach into reapLock");
 if (MAX_REGIONS * 4 > 64) ERROR("the regions leave their line");
 
@@ -111,6 +111,12 @@ export function header(): Header {
 
 function lineUp(at: usize): usize {
   return (at + 63) & ~63;
+}
+
+/** What the chunks of all pageblocks take, and the heads of their lists. */
+export function chunksBytes(frameCount: u32): usize {
+  const pageblocks = ((<usize>frameCount - 1) >> PAGEBLOCK_ORDER) + 1;
+  return CHUNK_BYTES * ((pageblocks << (PAGEBLOCK_ORDER - CHUNK_ORDER)) + FIRST_CHUNK);
 }
 
 /**
@@ -128,7 +134,7 @@ export function layoutInit(
   if (frameCount > 1 << 21 || physPfnBase % (1 << PAGEBLOCK_ORDER) != 0) return EINVAL;
   if (physPfnBase > MAX_PHYS_PFN - frameCount) return EINVAL;
 
-  const threadsAt: usize = 2 * FRAME_BYTES;
+  const threadsAt = lineUp(CHUNKS_AT + chunksBytes(frameCount));
   const wordsAt = threadsAt + <usize>threadCount * THREAD_BYTES;
   const pagesAt = lineUp(wordsAt + <usize>frameCount * WORD_BYTES);
   const pageblocksAt = lineUp(pagesAt + <usize>frameCount * PAGE_BYTES);

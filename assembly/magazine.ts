@@ -178,17 +178,12 @@ export function frameClear(pfn: u32): void {
  * `pfnEnd`. Not zeroed. The pfn, or EINVAL, ENOMEM, EAGAIN.
  */
 export function runAlloc(count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
-  if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
   if (count == 1 && alignOrder == 0 && pfnEnd == NONE) return frameTake(state);
-  const pfn = runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
-  if (pfn != ENOMEM || (self().cachedCount | header().quarantineCount) == 0) return pfn;
-  magazineDrain(); // its frames may be what the run lacks
   return runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, state);
 }
 
 /**
- * A run out of the pageblocks of a migrate type, past the magazine. The pfn, or EINVAL, ENOMEM,
- * EAGAIN.
+ * A run out of the pageblocks of a migrate type. The pfn, or EINVAL, ENOMEM, EAGAIN.
  */
 export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, state: u32): i32 {
   if (count == 0 || count > (<u32>1) << MAX_ORDER || alignOrder > MAX_ORDER) return EINVAL;
@@ -197,7 +192,10 @@ export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, 
   const pfn = runTake(count, alignOrder, pfnEnd, type);
   if (pfn != 0) wordsTake(pfn, count, state, threadIndex());
   unlock(FRAMES_LOCK_AT);
-  return pfn == 0 ? ENOMEM : <i32>pfn;
+  if (pfn != 0) return pfn;
+  if ((self().cachedCount | header().quarantineCount) == 0) return ENOMEM;
+  magazineDrain(); // its frames may be what the run lacks
+  return runAllocOf(type, count, alignOrder, pfnEnd, state);
 }
 
 /**

@@ -20,13 +20,13 @@ import { Movable, movableFrameDrop, movableFrameTake, movablePinsAdd } from "./m
 import { KIND_MOVABLE, objectFind } from "./object";
 import {
   DIRTY,
-  FREE,
   Frame,
   MIGRATE_CMA,
   MOVABLE,
   PIN,
   PINS_MAX,
   Page,
+  isListable,
   pageblockType,
 } from "./page";
 import { regionTakeBack } from "./region";
@@ -104,7 +104,7 @@ export function compact(): u32 {
     while (low < high && !isMovableFrame(low)) low += 1;
     do {
       high -= 1;
-    } while (high > low && !isListedFrame(high));
+    } while (high > low && !isListable(high));
     if (high <= low) break;
     lockRare(FRAMES_LOCK_AT);
     const isTaken = rangeTake(high, 1);
@@ -123,8 +123,4 @@ export function compact(): u32 {
 function isMovableFrame(pfn: u32): bool {
   const frame = Frame.at(pfn);
   return frame.state == MOVABLE && frame.pins == 0 && pageblockType(pfn) != MIGRATE_CMA;
-}
-
-function isListedFrame(pfn: u32): bool {
-  return Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA;
 }

@@ -23,7 +23,7 @@
 
 import { NONE } from "./bits";
 import { EAGAIN, EINVAL, ENOMEM, ESTALE } from "./errno";
-import { blockCut, blockFind, rangeInsert } from "./free-list";
+import { listTake, rangeInsert } from "./free-list";
 import {
   FRAMES_LOCK_AT,
   FRAME_MASK,
@@ -93,10 +93,9 @@ export function movableFrameTake(mayLend: bool): u32 {
   if (!lockNoted(FRAMES_LOCK_AT)) return 0;
   const h = header();
   const isAllowed = h.freeFrames > h.reserveFrames;
-  let pfn = isAllowed ? blockFind(MIGRATE_MOVABLE, 0, NONE) : 0;
-  if (pfn != 0) blockCut(pfn, 0);
-  else if (isAllowed && !(mayLend && regionsFreeFrames() > 0))
-    pfn = stealTake(0, NONE, MIGRATE_MOVABLE);
+  let pfn = isAllowed ? listTake(MIGRATE_MOVABLE, 0, 1, NONE) : 0;
+  if (pfn == 0 && isAllowed && !(mayLend && regionsFreeFrames() > 0))
+    pfn = stealTake(0, 1, NONE, MIGRATE_MOVABLE);
   if (pfn != 0) Frame.at(pfn).take(MOVABLE, threadIndex());
   const isRetry = pfn == 0 && quarantineDrain() != 0;
   unlockRare(FRAMES_LOCK_AT);

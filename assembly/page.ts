@@ -1,8 +1,7 @@
 // One descriptor per frame: the word that is the truth about it, and two links.
 //
-//   word   31              14 13         8 7       6    5      4       3        0
-//          ├── pins: 18 ──────┼ thread: 6 ──┼ head ──┼ … ┼ ─ ─ ─ ┼ dirty ┼ state: 4 ┤
-//          FREE:  ├ order: 4 in bits 8..11 ┤ head = 1: first frame of a buddy block
+//   word   31              14 13         8 7   5      4       3        0
+//          ├── pins: 18 ──────┼ thread: 6 ──┼ ─ ─ ─ ┼ dirty ┼ state: 4 ┤
 //
 //   FREE ─► CACHED ─► OWNED ─► CACHED ─► FREE     single frames, through a thread's magazine
 //   FREE ─► OWNED | CMA | TABLE | SLAB | OBJECT ─► FREE
@@ -19,7 +18,7 @@
 //     of a record makes them its own first, then frees the record, then the frames: at every moment
 //     a frame belongs to a live record or is its thread's alone (reap.ts).
 //
-// P6  A FREE frame that is no head carries nothing but `dirty`: so taking it only sets bits.
+// P6  A FREE frame carries nothing but `dirty`: so taking it only sets bits.
 //
 // Ranges of words are changed 16 bytes at a time: taking 64 frames costs 16 stores.
 
@@ -29,11 +28,8 @@ const VECTOR_FRAMES: u32 = 4; // their words fill a vector
 
 export const STATE_MASK: u32 = 15;
 export const DIRTY: u32 = 1 << 4;
-const HEAD: u32 = 1 << 7;
 const THREAD_SHIFT: u32 = 8;
 const THREAD_MASK: u32 = 63;
-const ORDER_SHIFT: u32 = 8;
-const ORDER_MASK: u32 = 15;
 export const PIN_SHIFT: u32 = 14;
 export const PIN: u32 = 1 << PIN_SHIFT;
 export const PINS_MASK: u32 = ~(PIN - 1);
@@ -100,27 +96,8 @@ export class Frame {
     this.word = (this.word & ~(THREAD_MASK << THREAD_SHIFT)) | (thread << THREAD_SHIFT);
   }
 
-  /** The first frame of a free buddy block of order `order`. */
-  get isFreeHead(): bool {
-    return (this.word & (STATE_MASK | HEAD)) == (FREE | HEAD);
-  }
-
-  /** The first frame of a free buddy block of exactly this order. */
-  isFreeBlock(order: u32): bool {
-    const mask = STATE_MASK | HEAD | (ORDER_MASK << ORDER_SHIFT);
-    return (this.word & mask) == (FREE | HEAD | (order << ORDER_SHIFT));
-  }
-
-  /** Only while isFreeHead. */
-  get order(): u32 {
-    return (this.word >> ORDER_SHIFT) & ORDER_MASK;
-  }
-
-  markHead(order: u32): void {
-    this.word = (this.word & DIRTY) | FREE | HEAD | (order << ORDER_SHIFT);
-  }
-
-  unmarkHead(): void {
+  /** Whatever it was; keeps the dirty bit. */
+  markFree(): void {
     this.word = (this.word & DIRTY) | FREE;
   }
 
@@ -133,7 +110,7 @@ export class Frame {
 /** Links of a frame: what they mean depends on who has the frame. */
 @unmanaged
 export class Page {
-  next: u32; // in a buddy list or a list of slabs; 0 = end
+  next: u32; // in a list of slabs, or the quarantine; 0 = end
   prev: u32; // 0 = first
 
   /** The movable that a MOVABLE frame belongs to (movable.ts), as a handle. */
@@ -186,6 +163,11 @@ export function setPageblockType(pfn: u32, type: u32): void {
   Pageblock.at(pfn).type = <u8>type;
 }
 
+/** Whether a frame belongs in the lists: it is free, and not a CMA region's. */
+export function isListable(pfn: u32): bool {
+  return Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA;
+}
+
 /** Gives the pageblocks that [pfn, pfn + count) touches a migrate type. */
 export function pageblocksMark(basePfn: u32, frameCount: u32, type: u32): void {
   for (let pfn = basePfn; pfn < basePfn + frameCount; pfn += (<u32>1) << PAGEBLOCK_ORDER)
@@ -211,7 +193,7 @@ export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {
   v128.store(lastAt, v128.or(v128.and(v128.load(lastAt), keeps), sets));
 }
 
-/** Hands [pfn, pfn + count), which are FREE and no heads, to `state`; keeps the dirty bits. */
+/** Hands [pfn, pfn + count), which are FREE, to `state`; keeps the dirty bits. */
 @inline export function wordsTake(pfn: u32, count: u32, state: u32, thread: u32): void {
   if (count == 1) {
     Frame.at(pfn).take(state, thread);
@@ -229,18 +211,23 @@ function runTake(pfn: u32, count: u32, bits: u32): void {
     return;
   }
   const vector = i32x4.splat(bits);
-  for (; at + 64 < end; at += 64) {
+  // The last four are read before they are written in part: a load waits for stores it spans.
+  const step = lastStep(count);
+  const last = lastAt(at, end, count);
+  const a = v128.load(last);
+  const b = v128.load(last + step);
+  const c = v128.load(end - 16 - step);
+  const d = v128.load(end - 16);
+  for (; at < last; at += 64) {
     vectorOr(at, vector);
     vectorOr(at + 16, vector);
     vectorOr(at + 32, vector);
     vectorOr(at + 48, vector);
   }
-  const step = lastStep(count);
-  at = lastAt(at, end, count);
-  vectorOr(at, vector);
-  vectorOr(at + step, vector);
-  vectorOr(end - 16 - step, vector);
-  vectorOr(end - 16, vector);
+  v128.store(last, v128.or(a, vector));
+  v128.store(last + step, v128.or(b, vector));
+  v128.store(end - 16 - step, v128.or(c, vector));
+  v128.store(end - 16, v128.or(d, vector));
 }
 
 /** Sets bits in two words. */

@@ -13,12 +13,13 @@ import { NONE } from "./bits";
 import { BounceSlot, bouncePool } from "./bounce";
 import { objectNext, objectPayload } from "./check";
 import { Device, Mapping, UNCOUNTED, mappingInsert } from "./dma-device";
-import { FreeList, FreeOrders, rangeInsert } from "./free-list";
+import { FreeRanks, rangeInsert } from "./free-list";
 import {
+  CHUNKS_AT,
   DIRECTORY_ENTRIES,
   FRAMES_LOCK_AT,
-  MAX_ORDER,
   MIGRATE_TYPES,
+  chunksBytes,
   frameAt,
   header,
 } from "./layout";
@@ -28,13 +29,11 @@ import { KIND_MAPPING, handleOf, objectFind, recordOf } from "./object";
 import {
   CACHED,
   CMA,
-  FREE,
   Frame,
-  MIGRATE_CMA,
   MOVABLE,
   QUARANTINE,
   SLAB,
-  pageblockType,
+  isListable,
 } from "./page";
 import { Region, bitmapBase } from "./region";
 import { CACHES, DirectoryEntry, Slab, SlabCache, SlabRecord, slabListInsert } from "./slab";
@@ -47,18 +46,15 @@ import { Thread } from "./thread";
 export function rebuildFrames(dead: u32): void {
   const h = header();
   Thread.at(dead).cachedCount = 0;
-  for (let type: u32 = 0; type < MIGRATE_TYPES; type++) {
-    FreeOrders.at(type).mask = 0;
-    for (let order: u32 = 0; order <= MAX_ORDER; order++) FreeList.at(type, order).first = 0;
-  }
+  for (let type: u32 = 0; type < MIGRATE_TYPES; type++) FreeRanks.at(type).mask = 0;
+  memory.fill(CHUNKS_AT, 0, chunksBytes(h.frameCount));
   h.freeFrames = 0;
   h.quarantineCount = 0;
   for (let pfn = h.firstFrame; pfn < h.backedFrames; pfn++) {
     const frame = Frame.at(pfn);
     const state = frame.state;
     const isDeads = state == CACHED && frame.thread == dead;
-    const isListed = state == QUARANTINE || (state == FREE && pageblockType(pfn) != MIGRATE_CMA);
-    if (isListed || isDeads) frame.unmarkHead();
+    if (state == QUARANTINE || isDeads) frame.markFree();
   }
   let pfn = h.firstFrame;
   while (pfn < h.backedFrames) {
@@ -71,7 +67,7 @@ export function rebuildFrames(dead: u32): void {
 /** The end of the run of free frames outside CMA regions that begins at `pfn`. */
 function listableEnd(pfn: u32): u32 {
   const end = header().backedFrames;
-  while (pfn < end && Frame.at(pfn).state == FREE && pageblockType(pfn) != MIGRATE_CMA) pfn += 1;
+  while (pfn < end && isListable(pfn)) pfn += 1;
   return pfn;
 }
 

@@ -13,8 +13,9 @@
 //
 // Compare __rmqueue_fallback() and steal_suitable_fallback() in the kernel's mm/page_alloc.c.
 
-import { blockCut, blockFind, blockFindIn, listInsert, listRemove } from "./free-list";
-import { MAX_ORDER, PAGEBLOCK_ORDER, header } from "./layout";
+import { Chunk, numberOf } from "./chunk";
+import { blockFind, blockFindIn, listInsert, listRemove, runCut } from "./free-list";
+import { CHUNK_ORDER, MAX_ORDER, PAGEBLOCK_ORDER, header } from "./layout";
 import {
   FREE,
   Frame,
@@ -22,13 +23,13 @@ import {
   MIGRATE_RECLAIMABLE,
   MIGRATE_UNMOVABLE,
   MOVABLE,
-  Page,
   pageblockType,
   setPageblockType,
 } from "./page";
 
 const CLAIM_ORDER: u32 = PAGEBLOCK_ORDER / 2;
 const PAGEBLOCK_FRAMES: u32 = (<u32>1) << PAGEBLOCK_ORDER;
+const PAGEBLOCK_CHUNKS: u32 = (<u32>1) << (PAGEBLOCK_ORDER - CHUNK_ORDER);
 
 /** The types that a request of `type` falls back to, first the one in the lower byte. */
 function fallbacksOf(type: u32): u32 {
@@ -37,21 +38,21 @@ function fallbacksOf(type: u32): u32 {
   return MIGRATE_RECLAIMABLE | (MIGRATE_UNMOVABLE << 8);
 }
 
-/** A block of `order` below `pfnEnd` out of another type's lists; 0 when there is none. */
-export function stealTake(order: u32, pfnEnd: u32, type: u32): u32 {
+/**
+ * Takes `count` frames of a block of `order` out of another type's lists; 0 when there is none
+ * below `pfnEnd`.
+ */
+export function stealTake(order: u32, count: u32, pfnEnd: u32, type: u32): u32 {
   const fallbacks = fallbacksOf(type);
   for (let from: i32 = MAX_ORDER; from >= <i32>order; from--) {
     for (let shift: u32 = 0; shift <= 8; shift += 8) {
       const other = (fallbacks >> shift) & 255;
-      const pfn = blockFindIn(other, from, order, pfnEnd);
+      let pfn = blockFindIn(other, from + 1, order, pfnEnd);
       if (pfn == 0) continue;
       const mayClaim = <u32>from >= CLAIM_ORDER || type != MIGRATE_MOVABLE;
-      if (mayClaim) {
-        pageblockClaim(pfn, type);
-        return blockCut(pfn, order);
-      }
-      const small = blockFind(other, order, pfnEnd); // the smallest that fits
-      return blockCut(small, order);
+      if (mayClaim) pageblockClaim(pfn, type);
+      else pfn = blockFind(other, order, pfnEnd); // the smallest that fits
+      return runCut(pfn, count);
     }
   }
   return 0;
@@ -69,29 +70,22 @@ function pageblockClaim(pfn: u32, type: u32): void {
     else if (state == MOVABLE) alike += <u32>(type == MIGRATE_MOVABLE);
     else alike += <u32>(type != MIGRATE_MOVABLE && wasMovable);
   }
-  if (alike >= PAGEBLOCK_FRAMES / 2) pageblockRetype(first, end, type);
+  if (alike >= PAGEBLOCK_FRAMES / 2) pageblockRetype(first, type);
 }
 
-/** Gives a pageblock another type, and its free blocks to that type's lists (B5). */
-export function pageblockRetype(first: u32, end: u32, type: u32): void {
-  let heads: u32 = 0; // the blocks taken out so far, chained by Page.next
-  for (let at = first; at < end; ) {
-    const frame = Frame.at(at);
-    if (!frame.isFreeHead) {
-      at += 1;
-      continue;
-    }
-    const order = frame.order;
-    listRemove(at, order);
-    Page.at(at).next = heads;
-    Page.at(at).prev = order;
-    heads = at;
-    at += (<u32>1) << order;
+/** Gives the pageblock at `first` another type, and its free blocks to that type's lists (B5). */
+export function pageblockRetype(first: u32, type: u32): void {
+  const begin = numberOf(first);
+  const end = begin + PAGEBLOCK_CHUNKS;
+  for (let number = begin; number < end; number++) {
+    const rank = Chunk.at(number).rank;
+    if (rank == 0) continue;
+    listRemove(number);
+    Chunk.at(number).rank = rank;
   }
   setPageblockType(first, type);
-  while (heads != 0) {
-    const next = Page.at(heads).next;
-    listInsert(heads, Page.at(heads).prev);
-    heads = next;
+  for (let number = end; number-- > begin; ) {
+    const rank = Chunk.at(number).rank;
+    if (rank != 0) listInsert(number, rank);
   }
 }

@@ -42,10 +42,11 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
   });
 
   test("header: magic, version, frames, threads", () => {
-    const { memory } = build.open(2048);
+    const { exports, memory } = build.open(2048);
     const words = new Uint32Array(memory.buffer, 1024, 20);
     expect([...words.subarray(0, 4)]).toEqual([0x66754264, 1, 2048, 2048]);
     expect(words[headerWords.threadCount]).toBe(8);
+    expect(words[headerWords.threadsAt]).toBe(exports.scratchAt() - exports.SCRATCH_OFFSET.value);
   });
 
   test("header: the counts that tests look at", () => {

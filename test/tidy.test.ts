@@ -34,7 +34,7 @@ const coreOrder = [
   "thread page",
   "lock",
   "bitmap-lanes bitmap-words bitmap-check bitmap-count bitmap",
-  "free-list steal quarantine buddy magazine pin",
+  "chunk free-list steal quarantine buddy magazine pin",
   "slab",
   "object",
   "share",

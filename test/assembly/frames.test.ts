@@ -128,6 +128,50 @@ describe.each(eachCore)("frames on the $name core", (build) => {
       expectSound(core);
     });
 
+    test("come out of memory where no two neighbours are free, and leave the rest", () => {
+      const core = build.open(4096);
+      const { exports } = core;
+      const list = new Uint32Array(core.memory.buffer, core.scratchAt, 8192);
+      const run = exports.frameAlloc(1024, 10, NONE);
+      while (exports.frameAlloc(64, 0, NONE) > 0);
+      while (exports.frameAlloc(1, 0, NONE) > 0);
+      for (let i = 0; i < 1024; i += 2) exports.frameFree(run + i, 1);
+      exports.magazineDrain();
+      const before = freeCount(core);
+      expect(exports.bulkFramesAlloc(core.scratchAt, before + 1)).toBe(ENOMEM);
+      expect(freeCount(core)).toBe(before);
+      expectSound(core);
+      expect(exports.bulkFramesAlloc(core.scratchAt, 300)).toBe(0);
+      const taken = new Set(list.subarray(0, 300));
+      expect(taken.size).toBe(300);
+      for (const pfn of taken) {
+        expect(exports.frameWord(pfn) & 15).toBe(OWNED);
+        expect((pfn - run) % 2).toBe(0);
+      }
+      expect(freeCount(core)).toBe(before - 300);
+      expectSound(core);
+      expect(exports.bulkFramesFree(core.scratchAt, 300)).toBe(0);
+      expect(freeCount(core)).toBe(before);
+      expectSound(core);
+    });
+
+    test.each([2, 3, 37, 63])(
+      "runs of %i that fill whole chunks merge again when freed",
+      (count) => {
+        const core = build.open(4096);
+        const { exports } = core;
+        const before = exports.largestFreeRun();
+        const runs = Array.from({ length: 40 }, () => exports.frameAlloc(count, 0, NONE));
+        expectSound(core);
+        for (let i = 0; i < 40; i += 2) expect(exports.frameFree(runs[i], count)).toBe(0);
+        expectSound(core);
+        for (let i = 1; i < 40; i += 2) expect(exports.frameFree(runs[i], count)).toBe(0);
+        expectSound(core);
+        expect(exports.largestFreeRun()).toBe(before);
+        for (let i = 0; i < 2; i++) expect(exports.frameAlloc(1024, 10, NONE)).toBeGreaterThan(0);
+      },
+    );
+
     test("refuse a list with a frame twice, a free frame or a pinned one, and free none", () => {
       const core = build.open(4096);
       const list = new Uint32Array(core.memory.buffer, core.scratchAt, 16);

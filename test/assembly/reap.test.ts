@@ -5,6 +5,7 @@ import { headerWords } from "../support/header.ts";
 import { expectSound, freeCount } from "../support/sound.ts";
 
 const NONE = 0xffffffff;
+const CHUNKS_AT = 8192; // 64 heads of lists, then a record for every 64 frames (assembly/chunk.ts)
 
 /** A core with a bit of everything alive, and the handles of what has a lock. */
 interface Busy extends TestCore {
@@ -61,8 +62,9 @@ describe.each(eachCore)("check() and threadReap() on the $name core", (build) =>
     const before = usage(core);
     reapHolding(core.core, [lockAt(core.core, "frames"), lockAt(core.core, "slab")], () => {
       words.fill(0xdead, header + 64, header + 69); // slab caches
-      words.fill(0, header + 96, header + 112); // which orders have blocks
-      words.fill(0, header + 112, header + 112 + 55); // the lists' heads
+      words.fill(0, header + 96, header + 112); // which lists have chunks
+      const threadsAt = words[header + headerWords.threadsAt] as number;
+      words.fill(0xdead, CHUNKS_AT / 4, threadsAt / 4); // the lists' heads and the chunks
       words[header + headerWords.freeFrames] = 12_345;
       words[header + headerWords.objectCount] = 54_321;
       expect(core.exports.check(0)).not.toBe(0);
@@ -89,6 +91,18 @@ describe.each(eachCore)("check() and threadReap() on the $name core", (build) =>
 
   test.each([
     ["a free frame that is in no list", "B", (core: TestCore) => steal(core, 0)],
+    [
+      "bits that lack a free frame",
+      "B",
+      (core: TestCore) => chunkChange(core, 1, (w) => w & (w - 1)),
+    ],
+    [
+      "a chunk with another rank",
+      "B",
+      (core: TestCore) => chunkChange(core, 3, (rank) => rank - 1),
+    ],
+    ["links that lead back elsewhere", "B", (core: TestCore) => chunkChange(core, 2, (w) => w ^ 1)],
+    ["a list that seems to be empty", "B", (core: TestCore) => ranksForget(core)],
     ["a frame with an unknown state", "P", (core: TestCore) => steal(core, 15)],
     ["a table frame that no domain has", "I", (core: TestCore) => steal(core, 6)],
     ["an object frame that no object has", "S", (core: TestCore) => steal(core, 8)],
@@ -144,6 +158,19 @@ function forge(core: TestCore, pfn: number, state: number): void {
 function steal(core: TestCore, state: number): void {
   const pfn = core.exports.frameAlloc(1, 0, NONE);
   forge(core, pfn, state);
+}
+
+/** Changes word `word` of the record of a chunk of which some frames are free. */
+function chunkChange(core: TestCore, word: number, change: (value: number) => number): void {
+  const pfn = core.exports.frameAlloc(33, 0, NONE);
+  const words = new Uint32Array(core.memory.buffer);
+  const at = CHUNKS_AT / 4 + (64 + Math.floor(pfn / 64)) * 4 + word;
+  words[at] = change(words[at] as number);
+}
+
+function ranksForget(core: TestCore): void {
+  const header = core.exports.HEADER_AT.value / 4;
+  new Uint32Array(core.memory.buffer)[header + 96] = 0;
 }
 
 function soil(core: TestCore): void {

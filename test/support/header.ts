@@ -7,6 +7,7 @@
 /** Words of the header (assembly/layout.ts); layout.test.ts holds them against what they count. */
 export const headerWords = {
   threadCount: 5,
+  threadsAt: 6,
   wordsAt: 7,
   directoryAt: 10,
   bounceAt: 14,
