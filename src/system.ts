@@ -193,8 +193,8 @@ export class System extends SharedSystem {
   }
 
   /**
-   * Exports memory as a buffer; the caller owns the first reference. EINVAL: an op, the size or the
-   * name is missing.
+   * Exports memory as a buffer; the caller owns the first reference. EINVAL: the size, map(),
+   * unmap() or release() is missing, or what is given is not of its kind.
    */
   override export(info: ExportInfo): DmaBuf {
     this.requireOpen("export a buffer");

@@ -29,7 +29,7 @@ import { checkPixels, type PixelLimits } from "./pixel-limits.ts";
 
 /** What a device can address. */
 export interface DeviceLimits {
-  /** Behind an IOMMU of its own: any frames can be made to look contiguous. */
+  /** Behind an IOMMU, alone or with a group: any frames can be made to look contiguous. */
   readonly iommu: boolean;
   /** Address bits, 24 to 64. */
   readonly dmaMaskBits: number;
