@@ -13,6 +13,7 @@
  * @module
  */
 
+import { requireText } from "./arguments.ts";
 import { type Core, openCore, openCoreSync } from "./core/core.ts";
 import { Device, type DeviceOptions } from "./device/device.ts";
 import { BufferRegistry } from "./dma-buf/buffer-registry.ts";
@@ -231,9 +232,10 @@ export class System extends SharedSystem {
     return new SwSync(this.core, name);
   }
 
-  /** A fence, of its own context unless one is given. EINVAL: the seqno. */
+  /** A fence, of its own context unless one is given. EINVAL: the name or the seqno. */
   fence(name: string, options?: FenceOptions): Fence {
     this.requireOpen("create a fence");
+    requireText(name, "the name", "create a fence");
     if (options === undefined) return new Fence(this.core, this.fenceContexts(1), 1, name);
     const { context = this.fenceContexts(1), seqno = 1, ops = null } = options ?? {};
     requireInteger(context, "context", 0, Number.MAX_SAFE_INTEGER, `create fence ${name}`);

@@ -180,8 +180,12 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * is thrown once the others are closed.
    */
   closeAll(): void {
+    this.#closeEach(this.fds);
+  }
+
+  #closeEach(fds: readonly number[]): void {
     const errors: unknown[] = [];
-    for (const fd of this.fds) {
+    for (const fd of fds) {
       try {
         this.close(fd);
       } catch (error) {
@@ -213,9 +217,12 @@ export class FdTable<File extends CountedFile = CountedFile> {
     return child;
   }
 
-  /** Closes what is marked close-on-exec: what another program must not have. */
+  /**
+   * Closes what is marked close-on-exec: what another program must not have. What refuses stays, as
+   * with closeAll().
+   */
   exec(): void {
-    for (const fd of this.fds) if (this.isCloseOnExec(fd)) this.close(fd);
+    this.#closeEach(this.fds.filter((fd) => this.isCloseOnExec(fd)));
   }
 
   #slot(fd: number): Slot<File> {

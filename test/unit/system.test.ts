@@ -168,6 +168,12 @@ describe.each(eachCore)("system on the $name core", (build) => {
     expectError("ESTALE", () => direct.setDmaMask(32));
   });
 
+  test.each([undefined, null, 5, {}])("a fence named %s is EINVAL", (name) => {
+    const system = build.system({ memoryBytes: 2 * MiB });
+    expectRefusal(system, "EINVAL", () => system.fence(name as never));
+    expectRefusal(system, "EINVAL", () => system.fence(name as never, { seqno: 3 }));
+  });
+
   test("ranges are pinned by tokens, seen as zeros, and freed when unpinned", () => {
     const system = build.system({ memoryBytes: 8 * MiB, cma: { default: 4 * MiB } });
     for (const range of [

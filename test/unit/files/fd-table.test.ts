@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { fail } from "../../../src/errors.ts";
 import { FdTable } from "../../../src/files/fd-table.ts";
 import { expectError } from "../../support/errors.ts";
 import { fuzzSeed, Prng } from "../../support/prng.ts";
@@ -27,6 +28,20 @@ describe("FdTable", () => {
     expect(table.install(file())).toBe(0);
     expect(table.install(file())).toBe(1);
     expect(table.openCount).toBe(3);
+  });
+
+  test("exec() closes all that is marked, though one refuses", () => {
+    const table = new FdTable();
+    const busy = { ...file(), put: () => fail("EBUSY", "put a file", "it is used") };
+    const [a, kept, b] = [file(), file(), file()];
+    const closeOnExec = true;
+    table.install(a, { closeOnExec });
+    const fd = table.install(busy, { closeOnExec });
+    const stays = table.install(kept);
+    table.install(b, { closeOnExec });
+    expectError("EBUSY", () => table.exec());
+    expect(table.fds).toEqual([fd, stays]);
+    expect([a.refs, kept.refs, b.refs]).toEqual([0, 1, 0]);
   });
 
   test("get() adds a reference, dup() one more under a new number", () => {
