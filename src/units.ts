@@ -29,6 +29,11 @@ export function framesOf(bytes: number): number {
   return Math.ceil(bytes / FRAME_BYTES);
 }
 
+/** The smallest order whose power of two is not below `count`, a number of 1 to 2^32. */
+export function orderOf(count: number): number {
+  return 32 - Math.clz32(count - 1);
+}
+
 /** The number of the page that holds a byte address. */
 export function pfnOf(address: number): number {
   return Math.floor(address / FRAME_BYTES);

@@ -192,7 +192,6 @@ function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
 /** Tries the sizes that the options allow, largest first. */
 function reserveMemory(size: MemoryBytes, shared: boolean): WebAssembly.Memory {
   if (typeof size !== "number") requireObject(size, "memoryBytes", "open a system");
-  if (typeof size !== "number") requireObject(size, "memoryBytes", "open a system");
   const { min, preferred } = typeof size === "number" ? { min: size, preferred: size } : size;
   for (const [name, value] of [
     ["memoryBytes", preferred],

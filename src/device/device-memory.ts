@@ -21,7 +21,7 @@ import type { FramePool } from "../mm/frame-pool.ts";
 import type { FrameRange } from "../mm/frame-range.ts";
 import { tableFromRange } from "../mm/sg-build.ts";
 import { type SgEntry, SgTable } from "../mm/sg-table.ts";
-import { addressOf, FRAME_BYTES, framesOf, NO_PFN } from "../units.ts";
+import { addressOf, FRAME_BYTES, framesOf, NO_PFN, orderOf } from "../units.ts";
 
 /** @internal Where a device's allocations come from, and what it can reach. */
 export interface DeviceMemory {
@@ -133,7 +133,7 @@ function attemptsFor(
 ): (() => DeviceFrames)[] {
   const isTranslated = memory.group !== null;
   const reachBits = isTranslated ? ALL_BITS : Math.max(PAGE_BITS, maskBits);
-  const alignOrder = Math.ceil(Math.log2(frameCount));
+  const alignOrder = orderOf(frameCount);
   const attempts: (() => DeviceFrames)[] = [];
   if (frameCount <= RUN_FRAMES_MAX)
     attempts.push(() =>

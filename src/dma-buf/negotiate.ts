@@ -20,7 +20,7 @@
 import { requireObject, requireObjects } from "../arguments.ts";
 import { type DeviceLimits, segmentsOf } from "../device/device.ts";
 import { requireInteger } from "../errors.ts";
-import { ADDRESS_END, addressOf, FRAME_BYTES, framesOf, GiB } from "../units.ts";
+import { ADDRESS_END, addressOf, FRAME_BYTES, framesOf, GiB, orderOf } from "../units.ts";
 import { type Conflict, sortConflicts } from "./conflict.ts";
 import type { PixelLayout } from "./formats.ts";
 import { negotiatePixels, type PixelRequest } from "./negotiate-pixels.ts";
@@ -139,8 +139,7 @@ export function sizeConflicts(one: Participant, sizeBytes: number): Conflict[] {
  * at a multiple of the next power of two of pages, other than 0.
  */
 function addressBitsNeeded({ iommu }: DeviceLimits, sizeBytes: number): number {
-  const align = iommu ? FRAME_BYTES * 2 ** Math.ceil(Math.log2(framesOf(sizeBytes))) : 0;
-  return Math.ceil(Math.log2(align + sizeBytes));
+  return iommu ? orderOf(2 * FRAME_BYTES) + orderOf(framesOf(sizeBytes)) : orderOf(sizeBytes);
 }
 
 function segmentConflicts({ name, limits }: Participant, sizeBytes: number): Conflict[] {

@@ -15,7 +15,7 @@ import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
 import { checked, codeOf, errno, fail, requireJoined } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
-import { ADDRESS_END, addressOf, formatBytes, framesOf, NO_PFN, pfnOf } from "../units.ts";
+import { ADDRESS_END, addressOf, formatBytes, framesOf, NO_PFN, orderOf, pfnOf } from "../units.ts";
 
 /** Where frames are. */
 export interface Places {
@@ -41,7 +41,7 @@ export function placeScattered(
   { addressEnd, alignBytes }: Layout,
 ): number {
   const pfnEnd = addressEnd >= ADDRESS_END ? NO_PFN : Math.max(0, pfnOf(addressEnd - physicalBase));
-  const alignOrder = orderOf(alignBytes);
+  const alignOrder = blockOrder(alignBytes);
   const result = core.exports.storageAllocBlocks(framesOf(buf.sizeBytes), pfnEnd, alignOrder);
   return checked(result, `place ${buf.name}`, () => scatteredReason(buf));
 }
@@ -95,17 +95,17 @@ function regionAlloc(
 ): number {
   const frames = framesOf(sizeBytes);
   if (frames > region.frameCount) return -errno.ENOMEM;
-  const sizeOrder = orderOf(sizeBytes);
+  const sizeOrder = blockOrder(sizeBytes);
   const usual = region.isReusable ? Math.min(sizeOrder, MAX_ALIGN_ORDER) : 0;
   const first = physicalBase + addressOf(region.basePfn);
   const last = first + addressOf(region.frameCount) - 1;
   const hasBoundary = Math.floor(first / boundaryBytes) !== Math.floor(last / boundaryBytes);
-  const bounded = hasBoundary ? Math.min(sizeOrder, orderOf(boundaryBytes)) : 0;
-  const alignOrder = Math.max(usual, bounded, orderOf(alignBytes));
+  const bounded = hasBoundary ? Math.min(sizeOrder, blockOrder(boundaryBytes)) : 0;
+  const alignOrder = Math.max(usual, bounded, blockOrder(alignBytes));
   return core.exports.storageAllocRegion(region.handle, frames, alignOrder);
 }
 
 /** The order of the smallest block that holds `bytes` bytes. */
-function orderOf(bytes: number): number {
-  return Math.ceil(Math.log2(framesOf(bytes)));
+function blockOrder(bytes: number): number {
+  return orderOf(framesOf(bytes));
 }

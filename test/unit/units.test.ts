@@ -10,6 +10,7 @@ import {
   MiB,
   NO_PFN,
   offsetOf,
+  orderOf,
   pfnOf,
 } from "../../src/units.ts";
 
@@ -21,6 +22,15 @@ describe("units", () => {
     [4097, 2],
     [4 * GiB, 2 ** 20],
   ])("framesOf(%i) is %i", (bytes, frames) => expect(framesOf(bytes)).toBe(frames));
+
+  test.each([
+    [1, 0],
+    [2, 1],
+    [3, 2],
+    [2 ** 20, 20],
+    [2 ** 31 + 1, 32],
+    [2 ** 32, 32],
+  ])("orderOf(%i) is %i", (count, order) => expect(orderOf(count)).toBe(order));
 
   test("an address above 2 GiB goes to page and offset and back", () => {
     for (const address of [0, 4095, 4096, 3 * GiB + 17, 2 ** 44 - 1]) {
