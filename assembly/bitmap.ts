@@ -90,7 +90,7 @@ function lanesOffset(wordCount: u32): usize {
  * Takes the lowest run [i, i + count) of free bits with base + i a multiple of 2^alignOrder, and
  * returns i. Returns NONE when there is no such run, and for a count of 0. `alignOrder` < 32.
  */
-export function bitmapAlloc(at: usize, count: u32, alignOrder: u32): u32 {
+@inline export function bitmapAlloc(at: usize, count: u32, alignOrder: u32): u32 {
   const bitmap = Bitmap.at(at);
   assert(alignOrder < 32); // 2^alignOrder fits
   if (count - 1 >= bitmap.bitCount) return NONE; // 0 wraps and is refused, too

@@ -28,6 +28,7 @@ import {
   wordOf,
   wordsFree,
   wordsMatch,
+  wordsRelease,
   wordsStamp,
   wordsTake,
 } from "./page";
@@ -206,8 +207,13 @@ export function runFree(pfn: u32, count: u32, state: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
   if (count == 1 && header().freeFlags == 0) return frameFree(pfn, state);
   lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
-  const error = runError(pfn, count, state);
-  if (error == 0) framesGive(pfn, count);
+  let error: i32 = 0;
+  if (header().freeFlags == 0 && wordsRelease(pfn, count, state)) {
+    rangeInsert(pfn, pfn + count);
+  } else {
+    error = runError(pfn, count, state);
+    if (error == 0) framesGive(pfn, count);
+  }
   unlock(FRAMES_LOCK_AT);
   return error;
 }
