@@ -4,6 +4,7 @@
  *     single                 allocate one frame and free it: two calls a pair
  *     bulk/N                 allocate N single frames into a list and free them: two calls for all
  *     bulk/N/fragmented      the same while no two neighbouring frames are free
+ *     run/N                  allocate a run of N frames and free it
  *     replace/1-64/live1000  free one of 1000 runs, allocate one of 1 to 64 frames in its place
  *
  * Nanoseconds per frame (bulk) or per pair. Not zeroed unless the name says so. @thi.ng/malloc gets
@@ -38,6 +39,7 @@ export const family: Family = (suite: Suite) => {
   addSingles(suite, system);
   for (const count of [64, 256, 1024]) addBulk(suite, system, count);
   addFragmented(suite, system, 256);
+  addRuns(suite, system);
   addReplace(suite, system);
   assert.equal(system.check(), null);
 };
@@ -168,6 +170,25 @@ function addFragmented(suite: Suite, system: System, frameCount: number): void {
     };
     return { ...bulkJob(system, at, frameCount), end: giveBack };
   });
+}
+
+function addRuns(suite: Suite, system: System): void {
+  const { frameAlloc, frameFree } = system.core.exports;
+  for (const size of [8, 64, 1024]) {
+    suite.row(`frames/run/${size}`, "pair", () => {
+      const first = frameAlloc(size, 0, NO_LIMIT);
+      assert(first > 0 && first % size === 0);
+      assert.equal(frameFree(first, size), 0);
+      return {
+        run(count) {
+          let failures = 0;
+          for (let i = 0; i < count; i++)
+            failures |= frameFree(frameAlloc(size, 0, NO_LIMIT), size);
+          assert.equal(failures, 0);
+        },
+      };
+    });
+  }
 }
 
 function addReplace(suite: Suite, system: System): void {
