@@ -52,6 +52,42 @@ describe.each([...eachCore])("iova, $name", ({ open }) => {
     }
   });
 
+  test("a page that is given again is freed once, whatever happened since", () => {
+    const space = opened();
+    const take = (): number => {
+      space.free(space.alloc(1));
+      const pfn = space.alloc(1); // as the recent one
+      expect(space.find(pfn)).toEqual({ low: pfn, high: pfn });
+      expect(space.check()).toBe(0);
+      return pfn;
+    };
+    const freesOnce = (pfn: number): void => {
+      const count = space.rangeCount;
+      expect(space.free(pfn)).toBe(1);
+      expect(space.rangeCount).toBe(count - 1);
+      expect(space.free(pfn)).toBe(0);
+      expect(space.find(pfn)).toBeUndefined();
+      expect(space.check()).toBe(0);
+    };
+    expect(space.free(0)).toBe(0);
+    freesOnce(take());
+    expect(space.free(0)).toBe(0);
+    const other = space.alloc(1);
+    const afterOther = take();
+    freesOnce(other); // is the recent one now
+    freesOnce(afterOther);
+    const pair = space.alloc(2);
+    const afterPair = take();
+    space.free(pair);
+    expect(space.alloc(2)).toBe(pair); // as the recent one of its size
+    freesOnce(afterPair);
+    const reserved = take();
+    expect(space.reserve(reserved, reserved)).toBe(0); // its block is dissolved
+    expect(space.check()).toBe(0);
+    freesOnce(reserved);
+    expect(space.rangeCount).toBe(1); // the pair
+  });
+
   // Sizes that no block serves: the place is the highest that fits.
   test.each([
     { name: "aligned 3 takes a multiple of 4", steps: [[3, 15, 1]], want: [12] },
