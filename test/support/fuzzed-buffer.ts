@@ -62,6 +62,7 @@ export class FuzzedBuffer {
   readonly #devices: Device[];
   readonly #cpu: CpuMapping[] = [];
   readonly #vmaps: Vmapping[] = [];
+  readonly #lost: Map<DeviceMapping, Device> = new Map();
   #fence: Fence | null = null;
 
   constructor(system: System, kind: ExporterKind) {
@@ -82,6 +83,8 @@ export class FuzzedBuffer {
       const device = attachment === undefined ? "" : ` ${attachment.device.name}`;
       this.calls.push(`${verb}${device} ${lockOf(this.buf)}`);
       const { faultAt, fault, form } = this.command ?? { form: "now" };
+      if (verb === "release") this.#unmapLost();
+      if (verb === "unmap") this.#noteUnmap(args as [Attachment, DeviceMapping], faultAt === verb);
       if (faultAt !== verb) return op(...args);
       const lost = new DmaBufError("EIO", verb, "a fault");
       if (fault === "throw") throw lost;
@@ -91,6 +94,19 @@ export class FuzzedBuffer {
         ? Promise.resolve().then(() => op(...args))
         : Promise.resolve(op(...args));
     };
+  }
+
+  /** A mapping whose unmap failed is still there; who can tries again, but no call that is undone. */
+  #noteUnmap([attachment, mapping]: [Attachment, DeviceMapping], isFailing: boolean): void {
+    if (isFailing) this.#lost.set(mapping, attachment.device);
+    else this.#lost.delete(mapping);
+  }
+
+  /** An exporter whose unmap failed undoes at its end what is left of that. */
+  #unmapLost(): void {
+    for (const [mapping, device] of this.#lost)
+      if (!mapping.isEnded) device.dma.unmapSgtable(mapping);
+    this.#lost.clear();
   }
 
   /** What a call answers: "ok", or a code. */
