@@ -6,8 +6,8 @@
  *
  * - FC1  Several consumers read one frame at once; who writes has it alone, after all readers.
  * - FC2  A frame is taken before its fence is waited for. A take that gives up leaves it to the
- *        next one, ahead of later frames; of "latest", a later one replaces it. If nobody gets it,
- *        it goes back with its fence, so that who writes it next waits for who wrote it last.
+ *        next one, ahead of later frames; of "latest", a later one replaces it. Who writes a frame
+ *        waits for who wrote it last, also if nobody got it (PO3).
  *
  * @module
  */
@@ -17,7 +17,7 @@ import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { checked, fail, isErrno } from "../errors.ts";
+import { checked, errno, fail, isErrno } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { WaitQueue } from "../files/poll.ts";
 import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
@@ -112,7 +112,7 @@ export class FrameConsumer {
     const operation = `take a frame of ${this.#pool.name} as ${this.name}`;
     if (this.#isClosed) fail("ESTALE", operation, "the consumer was closed");
     const { core, table } = this.#pool;
-    const run = (): number => this.#next();
+    const run = (): number => (this.#isClosed ? -errno.ESTALE : this.#next());
     return { core, eventAt: table.publishEventAt, givenUp: this.#givenUp, operation, run };
   }
 
@@ -227,7 +227,7 @@ export class FrameConsumer {
   /** Gives back what nobody got (FC2). */
   #giveBack({ index, fence }: Untaken): void {
     this.#untaken.delete(index);
-    this.#release(index, fence?.isSignaled === false ? fence : null);
+    this.#release(index, null);
     if (fence !== null) letGo(fence);
   }
 

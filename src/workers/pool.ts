@@ -8,9 +8,9 @@
  * - PO1  Who owns a frame is one word in shared memory (assembly/pool.ts): each frame is written
  *        by one thread, or read by its consumers, or free.
  * - PO2  A thread that has the pool keeps all its buffers mapped; frames cost no allocation.
- * - PO3  Who writes waits for the fences that the frame's readers left, and a reader for the one
- *        that its writer gave. The readers' stay with the frame until they have signaled, whoever
- *        gives up waiting for them.
+ * - PO3  Who writes waits for the fences of who wrote the frame last and of its readers, and a
+ *        reader for the one that its writer gave. They stay with the frame until they have signaled,
+ *        whoever gives up waiting for them, and also if nobody took the frame.
  * - PO4  On a thread there is one Pool for one token. It is this thread's until everybody who made
  *        or imported it has released it.
  *
@@ -24,7 +24,7 @@ import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, errno, fail, requireInteger } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { WaitQueue } from "../files/poll.ts";
 import type { Heap } from "../heaps/heap.ts";
@@ -170,18 +170,20 @@ export class Pool implements ConsumedPool, WriterSide {
     const operation = `acquire a frame of ${this.name}`;
     this.requireHeld(operation);
     const { core, token, table } = this;
-    const run = (): number => core.exports.poolAcquire(token, nowMs());
+    const run = (): number =>
+      this.#userCount === 0 ? -errno.ESTALE : core.exports.poolAcquire(token, nowMs());
     return { core, eventAt: table.freeEventAt, givenUp: this.#givenUp, operation, run };
   }
 
   /**
    * A free frame to write, the one published longest ago; waits for one, and for the fences that
-   * its readers left. ETIME, EINTR; EPIPE: the pool was closed; EOWNERDEAD.
+   * its last writer and its readers left. ETIME, EINTR; EPIPE: the pool was closed; EOWNERDEAD.
    */
   async acquire(options: WaitOptions = {}): Promise<WritableFrame> {
     const attempt = this.#acquiring();
     const limit = new TimeLimit(options, attempt.operation);
     const index = await attemptAsync(attempt, limit);
+    this.requireHeld(attempt.operation);
     const fences = this.#releaseFences(index);
     try {
       for (const fence of fences) await limit.wait((rest) => fence.wait(rest));
@@ -211,7 +213,7 @@ export class Pool implements ConsumedPool, WriterSide {
     }
   }
 
-  /** The same without waiting: null when no frame is free whose readers' fences have signaled. */
+  /** The same without waiting: null when no frame is free whose fences have signaled. */
   tryAcquire(): WritableFrame | null {
     const attempt = this.#acquiring();
     const pending: number[] = [];
@@ -236,7 +238,7 @@ export class Pool implements ConsumedPool, WriterSide {
     return framesUntilClosed(() => this.acquire(options));
   }
 
-  /** A frame that nobody reads any more; its readers' fences are over. ESTALE: released. */
+  /** A frame that nobody reads any more, and whose fences are over. ESTALE: released. */
   #writable(index: number, operation: string): WritableFrame {
     this.requireHeld(operation);
     for (const consumer of this.table.releasers(index))
@@ -246,11 +248,12 @@ export class Pool implements ConsumedPool, WriterSide {
     return new WritableFrame(index, this.memory(index), this);
   }
 
-  /** The fences that a frame's readers left, each to be let go of. */
+  /** The fences of who wrote a frame last and of its readers, each to be let go of. */
   #releaseFences(index: number): Fence[] {
     const { core, table } = this;
-    return table.releasers(index).flatMap((consumer) => {
-      const fence = fenceOf(core, table.releaseFence(index, consumer));
+    const left = table.releasers(index).map((consumer) => table.releaseFence(index, consumer));
+    return [table.fence(index), ...left].flatMap((token) => {
+      const fence = token === 0 ? null : fenceOf(core, token);
       return fence === null ? [] : [fence];
     });
   }
@@ -266,6 +269,7 @@ export class Pool implements ConsumedPool, WriterSide {
   /** @internal */
   publish(index: number, { to, fence }: PublishOptions): number {
     const operation = `publish frame ${index} of ${this.name}`;
+    this.requireHeld(operation);
     const targets = this.table.maskOf(to, operation);
     if (fence !== undefined && fence !== null) requireFence(fence, this.core, operation);
     const { token } = fence ?? { token: 0 };
