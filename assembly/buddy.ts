@@ -81,10 +81,9 @@ export function bulkAlloc(listAt: usize, count: u32, state: u32, type: u32): i32
 }
 
 /**
- * The order of the block that `left` > 0 single frames are best taken from: one of just that size,
- * or else the smallest that
- * is listed, so that large ones stay whole. When the type's own lists are empty, a single frame is
- * stolen.
+ * The order of the block that `left` > 0 single frames are best taken from: of just that size, if
+ * it is the largest of a chunk, or else the smallest that is, so that large ones stay whole. When
+ * the type's own lists are empty, a single frame is stolen.
  */
 export function smallOrder(type: u32, left: u32): u32 {
   const orders = FreeRanks.at(type).mask >> 1;

@@ -84,8 +84,8 @@ export function blocksIn(bits: u64, order: u32): u64 {
 }
 
 /**
- * Where the lowest of the smallest blocks begins that are of `order` or above, of which there is
- * one.
+ * Where the lowest of the smallest blocks begins that are of `order` or above; 64 when there is
+ * none. Not for bits that are all ones.
  */
 export function fitIn(bits: u64, order: u32): u32 {
   let run = bits & (bits >> 1);

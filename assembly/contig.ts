@@ -37,10 +37,8 @@ const PAGEBLOCK_FRAMES: u32 = (<u32>1) << PAGEBLOCK_ORDER;
 
 /**
  * Takes exactly the frames [pfn, pfn + count), moving movable ones away, for frameAlloc's kind of
- * owner. Not zeroed.
- * 0, or EINVAL (not frames with bytes), EBUSY (X3, or a pageblock is isolated or belongs to a CMA
- * region), ENOMEM (nowhere
- * to move to).
+ * owner. Not zeroed. 0, or EINVAL (not frames with bytes), EBUSY (X3, or a pageblock is isolated or
+ * belongs to a CMA region), ENOMEM (nowhere to move to).
  */
 export function contigAlloc(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count) || pfn + count > header().backedFrames) return EINVAL;

@@ -30,8 +30,8 @@ export function frameAlloc(count: u32, alignOrder: u32, pfnEnd: u32): i32 {
 
 /**
  * A run of `count` frames out of the pageblocks of a migrate type: 0 unmovable, 2 reclaimable. What
- * is grouped by type keeps
- * other pageblocks whole. The pfn, or EINVAL (another type), ENOMEM, EAGAIN.
+ * is grouped by type keeps other pageblocks whole. The pfn, or EINVAL (another type), ENOMEM,
+ * EAGAIN.
  */
 export function frameAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32): i32 {
   if (type == MIGRATE_UNMOVABLE) return frameAlloc(count, alignOrder, pfnEnd);

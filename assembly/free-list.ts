@@ -21,7 +21,6 @@ import {
   CHUNK_FRAMES,
   Chunk,
   RANK_FULL,
-  blocksIn,
   chunkPfn,
   fitIn,
   numberOf,
@@ -185,7 +184,7 @@ export function blockFindIn(type: u32, rank: u32, order: u32, pfnEnd: u32): u32 
     if (rank < RANK_FULL) {
       let bits = chunk.bits;
       if (pfn + CHUNK_FRAMES > pfnEnd) bits &= pfnEnd > pfn ? lowBits(pfnEnd - pfn) : 0;
-      pfn += <u32>ctz(blocksIn(bits, order));
+      pfn += fitIn(bits, order);
     }
     if (pfn + size <= pfnEnd) return pfn;
     number = chunk.next;
@@ -194,8 +193,9 @@ export function blockFindIn(type: u32, rank: u32, order: u32, pfnEnd: u32): u32 
 }
 
 /**
- * Takes `count` frames of a block of `order`, the smallest there is, out of the lists; 0 when there
- * is no block below `pfnEnd`. Their words say FREE until the caller's do.
+ * Takes `count` frames of a block of `order` out of the lists: out of a chunk whose largest block
+ * is the smallest that will do, and there of the smallest. 0 when there is no block below `pfnEnd`.
+ * Their words say FREE until the caller's do.
  */
 export function listTake(type: u32, order: u32, count: u32, pfnEnd: u32): u32 {
   const ranks = FreeRanks.at(type).mask & (~(<u32>1) << order);

@@ -174,9 +174,9 @@ export function pageblocksMark(basePfn: u32, frameCount: u32, type: u32): void {
     setPageblockType(pfn, type);
 }
 
-// Ranges: four vectors at a time, then four that end with the range; they may overlap what was
-// done, since each operation gives the same when it is done twice. So few branches depend on the
-// length, which changes from call to call.
+// Ranges, none of which is empty: four vectors at a time, then four that end with the range; they
+// may overlap what was done, since each operation gives the same when it is done twice. So few
+// branches depend on the length, which changes from call to call.
 
 /** word = (word & keep) | set, for the frames [pfn, pfn + count). */
 export function wordsChange(pfn: u32, count: u32, keep: u32, set: u32): void {

@@ -7,9 +7,9 @@
 // B5  A pageblock changes its type only here and in cma.ts, together with the lists of its free
 //     blocks (B1).
 //
-// The largest block of the other type is taken, so that few pageblocks get mixed; only a movable
-// request that may not claim takes the smallest that fits. CMA and isolated pageblocks are nobody's
-// fallback.
+// The chunk with the largest block of the other type gives, so that few pageblocks get mixed; only
+// a movable request that may not claim takes the smallest block that fits. CMA and isolated
+// pageblocks are nobody's fallback.
 //
 // Compare __rmqueue_fallback() and steal_suitable_fallback() in the kernel's mm/page_alloc.c.
 

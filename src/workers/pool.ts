@@ -9,8 +9,8 @@
  *        by one thread, or read by its consumers, or free.
  * - PO2  A thread that has the pool keeps all its buffers mapped; frames cost no allocation.
  * - PO3  Who writes waits for the fences of who wrote the frame last and of its readers, and a
- *        reader for the one that its writer gave. They stay with the frame until they have signaled,
- *        whoever gives up waiting for them, and also if nobody took the frame.
+ *        reader for the one that its writer gave. They stay with the frame until they have
+ *        signaled, whoever gives up waiting for them, and also if nobody took the frame.
  * - PO4  On a thread there is one Pool for one token. It is this thread's until everybody who made
  *        or imported it has released it.
  *

@@ -39,6 +39,21 @@ describe.each(eachCore)("frames on the $name core", (build) => {
       expectSound(core);
     });
 
+    test.each([NONE, "the end"])("takes the smallest block of 64 frames, below %s", (below) => {
+      const core = build.open(4096);
+      const { frameAlloc, frameFree, magazineDrain } = core.exports;
+      const pfn = frameAlloc(64, 6, NONE);
+      while (frameAlloc(1, 0, NONE) > 0);
+      frameFree(pfn, 32);
+      frameFree(pfn + 40, 1);
+      magazineDrain();
+      const pfnEnd = below === NONE ? NONE : pfn + 64;
+      expect(frameAlloc(2, 0, pfnEnd)).toBe(pfn);
+      expect(frameFree(pfn, 2)).toBe(0);
+      expect(core.exports.frameAllocOf(2, 1, 0, pfnEnd)).toBe(pfn + 40);
+      expectSound(core);
+    });
+
     test.each([
       ["no frames", 0, 0, NONE, EINVAL],
       ["more than the largest block", 1025, 0, NONE, EINVAL],

@@ -96,7 +96,7 @@ export class FuzzedBuffer {
     };
   }
 
-  /** A mapping whose unmap failed is still there; who can tries again, but no call that is undone. */
+  /** A mapping whose unmap failed is still there; a call that is undone does not try again. */
   #noteUnmap([attachment, mapping]: [Attachment, DeviceMapping], isFailing: boolean): void {
     if (isFailing) this.#lost.set(mapping, attachment.device);
     else this.#lost.delete(mapping);
