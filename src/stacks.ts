@@ -8,6 +8,8 @@
  *        mapping) share a list. The one that ends is taken for the latest, as brackets nest.
  * - ST2  A reference that belongs to somebody, a descriptor or a CPU mapping, is moved to that list
  *        with {@link Stacks.own}, and back before it is put: it is never mixed up with others.
+ * - ST3  The first line of a stack is the caller's of the package: the package's own frames before
+ *        it are left out, and do not count for the host's limit (`Error.stackTraceLimit`).
  *
  * @module
  */
@@ -30,18 +32,54 @@ export interface TrackedFile {
   put(): void;
 }
 
-/** What a stack begins with before the caller's frames: a head in some hosts, and this file. */
-const OWN_LINE = /^Error|\bstacks\.[jt]s\b/;
+/** What a stack begins with in some hosts. */
+const HEAD = /^Error$/;
+/** The frame of this file, with the package's folder; a bundle has neither (ST3). */
+const OWN_FRAME = /^(?:\s*at [^(]*\(|[^@]*@)(.*[/\\])stacks\.[jt]s\b/;
+/** A function of the host between two frames, as Array.map(). */
+const HOST_FRAME = /\(<anonymous>\)$|\[native code\]$/;
+/** More frames than the package ever has between its caller and the stack. */
+const OWN_DEPTH = 32;
+
+/** The stack of here, of up to `deeper` lines more than the host's limit, and that limit. */
+function capture(deeper: number): { readonly lines: string[]; readonly limit: number } {
+  const host = Error as { readonly stackTraceLimit?: unknown };
+  const { stackTraceLimit: limit } = host;
+  if (typeof limit !== "number") return { lines: linesOf(new Error()), limit: Infinity };
+  Reflect.set(host, "stackTraceLimit", limit + deeper); // refused without a throw if it is frozen
+  try {
+    return { lines: linesOf(new Error()), limit };
+  } finally {
+    Reflect.set(host, "stackTraceLimit", limit);
+  }
+}
+
+function linesOf({ stack }: Error): string[] {
+  return String(stack ?? "")
+    .split("\n")
+    .filter((line) => !HEAD.test(line));
+}
+
+/** A stack from the frame on that called the package (ST3); all of it, if there is none. */
+function fromCaller(lines: readonly string[]): readonly string[] {
+  const own = lines.findIndex((line) => OWN_FRAME.test(line));
+  const folder = OWN_FRAME.exec(lines[own] ?? "")?.[1];
+  if (folder === undefined) return lines;
+  const isOwn = (line: string): boolean => line.includes(folder) || HOST_FRAME.test(line);
+  const caller = lines.findIndex((line, i) => i > own && !isOwn(line));
+  return caller < 0 ? lines : lines.slice(caller);
+}
 
 /** @internal The stacks of a system that tracks holders. */
 export class Stacks {
   readonly #lists: Map<HolderKind, WeakMap<object, string[]>> = new Map();
 
-  /** The stack of the caller. */
+  /** The stack of the package's caller (ST3). */
   here(): string {
-    const lines = (new Error().stack ?? "").split("\n");
-    const frames = lines.filter((line) => !OWN_LINE.test(line));
-    return frames.map((line) => line.trim()).join("\n");
+    const { lines, limit } = capture(OWN_DEPTH);
+    const frames = fromCaller(lines);
+    const shown = frames === lines ? lines : frames.slice(0, limit);
+    return shown.map((line) => line.trim()).join("\n");
   }
 
   /** Notes a hold of `kind` on `token`. */

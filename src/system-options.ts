@@ -25,7 +25,8 @@ export interface OpenOptions extends CoreOptions {
   readonly symbolPolicy?: SymbolPolicy | undefined;
   /**
    * Keep the stack of whoever exports, gets, installs, attaches, maps, pins or makes a fence, for
-   * `buf.holders()`. Costs a stack trace each time. Default false.
+   * `buf.holders()`, from the caller's line on: as many frames as the host's
+   * `Error.stackTraceLimit`. Costs a stack trace each time. Default false.
    */
   readonly trackHolders?: boolean | undefined;
 }

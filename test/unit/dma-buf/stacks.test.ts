@@ -34,6 +34,53 @@ describe.each(eachCore)("where holders were made on the $name core", (build) => 
     expect(buf.holders()).toEqual([]);
   });
 
+  /** The functions named `by…` in the first line of each stack of a kind. */
+  function callers(buf: DmaBuf, kind: HolderKind): string[] {
+    const own = buf.holders().filter((holder) => holder.kind === kind);
+    return own.map(
+      ({ stack }) => /\bby\w+/.exec(stack?.split("\n")[0] ?? "")?.[0] ?? String(stack),
+    );
+  }
+
+  test("the first line is the caller's, however deep in the library the hold is made", async () => {
+    const system = open();
+    const gpu = gpuOf(system);
+    const heap = system.heap("system");
+    const byAlloc = () => heap.alloc(4096);
+    const buf = byAlloc();
+    const byAttach = () => buf.attach(gpu);
+    const attachment = byAttach();
+    const byMapAsync = () => attachment.mapAsync("to-device");
+    await byMapAsync();
+    const byMmap = () => buf.mmap();
+    byMmap();
+    expect(callers(buf, "reference")).toEqual(["byAlloc"]);
+    const byForEach = () => [0].forEach(buf.get, buf); // the host calls the library
+    byForEach();
+    expect(callers(buf, "reference")).toEqual(["byAlloc", "byForEach"]);
+    expect(callers(buf, "attachment")).toEqual(["byAttach"]);
+    expect(callers(buf, "mapping")).toEqual(["byMapAsync"]);
+    expect(callers(buf, "cpu-mapping")).toEqual(["byMmap"]);
+  });
+
+  test("a stack has as many frames of the caller's as the host shows, and the limit stays", () => {
+    const heap = open().heap("system");
+    const limit = Error.stackTraceLimit;
+    function byDepth(depth: number): DmaBuf {
+      return depth === 0 ? heap.alloc(4096) : byDepth(depth - 1);
+    }
+    try {
+      for (const frames of [1, 3, 20]) {
+        Error.stackTraceLimit = frames;
+        const lines = byDepth(30).holders()[0]?.stack?.split("\n") ?? [];
+        expect([Error.stackTraceLimit, lines.length]).toEqual([frames, frames]);
+        expect(lines.every((line) => line.includes("byDepth"))).toBe(true);
+      }
+    } finally {
+      Error.stackTraceLimit = limit;
+    }
+  });
+
   test("a descriptor takes its reference along, and a close gives back just that", () => {
     const system = open();
     const { files } = system;
