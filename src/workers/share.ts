@@ -7,7 +7,7 @@
 import { requireObject } from "../arguments.ts";
 import { type Core, type CoreShare, joinCore, type ThreadSlots } from "../core/core.ts";
 import { joinAnyCore } from "../core/join-any.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, DmaBufError, fail } from "../errors.ts";
 import { CmaRegion } from "../mm/cma-region.ts";
 import type { SymbolPolicy } from "../module/symbol-table.ts";
 
@@ -88,7 +88,18 @@ function joinShare(share: SystemShare, options: JoinOptions): Core {
   requireObject(share.slots, "the slots", "join a system");
   return share.thread === null
     ? joinAnyCore(share, share.slots, canBlock)
-    : joinCore(share, share.thread, canBlock);
+    : joinReserved(share, share.thread, canBlock);
+}
+
+/** Joins as the thread that the share keeps. */
+function joinReserved(share: SystemShare, thread: number, canBlock: boolean | undefined): Core {
+  try {
+    return joinCore(share, thread, canBlock);
+  } catch (error) {
+    if (!(error instanceof DmaBufError && error.code === "EBUSY")) throw error;
+    const used = `this share was used: its thread ${thread} has joined`;
+    return fail("EBUSY", "join a system", `${used}; call system.share() again`);
+  }
 }
 
 /** What `make` makes of a core that joins; when that fails, the thread is free again. */
