@@ -110,7 +110,7 @@ export abstract class AttachmentUses {
     return this.#mapNow(direction);
   }
 
-  /** The same with `buf.resv` held by the call: EDEADLK, EAGAIN if it is not free. */
+  /** With `buf.resv` held by the call: EDEADLK, EAGAIN. A kept mapping has its own direction. */
   mapUnlocked(direction: Direction): DeviceMapping {
     this.#checkMap(direction);
     return this.#locked("map", () => this.#mapNow(direction));
