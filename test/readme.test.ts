@@ -81,6 +81,17 @@ describe("README.md", () => {
     expect(system.check(true)).toBeNull();
   });
 
+  test("the program with a Wasm filter runs, and prints what it says", async () => {
+    const { exported, printed, said } = await run("A Wasm filter", "frame, own, system");
+    expect(printed).toBe(said);
+    const { frame, own, system } = exported;
+    expect(frame.bytes.every((byte: number) => byte === 255)).toBe(true);
+    expect(own.bytes.byteOffset).toBe(0x800000);
+    const busy = expect.objectContaining({ code: "EBUSY" });
+    expect(() => system.frames.allocAt(own.pfn, own.frameCount)).toThrow(busy);
+    expect(system.check(true)).toBeNull();
+  });
+
   test("the program on two threads runs, and prints what it says", () => {
     const section = readme.slice(readme.indexOf("## Threads"), readme.indexOf("## As a program"));
     const folder = fileURLToPath(new URL("../build/readme-threads/", import.meta.url));

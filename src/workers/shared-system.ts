@@ -38,7 +38,10 @@ const TOKEN_MAX = 2 ** 31 - 1;
 
 /** What a system can do across threads. */
 export abstract class SharedSystem {
-  /** The core underneath, for `dmabuf/core` users and reports. */
+  /**
+   * The core underneath, for `dmabuf/core` users and reports. A Wasm filter imports `core.memory`,
+   * and keeps its data and stack in a range of `frames.allocAt()`: low addresses are the core's.
+   */
   readonly core: Core;
   /** What a device sees as the address of byte 0. */
   readonly physicalBase: number;
