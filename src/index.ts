@@ -17,9 +17,10 @@ export {
   type GivenLimits,
   type MappingLimits,
 } from "./device/device.ts";
-export { DeviceAccess, type DmaFault } from "./device/device-access.ts";
+export { DeviceAccess } from "./device/device-access.ts";
 export { DeviceDma, type SyncRange } from "./device/device-dma.ts";
 export { DeviceMapping, type DmaSegment, type MappingKind } from "./device/device-mapping.ts";
+export { type DmaFault, DmaFaultError } from "./device/dma-fault.ts";
 export { DmaIova } from "./device/dma-iova.ts";
 export type { MapAttrs } from "./device/map-attrs.ts";
 export { DMA_MAPPING_ERROR, isDmaMappingError } from "./device/mapping-error.ts";
@@ -145,6 +146,7 @@ export type {
   IommuFaultHandler,
   IommuFaultReason,
   IommuFaultResult,
+  RefusalReason,
 } from "./iommu/iommu-fault.ts";
 export { IommuGroup, type IommuGroupOptions, type IommuMember } from "./iommu/iommu-group.ts";
 export type { IotlbGather } from "./iommu/iotlb-gather.ts";

@@ -13,9 +13,9 @@
 
 import { requireBytes } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, errno, fail, requireInteger } from "../errors.ts";
-import { type Access, accessBits, accessOf } from "../iommu/access.ts";
-import type { IommuFaultReason } from "../iommu/iommu-fault.ts";
+import { checked, errno, fail, requireInteger } from "../errors.ts";
+import { type Access, accessBits } from "../iommu/access.ts";
+import type { RefusalReason } from "../iommu/iommu-fault.ts";
 import type { IommuGroup } from "../iommu/iommu-group.ts";
 import {
   ADDRESS_END,
@@ -27,18 +27,11 @@ import {
   pfnOf,
 } from "../units.ts";
 import type { DeviceMemory } from "./device-memory.ts";
-
-/** The last access that was refused. */
-export interface DmaFault {
-  /** Device address of the page. */
-  readonly address: number;
-  readonly access: Access;
-}
+import { type DmaFault, DmaFaultError, directRefusal } from "./dma-fault.ts";
 
 const MAPPING_COUNT = 6;
 const FAULT_COUNT = 7;
 const FAULT_PFN = 8;
-const FAULT_ACCESS = 9;
 
 /** How a device reaches memory: the part of `device.dma` that goes through its addresses. */
 export class DeviceAccess {
@@ -51,6 +44,9 @@ export class DeviceAccess {
   /** @internal */
   protected readonly memory: DeviceMemory;
   #bytes = 0;
+  /** Faults at addresses too wide for a page number, which the core does not see. */
+  #wideFaultCount = 0;
+  #lastFault: DmaFault | null = null;
   #finalFaultCount: number | null = null;
 
   /** @internal */
@@ -78,7 +74,7 @@ export class DeviceAccess {
 
   /** Accesses refused since the device was added. */
   get faultCount(): number {
-    return this.#finalFaultCount ?? this.#field(FAULT_COUNT);
+    return this.#finalFaultCount ?? this.#field(FAULT_COUNT) + this.#wideFaultCount;
   }
 
   /** @internal The device is about to go: its counts stay. */
@@ -95,19 +91,16 @@ export class DeviceAccess {
   /** The last refused access; null if none was. */
   get lastFault(): DmaFault | null {
     if (this.#finalFaultCount !== null || this.faultCount === 0) return null;
-    return {
-      address: addressOf(this.#field(FAULT_PFN)),
-      access: accessOf(this.#field(FAULT_ACCESS)),
-    };
+    return this.#lastFault;
   }
 
   #field(index: number): number {
-    const at = checked(
-      this.core.exports.dmaDeviceAt(this.handle),
-      `read device ${this.name}`,
-      () => "it was removed",
-    );
-    return this.core.word(at, index);
+    return this.core.word(this.#recordAt(), index);
+  }
+
+  #recordAt(): number {
+    const result = this.core.exports.dmaDeviceAt(this.handle);
+    return checked(result, `read device ${this.name}`, () => "it was removed");
   }
 
   /**
@@ -165,7 +158,7 @@ export class DeviceAccess {
   #translate(address: number, lengthBytes: number, access: Access): Uint8Array<ArrayBufferLike>[] {
     const where = `${lengthBytes} bytes at ${formatAddress(address)}`;
     const operation = `${access} ${where} as ${this.name}`;
-    requireInteger(address, "address", 0, ADDRESS_END - 1, operation);
+    requireInteger(address, "address", 0, Number.MAX_SAFE_INTEGER, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, this.core.u8.length, operation);
     const bits = accessBits(access);
     if (bits === undefined) {
@@ -174,8 +167,7 @@ export class DeviceAccess {
     const views: Uint8Array<ArrayBufferLike>[] = [];
     for (let done = 0; done < lengthBytes; ) {
       const at = address + done;
-      const result = this.#spansAt(at, lengthBytes - done, access, bits);
-      const count = checked(result, operation, (code) => this.#faultReason(code));
+      const count = this.#spansAt(at, lengthBytes - done, access, bits, operation);
       for (let i = 0; i < count; i++) {
         const length = this.core.scratch[2 * i + 1] ?? 0;
         views.push(this.core.view(this.core.scratch[2 * i] ?? 0, length));
@@ -187,50 +179,78 @@ export class DeviceAccess {
   }
 
   /**
-   * Translates into the scratch words; a fault is reported, and the access tried again where the
-   * handler asks for that, once for each page.
+   * Translates into the scratch words: how many spans. A fault is reported, and the access tried
+   * again where the handler asks for that, once for each page. EFAULT, ESTALE, ENODEV.
    */
-  #spansAt(at: number, lengthBytes: number, access: Access, bits: number): number {
-    const { dmaSpans, dmaSpanAt } = this.core.exports;
-    const first = pfnOf(at);
-    const offset = offsetOf(at);
-    for (let triedPfn = -1; ; ) {
-      const answer = this.group === null ? null : this.group.translate(addressOf(first), access);
-      const result =
-        answer === null
-          ? dmaSpans(this.handle, first, offset, lengthBytes, bits)
-          : dmaSpanAt(this.handle, first, offset, lengthBytes, bits, physPfnOf(answer));
-      if (result !== -errno.EFAULT || this.group === null) return result;
-      const pfn = this.#field(FAULT_PFN);
-      const refusal = answer === null ? this.group.coreReason(pfn, access) : refusalOf(answer);
-      const reason = refusal ?? this.#ownReason(pfn);
-      const outcome = this.group.reportFault(this.name, pfn, access, reason);
-      if (outcome !== "retry" || pfn === triedPfn) return result;
-      triedPfn = pfn;
+  #spansAt(
+    at: number,
+    lengthBytes: number,
+    access: Access,
+    bits: number,
+    operation: string,
+  ): number {
+    for (let tried = -1; ; ) {
+      if (at >= ADDRESS_END) this.requireLive(operation);
+      const outcome =
+        at < ADDRESS_END
+          ? this.#attempt(at, lengthBytes, access, bits)
+          : this.#wideFault(at, access);
+      if (typeof outcome === "number")
+        return checked(outcome, operation, () => "the device was removed");
+      const page = outcome.address - offsetOf(outcome.address);
+      this.#lastFault = { ...outcome, address: page };
+      const answer = this.group?.reportFault(this.name, page, access, outcome.reason);
+      if (answer !== "retry" || page === tried) throw new DmaFaultError(operation, outcome);
+      tried = page;
     }
   }
 
-  /** Why an access fails that the domain lets through. */
-  #ownReason(pfn: number): IommuFaultReason {
-    const bits = Math.max(this.memory.maskBits(), this.memory.coherentBits());
-    return pfn > lastPfnOf(bits) ? "address-size" : "not-memory";
+  /** How many spans there are, an errno, or the fault, at its first byte. */
+  #attempt(at: number, lengthBytes: number, access: Access, bits: number): number | DmaFault {
+    const { dmaSpans, dmaSpanAt } = this.core.exports;
+    const first = pfnOf(at);
+    const offset = offsetOf(at);
+    const length = Math.min(lengthBytes, ADDRESS_END - at); // page numbers do not wrap
+    const answer = this.group === null ? null : this.group.translate(addressOf(first), access);
+    const result =
+      answer === null
+        ? dmaSpans(this.handle, first, offset, length, bits)
+        : dmaSpanAt(this.handle, first, offset, length, bits, physPfnOf(answer));
+    if (result !== -errno.EFAULT) return result;
+    const pfn = this.#field(FAULT_PFN);
+    const address = Math.max(at, addressOf(pfn));
+    if (this.group === null) return { access, ...this.#directRefusal(address, access) };
+    const refusal = answer === null ? this.group.coreReason(pfn, access) : refusalOf(answer);
+    return { address, access, reason: refusal ?? this.#ownReason(pfn) };
   }
 
-  #faultReason(code: ErrnoCode): string {
-    if (code !== "EFAULT") return "the device was removed";
-    const fault = this.lastFault;
-    const address = formatAddress(fault?.address ?? 0);
-    return `no memory at ${address} is mapped for this device to ${fault?.access}`;
+  #directRefusal(address: number, access: Access): Pick<DmaFault, "address" | "reason"> {
+    const start = this.memory.physicalBase;
+    const memory = { start, end: start + this.core.u8.length };
+    return directRefusal(this.core, this.#recordAt(), address, access, memory);
+  }
+
+  /** The fault at an address that no device has bits for. */
+  #wideFault(at: number, access: Access): DmaFault {
+    this.#wideFaultCount += 1;
+    const reason = this.group?.domain.type === "blocked" ? "blocked" : "address-size";
+    return { address: at, access, reason };
+  }
+
+  /** Why an access fails that the domain lets through. */
+  #ownReason(pfn: number): RefusalReason {
+    const bits = Math.max(this.memory.maskBits(), this.memory.coherentBits());
+    return pfn > lastPfnOf(bits) ? "address-size" : "not-memory";
   }
 }
 
 /** The frame of a driver's answer, as the core takes it. */
-function physPfnOf(answer: number | IommuFaultReason): number {
+function physPfnOf(answer: number | RefusalReason): number {
   return typeof answer === "string" ? NO_PFN : Math.min(pfnOf(answer), NO_PFN);
 }
 
 /** Why a driver refuses; null: it does not. */
-function refusalOf(answer: number | IommuFaultReason): IommuFaultReason | null {
+function refusalOf(answer: number | RefusalReason): RefusalReason | null {
   return typeof answer === "string" ? answer : null;
 }
 

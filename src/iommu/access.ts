@@ -23,9 +23,3 @@ const bitsByAccess: ReadonlyMap<string, number> = new Map<Access, number>([
 export function accessBits(access: Access): number | undefined {
   return bitsByAccess.get(access);
 }
-
-/** The access of the core's bits. */
-export function accessOf(bits: number): Access {
-  const found = [...bitsByAccess].find(([, value]) => value === bits);
-  return (found?.[0] ?? "read-write") as Access;
-}

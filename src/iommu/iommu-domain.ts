@@ -23,7 +23,7 @@ import { FRAME_BYTES, formatAddress } from "../units.ts";
 import type { Access } from "./access.ts";
 import { Domain, type DomainType } from "./domain.ts";
 import type { DomainOps, PartialMap } from "./domain-ops.ts";
-import { driverReasons, type IommuFaultReason } from "./iommu-fault.ts";
+import { driverReasons, type RefusalReason } from "./iommu-fault.ts";
 import { IotlbGather } from "./iotlb-gather.ts";
 import { type PagePlan, PageSizes } from "./page-sizes.ts";
 import { type PhysRange, requireRange, runsOf } from "./phys-range.ts";
@@ -194,7 +194,7 @@ export class IommuDomain extends Domain {
    * @internal The physical address of a page that a device accesses, or why it may not. EIO: the
    * driver's answer makes no sense.
    */
-  translate(iova: number, access: Access): number | IommuFaultReason {
+  translate(iova: number, access: Access): number | RefusalReason {
     if (this.type === "identity") return iova;
     if (this.type === "blocked") return "blocked";
     const { translate } = this.#ops;
@@ -204,9 +204,9 @@ export class IommuDomain extends Domain {
         : translate.call(this.#ops, iova, access);
     const isSane =
       typeof answer === "string"
-        ? driverReasons.includes(answer)
+        ? (driverReasons as readonly string[]).includes(answer)
         : Number.isSafeInteger(answer) && answer >= 0 && answer % FRAME_BYTES === 0;
-    if (isSane) return answer;
+    if (isSane) return answer as number | RefusalReason;
     const what = `translate ${at(iova)}`;
     return fail("EIO", what, `the driver said ${String(answer)}, which is no page and no reason`);
   }

@@ -24,6 +24,9 @@ export type IommuFaultReason =
   | "not-memory"
   | "stale";
 
+/** Why an access was refused: all of them but `stale`. */
+export type RefusalReason = Exclude<IommuFaultReason, "stale">;
+
 /** An access through a domain that went wrong. */
 export interface IommuFault {
   /** The device's name. */
@@ -45,7 +48,7 @@ export type IommuFaultHandler = (fault: IommuFault) => "handled" | "retry" | und
 export type IommuFaultResult = "handled" | "retry" | "ENOSYS";
 
 /** The reasons as the core numbers them, from 1 on; 0: the domain lets the access through. */
-export const coreReasons: readonly IommuFaultReason[] = [
+export const coreReasons: readonly RefusalReason[] = [
   "translation",
   "permission",
   "address-size",
@@ -53,4 +56,4 @@ export const coreReasons: readonly IommuFaultReason[] = [
 ];
 
 /** The reasons that a driver may give. */
-export const driverReasons: readonly IommuFaultReason[] = [...coreReasons, "not-memory"];
+export const driverReasons: readonly RefusalReason[] = [...coreReasons, "not-memory"];

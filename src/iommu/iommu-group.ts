@@ -21,7 +21,7 @@ import { requireObject } from "../arguments.ts";
 import type { Clock } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import { checked, fail } from "../errors.ts";
-import { addressOf, FRAME_BYTES, pfnOf } from "../units.ts";
+import { FRAME_BYTES, pfnOf } from "../units.ts";
 import { type Access, accessBits } from "./access.ts";
 import { BuiltInDomain } from "./built-in-domain.ts";
 import { Domain } from "./domain.ts";
@@ -29,7 +29,7 @@ import { iommuProt } from "./domain-ops.ts";
 import type { DomainOptions, IotlbOptions } from "./domain-options.ts";
 import { DriverMappings } from "./driver-mappings.ts";
 import { IommuDomain } from "./iommu-domain.ts";
-import { coreReasons, type IommuFaultReason, type IommuFaultResult } from "./iommu-fault.ts";
+import { coreReasons, type IommuFaultResult, type RefusalReason } from "./iommu-fault.ts";
 import type { PhysRange } from "./phys-range.ts";
 import { endOf, mergeReserved, type ReservedRegion } from "./reserved-regions.ts";
 
@@ -270,12 +270,12 @@ export class IommuGroup {
    * @internal What a driver says of a device's page: the physical address, or why it refuses. Null:
    * it is the core that translates.
    */
-  translate(iova: number, access: Access): number | IommuFaultReason | null {
+  translate(iova: number, access: Access): number | RefusalReason | null {
     return this.#translator === null ? null : this.#translator.translate(iova, access);
   }
 
   /** @internal Why the core's domain refuses an access; null: it lets it through. */
-  coreReason(pfn: number, access: Access): IommuFaultReason | null {
+  coreReason(pfn: number, access: Access): RefusalReason | null {
     const bits = accessBits(access) ?? 0;
     const number = this.#core.exports.iommuFaultReason(this.handle, pfn, bits);
     return coreReasons[number - 1] ?? null;
@@ -284,11 +284,11 @@ export class IommuGroup {
   /** @internal A device was refused. */
   reportFault(
     device: string,
-    pfn: number,
+    iova: number,
     access: Access,
-    reason: IommuFaultReason,
+    reason: RefusalReason,
   ): IommuFaultResult {
-    return this.domain.reportFault({ device, iova: addressOf(pfn), access, reason });
+    return this.domain.reportFault({ device, iova, access, reason });
   }
 
   /** @internal An access succeeded: reports it if it used what was unmapped. */

@@ -116,9 +116,10 @@ describe.each(eachCore)("system on the $name core", (build) => {
       gpu.dma.write(address + 5 * FRAME_BYTES - 10, new Uint8Array(20).fill(9)),
     );
     expect(gpu.dma.spans(address + 5 * FRAME_BYTES - 10, 10)[0]?.includes(9)).toBe(false);
-    expect(gpu.dma.lastFault).toEqual({ address: address + 5 * FRAME_BYTES, access: "write" });
+    const fault = { address: address + 5 * FRAME_BYTES, access: "write", reason: "translation" };
+    expect(gpu.dma.lastFault).toEqual(fault);
     expect(system.stats().faultCount).toBe(1);
-    for (const wrong of [-1, 1.5, 2 ** 44]) expectError("EINVAL", () => gpu.dma.read(wrong, back));
+    for (const wrong of [-1, 1.5, 2 ** 53]) expectError("EINVAL", () => gpu.dma.read(wrong, back));
     expectError("EINVAL", () => gpu.dma.spans(address, 1, "look" as "read"));
   });
 

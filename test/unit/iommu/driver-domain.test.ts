@@ -33,7 +33,8 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       expect([...bytes.subarray(0, 4)]).toEqual([1, 2, 3, 4]);
       domain.unmap(1 * MiB, PS);
       expectError("EFAULT", () => device.dma.read(1 * MiB, new Uint8Array(1)));
-      expect(device.dma.lastFault).toEqual({ address: 1 * MiB, access: "read" });
+      const fault = { address: 1 * MiB, access: "read", reason: "translation" };
+      expect(device.dma.lastFault).toEqual(fault);
       expect(device.dma.faultCount).toBe(1);
       expect(read(device, 1 * MiB + PS, 2)).toEqual([3, 4]);
       domain.detachDevice(device);
