@@ -70,9 +70,16 @@ function fromCaller(lines: readonly string[]): readonly string[] {
   return caller < 0 ? lines : lines.slice(caller);
 }
 
+/** The call that made a file, and its stack. */
+interface Origin {
+  readonly call: string;
+  readonly stack: string;
+}
+
 /** @internal The stacks of a system that tracks holders. */
 export class Stacks {
   readonly #lists: Map<HolderKind, WeakMap<object, string[]>> = new Map();
+  readonly #origins: WeakMap<object, Origin> = new WeakMap();
 
   /** The stack of the package's caller (ST3). */
   here(): string {
@@ -89,6 +96,25 @@ export class Stacks {
     const list = lists.get(token);
     if (list === undefined) lists.set(token, [stack]);
     else list.push(stack);
+  }
+
+  /** Notes the first reference to a `file`, which `call` has just made. */
+  addFirst(file: object, call: string): void {
+    const stack = this.here();
+    this.#origins.set(file, { call, stack });
+    this.add("reference", file, stack);
+  }
+
+  /** The first reference to `file` is given out by `call`, which had it made. */
+  madeBy(file: object, call: string): void {
+    const origin = this.#origins.get(file);
+    if (origin !== undefined) this.#origins.set(file, { ...origin, call });
+  }
+
+  /** The call that made the reference to `file` with that stack. */
+  callOf(file: object, stack: string | null): string {
+    const origin = this.#origins.get(file);
+    return origin?.stack === stack ? (origin?.call ?? "get()") : "get()";
   }
 
   /** Forgets the latest hold (ST1); its stack. */

@@ -50,7 +50,7 @@ export class BufferRegistry implements BufferOwner {
     const buf = new DmaBuf(this, this.#lastIno + 1, info);
     this.#lastIno = buf.ino;
     this.#buffers.set(buf.ino, buf);
-    buf.stacks?.add("reference", buf);
+    buf.stacks?.addFirst(buf, "export()");
     return buf;
   }
 

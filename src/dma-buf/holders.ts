@@ -12,6 +12,8 @@
  * - HO2  Where a holder was made is known in systems that track holders, and only there: it costs a
  *        stack trace for each. Holders of one kind and name are told apart by their stacks.
  * - HO3  The stack of a fence is where that was made: who made it knows who must signal it.
+ * - HO4  A reference has the name of the call that made it: get(), and for the first alloc(),
+ *        export() or import(), in systems that track holders. Others do not know which are left.
  *
  * Compare the kernel's /sys/kernel/debug/dma_buf/bufinfo.
  *
@@ -65,7 +67,9 @@ export function holdersOf(held: Held): Holder[] {
   const cpu = [...held.cpuMappings];
   const references = file.refCount - fds.length - cpu.length; // HO1
   return [
-    ...alike("reference", "get()", references, file, stacks),
+    ...alike("reference", "get()", references, file, stacks).map((holder) => {
+      return { ...holder, name: stacks?.callOf(file, holder.stack) ?? holder.name }; // HO4
+    }),
     ...fds,
     ...held.attachments.flatMap((attachment) => [...importersOf(attachment, stacks)]),
     ...(vmapping === null ? [] : alike("vmap", "kernel", held.vmapCount, vmapping, stacks)),

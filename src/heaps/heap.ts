@@ -135,6 +135,7 @@ export class Heap {
     if (!(buf instanceof DmaBuf)) fail("ENOMEM", operation, "the heap gave no buffer");
     if (this.#accounts.ownerOf(buf) !== null)
       fail("EINVAL", operation, "the heap gave a buffer that it gave before");
+    buf.stacks?.madeBy(buf, "alloc()");
     return buf;
   }
 }

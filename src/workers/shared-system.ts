@@ -148,6 +148,7 @@ export abstract class SharedSystem {
     const { core, physicalBase } = this;
     const info = importServed(core, token) ?? HeapBuffer.adopt(core, physicalBase, token);
     const buf = this.export(info);
+    buf.stacks?.madeBy(buf, "import()");
     tokens.set(token, buf);
     return buf;
   }

@@ -63,6 +63,29 @@ describe.each(eachCore)("where holders were made on the $name core", (build) => 
     expect(callers(buf, "cpu-mapping")).toEqual(["byMmap"]);
   });
 
+  test("a reference has the name of the call that made it", () => {
+    const system = open();
+    const bufs = [byExporter(system), system.heap("system").alloc(4096)];
+    const names = bufs.map((buf) =>
+      buf
+        .get()
+        .holders()
+        .map(({ kind, name }) => `${kind} ${name}`),
+    );
+    expect(names).toEqual([
+      ["reference export()", "reference get()"],
+      ["reference alloc()", "reference get()"],
+    ]);
+  });
+
+  test.runIf(build.shared)("an imported buffer's first reference is import()'s", () => {
+    const system = open();
+    const buf = system.heap("system").alloc(4096);
+    const other = joinSync(system.share(), { trackHolders: true });
+    const twice = [other.import(buf.token), other.import(buf.token)];
+    expect(twice[0]?.holders().map(({ name }) => name)).toEqual(["import()", "get()"]);
+  });
+
   test("a stack has as many frames of the caller's as the host shows, and the limit stays", () => {
     const heap = open().heap("system");
     const limit = Error.stackTraceLimit;
