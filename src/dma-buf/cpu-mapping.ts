@@ -10,9 +10,10 @@
  * @module
  */
 
+import { nameOf } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { fail } from "../errors.ts";
-import type { SgTable } from "../mm/sg-table.ts";
+import { SgTable } from "../mm/sg-table.ts";
 import { putFor } from "../stacks.ts";
 import { addressOf, FRAME_BYTES } from "../units.ts";
 import { BufferViews } from "./buffer-views.ts";
@@ -75,6 +76,15 @@ export class CpuMapping extends BufferViews {
   [Symbol.dispose](): void {
     if (this.isMapped) this.unmap();
   }
+}
+
+/** The table that an exporter's mmap() has returned. EIO: it is none, or another system's. */
+export function mmapTable(answer: unknown, core: Core, operation: string): SgTable {
+  if (!(answer instanceof SgTable))
+    return fail("EIO", operation, `the exporter's mmap() returned ${nameOf(answer)}`);
+  if (!answer.isOn(core))
+    fail("EIO", operation, "the exporter's mmap() returned a table of another system");
+  return answer;
 }
 
 const PAGES_END = 2n ** 64n;

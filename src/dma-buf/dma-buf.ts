@@ -35,7 +35,7 @@ import { AttachmentList } from "./attachment-list.ts";
 import { BufferFile } from "./buffer-file.ts";
 import type { AsyncOptions } from "./buffer-lock.ts";
 import * as cpuAccess from "./cpu-access.ts";
-import { CpuMapping, type MmapOptions, mmapArea } from "./cpu-mapping.ts";
+import { CpuMapping, type MmapOptions, mmapArea, mmapTable } from "./cpu-mapping.ts";
 import { checkExport } from "./export-info.ts";
 import type { PixelLayout } from "./formats.ts";
 import { type FileTable, type Holder, holdersOf } from "./holders.ts";
@@ -306,7 +306,7 @@ export class DmaBuf extends BufferFile {
 
   /**
    * The buffer's bytes for the CPU: all whole pages, or some. EINVAL: the exporter has none to
-   * show, or fewer; EOVERFLOW: the pages end behind 2^64.
+   * show, or fewer; EOVERFLOW: the pages end behind 2^64; EIO: its answer makes no sense.
    */
   mmap(options: MmapOptions = {}): CpuMapping {
     const operation = `map ${this.name} for the CPU`;
@@ -319,8 +319,9 @@ export class DmaBuf extends BufferFile {
       );
     requireObject(options, "the options", operation);
     const area = mmapArea(options, this.sizeBytes, operation);
-    const table = this.#ops.mmap(this, area);
-    return new CpuMapping(this.#owner.core, this, table, area, this.#cpuMappings);
+    const { core } = this.#owner;
+    const table = mmapTable(this.#ops.mmap(this, area), core, operation);
+    return new CpuMapping(core, this, table, area, this.#cpuMappings);
   }
 
   /**

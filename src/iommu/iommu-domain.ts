@@ -16,9 +16,9 @@
  * @module
  */
 
-import { requireObject } from "../arguments.ts";
+import { nameOf, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { fail } from "../errors.ts";
+import { type ErrnoCode, errno, fail } from "../errors.ts";
 import { FRAME_BYTES, formatAddress } from "../units.ts";
 import type { Access } from "./access.ts";
 import { Domain, type DomainType } from "./domain.ts";
@@ -237,7 +237,7 @@ export class IommuDomain extends Domain {
         const plan = this.#sizes.choose(iova + done, paddr + done, sizeBytes - done);
         const { pageBytes, pageCount } = plan;
         const result = ops.mapPages(iova + done, paddr + done, pageBytes, pageCount, prot);
-        const { mappedBytes, error } = outcomeOf(result, plan);
+        const { mappedBytes, error } = outcomeOf(result, plan, operation);
         done += mappedBytes;
         if (error !== null) fail(error, operation, `the driver stopped after ${done} bytes`);
       }
@@ -248,19 +248,37 @@ export class IommuDomain extends Domain {
   }
 }
 
-/** A driver's answer, with EIO for one that makes no sense. */
+/** A driver's answer. EIO: it makes no sense. */
 function outcomeOf(
   result: number | PartialMap,
   { pageBytes, pageCount }: PagePlan,
-): { readonly mappedBytes: number; readonly error: PartialMap["error"] | null } {
-  const isWhole = typeof result === "number";
-  const mappedBytes = isWhole ? result : result.mappedBytes;
-  const isPossible =
-    mappedBytes >= (isWhole ? pageBytes : 0) &&
-    mappedBytes <= pageBytes * pageCount &&
-    mappedBytes % pageBytes === 0;
-  if (!isPossible) return { mappedBytes: 0, error: "EIO" };
-  return { mappedBytes, error: isWhole ? null : result.error };
+  operation: string,
+): { readonly mappedBytes: number; readonly error: ErrnoCode | null } {
+  const { mappedBytes, error } = partsOf(result);
+  if (mappedBytes === 0 && error === null) return { mappedBytes, error: "EIO" };
+  const asked = pageBytes * pageCount;
+  const isPossible = mappedBytes >= 0 && mappedBytes <= asked && mappedBytes % pageBytes === 0;
+  if (isPossible && (error === null || Object.hasOwn(errno, error))) return { mappedBytes, error };
+  const said = `the driver's mapPages() returned ${describe(result)}`;
+  const should = `and should map ${asked} bytes, some pages of ${pageBytes}, or say why not`;
+  return fail("EIO", operation, `${said}, ${should}`);
+}
+
+/** What was mapped, and the error; NaN where the driver does not say how much. */
+function partsOf(result: number | PartialMap): {
+  readonly mappedBytes: number;
+  readonly error: ErrnoCode | null;
+} {
+  if (typeof result === "number") return { mappedBytes: result, error: null };
+  const { mappedBytes, error } = (result ?? {}) as Partial<PartialMap>;
+  const isNumber = typeof mappedBytes === "number" && typeof error === "string";
+  return isNumber ? { mappedBytes, error } : { mappedBytes: Number.NaN, error: null };
+}
+
+function describe(result: unknown): string {
+  if (typeof result !== "object" || result === null) return String(result);
+  if (!("mappedBytes" in result && "error" in result)) return nameOf(result);
+  return `{ mappedBytes: ${String(result.mappedBytes)}, error: ${String(result.error)} }`;
 }
 
 function at(iova: number): string {

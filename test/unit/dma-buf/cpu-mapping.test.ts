@@ -27,6 +27,29 @@ describe.each(eachCore)("CPU mappings on the $name core", (build) => {
     expect([cpu.views.length, cpu.bytes.length]).toEqual([1, 3 * FRAME_BYTES]);
   });
 
+  test.each<[string, unknown]>([
+    ["5", 5],
+    ["undefined", undefined],
+    ["null", null],
+    ["Promise", Promise.resolve()],
+    ["Uint8Array", new Uint8Array(FRAME_BYTES)],
+  ])("mmap of an exporter that returns %s is EIO, and maps nothing", (said, answer) => {
+    const system = open();
+    const buf = watched(system, [], { ops: { mmap: () => answer as SgTable } });
+    const message = expectRefusal(system, "EIO", () => buf.mmap());
+    expect(message).toContain(`the exporter's mmap() returned ${said}`);
+    expect(buf.refCount).toBe(1);
+  });
+
+  test("mmap of another system's table is EIO, and pins nothing there", () => {
+    const [system, other] = [open(), open()];
+    const table = other.sgTableFromRange(other.frames.alloc(1).pfn, 1);
+    const buf = watched(system, [], { ops: { mmap: () => table } });
+    expect(expectRefusal(system, "EIO", () => buf.mmap())).toContain("a table of another system");
+    table.free(); // it would be busy
+    expect(other.check(true)).toBeNull();
+  });
+
   test("mmap at a page offset shows those pages only", () => {
     const system = open();
     const calls: string[] = [];

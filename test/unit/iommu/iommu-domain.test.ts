@@ -142,19 +142,31 @@ describe("IommuDomain.map()", () => {
   test.each([
     ["an error", throwRangeError, RangeError],
     ["nothing mapped", () => 0, /stopped after/],
-    ["more than asked for", () => 9 * PS, /stopped after/],
-    ["half a page", () => PS / 2, /stopped after/],
-    ["no number", () => Number.NaN, /stopped after/],
   ])("rolls back when a driver answers with %s", (_, answer, message) => {
-    const table = new MapTable();
-    const domain = new IommuDomain({
-      pgsizeBitmap: table.pgsizeBitmap,
-      mapPages: (iova, paddr, pageBytes) =>
-        table.pages.size === 0 ? table.mapPages(iova, paddr, pageBytes, 1) : answer(),
-      unmapPages: (...args) => table.unmapPages(...args),
-    });
+    const { domain, pages } = answering(answer);
     expect(() => domain.map(0, PS, 4 * PS, RW)).toThrow(message);
-    expect(table.pages.size).toBe(0);
+    expect(pages.size).toBe(0);
+  });
+
+  test.each<[string, unknown, string]>([
+    ["more than asked for", 9 * PS, "36864, and should map 12288 bytes"],
+    ["half a page", PS / 2, "2048,"],
+    ["no number", Number.NaN, "NaN,"],
+    ["nothing at all", undefined, "undefined,"],
+    ["null", null, "null,"],
+    ["a text", "4096", "4096,"],
+    ["a promise", Promise.resolve(PS), "Promise,"],
+    ["a part without an error", { mappedBytes: 0 }, "Object,"],
+    ["no errno", { mappedBytes: 0, error: "EOOPS" }, "{ mappedBytes: 0, error: EOOPS },"],
+    ["a negative part", { mappedBytes: -PS, error: "EIO" }, "{ mappedBytes: -4096, error: EIO },"],
+  ])("is EIO, and rolled back, when a driver answers with %s", (_, answer, said) => {
+    const { domain, pages } = answering(() => answer);
+    const message = expectError("EIO", () => domain.map(0, PS, 4 * PS, RW));
+    expect(message).toContain(`the driver's mapPages() returned ${said}`);
+    expect(pages.size).toBe(0);
+    const list = [{ address: PS, lengthBytes: 4 * PS }];
+    expect(expectError("EIO", () => domain.mapSg(0, list, RW))).toContain(`returned ${said}`);
+    expect(pages.size).toBe(0);
   });
 
   test("is undone when iotlbSyncMap() throws", () => {
@@ -310,3 +322,15 @@ test("maps and unmaps at random as a naive table does", () => {
     expect(new Map([...table.pages].sort())).toEqual(new Map([...naive].sort()));
   }
 });
+
+/** A domain whose driver maps a page as it should, and then answers with something. */
+function answering(answer: () => unknown) {
+  const table = new MapTable();
+  const domain = new IommuDomain({
+    pgsizeBitmap: table.pgsizeBitmap,
+    mapPages: (iova, paddr, pageBytes) =>
+      table.pages.size === 0 ? table.mapPages(iova, paddr, pageBytes, 1) : (answer() as number),
+    unmapPages: (...args) => table.unmapPages(...args),
+  });
+  return { domain, pages: table.pages };
+}
