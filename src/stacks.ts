@@ -23,7 +23,8 @@ export type HolderKind =
   | "pin"
   | "vmap"
   | "cpu-mapping"
-  | "fence";
+  | "fence"
+  | "thread";
 
 /** @internal What is counted by get() and put(), and where those were called if that is tracked. */
 export interface TrackedFile {

@@ -39,6 +39,7 @@ import { CpuMapping, type MmapOptions, mmapArea, mmapTable } from "./cpu-mapping
 import { checkExport } from "./export-info.ts";
 import type { PixelLayout } from "./formats.ts";
 import { type FileTable, type Holder, holdersOf } from "./holders.ts";
+import { otherThreadsOf } from "./holding-threads.ts";
 import type { AttachOps, DmaBufOps, ExportInfo, ExportOwner } from "./ops.ts";
 import { Resv } from "./resv.ts";
 import { type Revocation, revoke } from "./revoke.ts";
@@ -249,7 +250,10 @@ export class DmaBuf extends BufferFile {
     };
   }
 
-  /** Who holds it, and where they were made if the system tracks that. Cost: O(holders + fds). */
+  /**
+   * Who holds it on this thread, and where they were made if the system tracks that; each other
+   * thread that has imported it is one holder, whatever it has there. Cost: O(holders + fds).
+   */
   holders(): Holder[] {
     return holdersOf({
       file: this,
@@ -259,6 +263,7 @@ export class DmaBuf extends BufferFile {
       cpuMappings: this.#cpuMappings,
       resv: this.resv,
       tables: this.#owner.tables,
+      threads: otherThreadsOf(this.#owner.core, this),
       stacks: this.stacks,
     });
   }

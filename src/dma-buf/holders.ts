@@ -6,6 +6,7 @@
  *     attachment, mapping, pin      a device
  *     vmap, cpu-mapping             the CPU
  *     fence       work that has not finished
+ *     thread      another one, which has imported it
  *
  * - HO1  The counts of reference, fd and cpu-mapping add up to refCount, as far as the system knows
  *        the tables.
@@ -14,6 +15,8 @@
  * - HO3  The stack of a fence is where that was made: who made it knows who must signal it.
  * - HO4  A reference has the name of the call that made it: get(), and for the first alloc(),
  *        export() or import(), in systems that track holders. Others do not know which are left.
+ * - HO5  What another thread has of the buffer is known there only: here that thread is one holder,
+ *        until it has put the buffer or is reaped.
  *
  * Compare the kernel's /sys/kernel/debug/dma_buf/bufinfo.
  *
@@ -57,6 +60,8 @@ export interface Held {
   readonly cpuMappings: Iterable<CpuMapping>;
   readonly resv: Resv;
   readonly tables: Iterable<FileTable>;
+  /** The other threads that hold it (HO5). */
+  readonly threads: readonly number[];
   readonly stacks: Stacks | null;
 }
 
@@ -80,6 +85,9 @@ export function holdersOf(held: Held): Holder[] {
     ...held.resv.entries
       .filter(({ fence }) => !fence.isSignaled)
       .flatMap(({ fence, usage }) => alike("fence", `${fence.name} (${usage})`, 1, fence, stacks)),
+    ...held.threads.map((thread): Holder => {
+      return { kind: "thread", name: `thread ${thread}`, count: 1, stack: null };
+    }),
   ];
 }
 

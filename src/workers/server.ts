@@ -16,6 +16,7 @@ import type { Core } from "../core/core.ts";
 import { loadWord, onceChanged } from "../core/wait-word.ts";
 import type { DevicePool } from "../device/device.ts";
 import type { BufferSharer, DmaBuf } from "../dma-buf/dma-buf.ts";
+import { holderMasks } from "../dma-buf/holding-threads.ts";
 import { fail, throwLater } from "../errors.ts";
 import { makeServedRecord } from "../heaps/buffer-record.ts";
 import { ServedLink } from "./served-link.ts";
@@ -33,13 +34,10 @@ const OWNER_BYTES_BEFORE = 4;
 
 /** Of a thread's slot, where its bell is (assembly/thread.ts). */
 const BELL_BYTES = 16;
-/** Of a buffer, the two words that have a bit for each holder (assembly/share.ts). */
-const HOLDERS = 10;
-
 /** Whether another thread holds a buffer that this one holds. */
 function isHeldElsewhere(core: Core, token: number): boolean {
   const at = core.exports.bufferAt(token);
-  const masks = [core.word(at, HOLDERS), core.word(at, HOLDERS + 1)];
+  const masks = holderMasks(core, at);
   const own = Math.floor(core.thread / 32);
   return masks.some((mask, i) => mask !== (i === own ? 2 ** (core.thread % 32) : 0));
 }

@@ -196,7 +196,7 @@ describe.each(builds)("served buffers and the end of threads on the $name core",
     const device = system.addDevice({ name: "gpu" });
     const attachment = await buf.attachAsync(device);
     const pending = attachment.mapAsync("to-device");
-    await until(() => served.holders().length === 2);
+    await until(() => served.holders().length === 3); // a reference, an attachment, a thread
     expectError("EBUSY", () => owner.close());
     setTimeout(() => owner.core.exports.coreLeave(), 5); // as dmabuf/core has it
     expect(await codeOf(pending)).toBe("ENODEV");

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Attachment, Revocation, System } from "../../../src/index.ts";
-import { FdTable, MiB } from "../../../src/index.ts";
+import { FdTable, joinSync, MiB } from "../../../src/index.ts";
 import { formatBufinfo, formatHolders } from "../../../src/inspect/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRefusal, expectRejection } from "../../support/errors.ts";
@@ -82,6 +82,36 @@ describe.each(eachCore)("who holds a buffer on the $name core", (build) => {
     for (const { kind, stack } of buf.holders()) expect(stack, kind).toContain("holders.test");
     for (const { kind, stack } of buf.holders()) expect(stack, kind).not.toContain("stacks.ts");
     expect(formatHolders(buf)).toMatch(/attachment gpu\n {4}at .*\n/);
+  });
+
+  test.runIf(build.shared)("each other thread that holds it is one holder, until it puts", () => {
+    const system = open();
+    const gpu = gpuOf(system);
+    const joined = [joinSync(system.share()), joinSync(system.share())];
+    const buf = system.heap("system").alloc(4096);
+    const listed = () => buf.holders().map(({ kind, name, count }) => `${kind} ${name} ${count}`);
+    const { token } = buf;
+    expect(listed()).toEqual(["reference get() 1"]); // shared, and nobody came
+    const [second, third] = joined.map((other) => other.import(token));
+    second?.get().mmap();
+    expect(listed()).toEqual(["reference get() 1", "thread thread 1 1", "thread thread 2 1"]);
+    expect(third?.holders().map(({ name }) => name)).toEqual(["get()", "thread 0", "thread 1"]);
+    third?.put();
+    buf.attach(gpu);
+    expect(listed()).toEqual(["reference get() 1", "attachment gpu 1", "thread thread 1 1"]);
+    system.reap(1);
+    expect(listed()).toEqual(["reference get() 1", "attachment gpu 1"]);
+  });
+
+  test.runIf(build.shared)("so is one that holds a buffer that is served", () => {
+    const system = open();
+    const other = joinSync(system.share());
+    const buf = watched(system, []);
+    const theirs = other.import(buf.token);
+    expect(buf.holders().map(({ name }) => name)).toEqual(["get()", "thread 1"]);
+    expect(theirs.holders().map(({ name }) => name)).toEqual(["get()", "thread 0"]);
+    theirs.put();
+    expect(buf.holders().map(({ name }) => name)).toEqual(["get()"]);
   });
 
   test("descriptors are found in every table that fileTables has", () => {

@@ -83,7 +83,7 @@ describe.each(eachCore)("where holders were made on the $name core", (build) => 
     const buf = system.heap("system").alloc(4096);
     const other = joinSync(system.share(), { trackHolders: true });
     const twice = [other.import(buf.token), other.import(buf.token)];
-    expect(twice[0]?.holders().map(({ name }) => name)).toEqual(["import()", "get()"]);
+    expect(twice[0]?.holders().map(({ name }) => name)).toEqual(["import()", "get()", "thread 0"]);
   });
 
   test("a stack has as many frames of the caller's as the host shows, and the limit stays", () => {
