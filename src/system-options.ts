@@ -26,7 +26,8 @@ export interface OpenOptions extends CoreOptions {
   /**
    * Keep the stack of whoever exports, gets, installs, attaches, maps, pins or makes a fence, for
    * `buf.holders()`, from the caller's line on: as many frames as the host's
-   * `Error.stackTraceLimit`. Costs a stack trace each time. Default false.
+   * `Error.stackTraceLimit`. In a bundle the library's own frames cannot be told from yours, and
+   * stay. Costs a stack trace each time. Default false.
    */
   readonly trackHolders?: boolean | undefined;
 }
