@@ -17,6 +17,7 @@ import { requireText } from "./arguments.ts";
 import { type Core, openCore, openCoreSync } from "./core/core.ts";
 import { Device, type DeviceOptions } from "./device/device.ts";
 import { BufferRegistry } from "./dma-buf/buffer-registry.ts";
+import { BufferTable } from "./dma-buf/buffer-table.ts";
 import type { BufferInfo } from "./dma-buf/bufinfo.ts";
 import type { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { FileTable } from "./dma-buf/holders.ts";
@@ -28,7 +29,7 @@ import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
 import { SwSync } from "./fence/sw-sync.ts";
 import { Timeline } from "./fence/timeline.ts";
-import { FdTable } from "./files/fd-table.ts";
+import type { FdTable } from "./files/fd-table.ts";
 import { Accounts, type ExporterStats } from "./heaps/accounts.ts";
 import { declareAreas } from "./heaps/areas.ts";
 import { builtinHeaps, type HeapContext } from "./heaps/builtin.ts";
@@ -54,8 +55,11 @@ import { SharedSystem } from "./workers/shared-system.ts";
 
 /** A system. Made by {@link open} or {@link openSync}, or on another thread by {@link join}. */
 export class System extends SharedSystem {
-  /** Descriptors. `files.install(buf)` moves the caller's reference into the table. */
-  readonly files: FdTable<DmaBuf> = new FdTable();
+  /**
+   * Descriptors of the system's buffers. `files.install(buf)` moves the caller's reference into the
+   * table; `files.install(buf.get())` keeps it.
+   */
+  readonly files: FdTable<DmaBuf>;
   /** Runs of frames outside the CMA regions. */
   readonly frames: FramePool;
   /** Groups of devices, and domains to attach them to. */
@@ -82,6 +86,7 @@ export class System extends SharedSystem {
     core.stacks = trackHolders ? new Stacks() : null;
     this.#buffers = new BufferRegistry(core, (buf) => this.#accounts.released(buf));
     this.serve(this.#buffers);
+    this.files = new BufferTable(this.#buffers);
     this.fileTables.add(this.files);
     this.frames = new FramePool(core, this.physicalBase);
     this.iommu = new Iommu(core, (operation) => this.requireOpen(operation));

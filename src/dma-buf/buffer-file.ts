@@ -4,6 +4,7 @@
  * - BF1  refCount counts the holders: the exporter's caller, descriptors, CPU mappings.
  * - BF2  What was released is refused from then on (ESTALE).
  * - BF3  Nobody but a CPU mapping puts the reference that it holds: there are always as many.
+ * - BF4  A dispose puts what is the caller's: not what he has put himself or moved into a table.
  *
  * Compare `dma_buf_fops` in the kernel's drivers/dma-buf/dma-buf.c.
  *
@@ -16,6 +17,7 @@ import type { SyncFile } from "../fence/sync-file.ts";
 import { requireName } from "../files/name.ts";
 import { O_ACCMODE, O_NONBLOCK, O_RDWR, type OpenFile } from "../files/open-file.ts";
 import { type PollableFile, pollFile, requireEvents, type WaitQueue } from "../files/poll.ts";
+import { hasFreeReference } from "../files/references.ts";
 import type { Stacks } from "../stacks.ts";
 import type { ExportInfo } from "./ops.ts";
 import { BufferPoll } from "./poll.ts";
@@ -39,6 +41,8 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   #name: string;
   #poll: BufferPoll | null = null;
   #refCount = 1;
+  /** Whether the last reference was put, and the buffer lives on for other threads. */
+  #isLeft = false;
 
   /** @internal */
   constructor(ino: number, resv: Resv, info: ExportInfo, stacks: Stacks | null) {
@@ -91,12 +95,13 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   put(): void {
     const operation = `put ${this.#name}`;
     this.requireLive(operation);
-    if (this.#refCount <= this.lentCount)
+    if (this.#refCount <= this.mappedCount)
       // BF3
       fail("EBUSY", operation, "the references that are left are its CPU mappings'; unmap those");
     if (this.#refCount === 1) {
       if (!this.isShared) this.requireUnused(operation);
-      if (this.staysForOthers()) return;
+      this.#isLeft = this.staysForOthers();
+      if (this.#isLeft) return;
     }
     this.#refCount -= 1;
     if (this.#refCount === 0) this.#end();
@@ -158,8 +163,17 @@ export abstract class BufferFile implements OpenFile, PollableFile {
     return pollFile(this, events, options);
   }
 
+  /** @internal References that are nobody's here to move or to dispose of. */
+  get lentCount(): number {
+    return this.mappedCount + (this.#isLeft ? 1 : 0);
+  }
+
+  /**
+   * Puts the caller's reference, if one is left (BF4): nothing, if he has put it, or moved it into
+   * a table of descriptors. EBUSY: as put().
+   */
   [Symbol.dispose](): void {
-    this.put();
+    if (hasFreeReference(this)) this.put();
   }
 
   /** Throws ESTALE once released (BF2). */
@@ -176,7 +190,7 @@ export abstract class BufferFile implements OpenFile, PollableFile {
   }
 
   /** References that are its CPU mappings' (BF3). */
-  protected abstract get lentCount(): number;
+  protected abstract get mappedCount(): number;
 
   /** Whether other threads hold it: then the last reference here is no matter of this thread. */
   protected abstract get isShared(): boolean;

@@ -45,6 +45,11 @@ export class BufferRegistry implements BufferOwner {
     return [...this.#buffers.values()].filter(({ refCount }) => refCount > 0); // BR1
   }
 
+  /** Whether a live buffer is of this system. */
+  has(buf: DmaBuf): boolean {
+    return this.#buffers.get(buf.ino) === buf;
+  }
+
   /** A new buffer (BR2). EINVAL, ENOENT: see `system.export()`. */
   export(info: ExportInfo): DmaBuf {
     const buf = new DmaBuf(this, this.#lastIno + 1, info);

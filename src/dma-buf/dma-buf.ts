@@ -127,7 +127,7 @@ export class DmaBuf extends BufferFile {
   }
 
   /** CPU mappings: each has a reference. */
-  protected override get lentCount(): number {
+  protected override get mappedCount(): number {
     return this.#cpuMappings.size;
   }
 

@@ -7,6 +7,7 @@
  *
  * - FD1  A slot holds one reference; install() moves the caller's into it, close() puts it. If
  *        somebody has put that one too, and the file is gone, close() just frees the number.
+ *        Who has no reference of his own cannot move one.
  * - FD2  The number handed out is the lowest that is free: bits say which are taken, and every word
  *        of bits before the first one to look at is full.
  * - FD3  Close-on-exec belongs to the number, not to the file.
@@ -16,10 +17,11 @@
  * @module
  */
 
-import { requireInstance, requireObject } from "../arguments.ts";
+import { nameOf, requireInstance, requireObject } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
+import { countDescriptors, isReleased, requireMovable } from "./references.ts";
 
 const WORD_BITS = 32;
 const FDS_MAX = 2 ** 20;
@@ -69,15 +71,40 @@ export class FdTable<File extends CountedFile = CountedFile> {
   }
 
   /**
-   * Moves the caller's reference into the table (FD1). EMFILE: the table is full; ESRCH: its
-   * process has exited; the caller still owns it then.
+   * Moves the caller's reference into the table (FD1): after it, the caller has none to put. With
+   * `using`, or to go on with the file, `install(file.get())`. EINVAL: all references are in tables
+   * or CPU mappings', or the file is not for this table; ESTALE: it was released; EMFILE: the table
+   * is full; ESRCH: its process has exited; the caller still owns it then.
    */
   install(file: File, options: FdOptions = {}): number {
-    requireObject(file, "the file", "install a file");
-    requireObject(options, "the options", "install a file");
-    const { closeOnExec = false, min = 0 } = options;
+    requireMovable(file);
+    return this.#install(file, options);
+  }
+
+  /** @internal install(), but a reference that the table does not take is put. */
+  installOrPut(file: File, options?: FdOptions): number {
+    requireMovable(file);
+    return this.#installOrPut(file, options);
+  }
+
+  #installOrPut(file: File, options: FdOptions | undefined): number {
+    try {
+      return this.#install(file, options);
+    } catch (error) {
+      file.put();
+      throw error;
+    }
+  }
+
+  /** Throws EINVAL for a file that the table is not for. */
+  protected requireAccepted(_file: File, _operation: string): void {}
+
+  #install(file: File, options: FdOptions = {}): number {
     const operation = `install ${file.description}`;
+    requireObject(options, "the options", operation);
+    const { closeOnExec = false, min = 0 } = options;
     this.#requireUsed(operation);
+    this.requireAccepted(file, operation);
     requireInteger(min, "min", 0, this.limit - 1, operation);
     const fd = this.#lowestFree(min);
     if (fd >= this.limit) fail("EMFILE", operation, `all ${this.limit - min} descriptors are open`);
@@ -85,14 +112,14 @@ export class FdTable<File extends CountedFile = CountedFile> {
     return fd;
   }
 
-  /** The open file of `fd`, without a reference; EBADF. */
+  /** The open file of `fd`, without a reference; EBADF; EINVAL: it is no number, as everywhere. */
   peek(fd: number): File {
     return this.#slot(fd).file;
   }
 
   /** The open file of `fd`, without a reference, or null. */
   find(fd: number): File | null {
-    return this.#slots[fd]?.file ?? null;
+    return typeof fd === "number" ? (this.#slots[fd]?.file ?? null) : null;
   }
 
   /** Throws EMFILE if install() would: for calls that must know before they do anything. */
@@ -129,6 +156,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
     requireObject(options, "the options", operation);
     const { closeOnExec = false } = options;
     const { file } = this.#slot(fd);
+    requireNumber(target);
     if (fd === target) fail("EINVAL", operation, "it would replace itself");
     if (!Number.isInteger(target) || target < 0 || target >= this.limit)
       fail("EBADF", operation, `${target} is not below the limit of ${this.limit}`);
@@ -144,13 +172,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
    */
   pass(fd: number, to: FdTable<File>, options: FdOptions = {}): number {
     requireInstance(to, FdTable, "the table", `pass descriptor ${fd}`);
-    const file = this.get(fd);
-    try {
-      return to.install(file, options);
-    } catch (error) {
-      file.put();
-      throw error;
-    }
+    return to.#installOrPut(this.get(fd), options);
   }
 
   /** Whether `fd` is closed by exec(); EBADF. */
@@ -169,6 +191,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
     if (isReleased(slot.file)) slot.file.stacks?.remove("fd", slot);
     else putFor(slot.file, "fd", slot); // may refuse, and then the descriptor stays
     this.#slots[fd] = null;
+    countDescriptors(slot.file, -1);
     this.#openCount -= 1;
     const word = Math.floor(fd / WORD_BITS);
     this.#taken[word] = (this.#taken[word] ?? 0) & ~bitOf(fd);
@@ -226,12 +249,14 @@ export class FdTable<File extends CountedFile = CountedFile> {
   }
 
   #slot(fd: number): Slot<File> {
+    requireNumber(fd);
     return this.#slots[fd] ?? fail("EBADF", `use descriptor ${fd}`, "it is not open");
   }
 
   #put(fd: number, slot: Slot<File>): void {
     while (this.#slots.length < fd) this.#slots.push(null);
     this.#slots[fd] = slot;
+    countDescriptors(slot.file, 1);
     slot.file.stacks?.own(slot.file, "fd", slot);
     this.#openCount += 1;
     const word = Math.floor(fd / WORD_BITS);
@@ -255,9 +280,10 @@ export class FdTable<File extends CountedFile = CountedFile> {
   }
 }
 
-/** Whether nobody has a reference to a file any more (FD1). */
-function isReleased(file: CountedFile & { readonly refCount?: number }): boolean {
-  return file.refCount === 0;
+/** Throws EINVAL for a descriptor that is no number: "0" would find slot 0. */
+function requireNumber(fd: number): void {
+  if (typeof fd !== "number")
+    fail("EINVAL", "use a descriptor", `it must be a number, and is ${nameOf(fd)}`);
 }
 
 /** The bit of a number in its word. */

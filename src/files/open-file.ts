@@ -14,6 +14,7 @@
 import { requireObject } from "../arguments.ts";
 import { fail, requireInteger } from "../errors.ts";
 import type { TrackedFile } from "../stacks.ts";
+import { hasFreeReference } from "./references.ts";
 
 /** Open for reading only. */
 export const O_RDONLY = 0;
@@ -99,8 +100,9 @@ export abstract class ReferencedFile implements OpenFile {
     if (this.#refCount === 0) this.release();
   }
 
+  /** Puts the caller's reference, if one is left that is in no table of descriptors. */
   [Symbol.dispose](): void {
-    this.put();
+    if (hasFreeReference(this)) this.put();
   }
 
   /** Called once, with the last reference. */

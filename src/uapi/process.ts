@@ -102,15 +102,9 @@ export class Process {
     return operationsOf(this.files.peek(fd));
   }
 
-  /** Moves the caller's reference into the table. EMFILE: then it is put. */
+  /** Moves the caller's reference into the table. EINVAL, ESTALE: none is; EMFILE: it is put. */
   install(file: OpenFile, options?: FdOptions): number {
-    requireObject(file, "the file", "install a file");
-    try {
-      return this.files.install(file, options);
-    } catch (error) {
-      file.put();
-      throw error;
-    }
+    return this.files.installOrPut(file, options);
   }
 
   /** The buffer of `fd`, with a reference: dma_buf_get(). EBADF; EINVAL: it is none. */

@@ -68,6 +68,26 @@ describe("FdTable", () => {
     }
   });
 
+  test.each(["0", [0], 0n, { valueOf: () => 0 }])("descriptor %o is no number", (value) => {
+    const table = new FdTable();
+    const [a, fd] = [file(), value as number];
+    table.install(a);
+    for (const call of [
+      () => table.get(fd),
+      () => table.close(fd),
+      () => table.dup(fd),
+      () => table.dupTo(fd, 3),
+      () => table.dupTo(0, fd),
+      () => table.pass(fd, table),
+      () => table.peek(fd),
+      () => table.isCloseOnExec(fd),
+      () => table.setCloseOnExec(fd, true),
+    ]) {
+      expectError("EINVAL", call);
+    }
+    expect([a.refs, table.fds, table.find(fd)]).toEqual([1, [0], null]);
+  });
+
   test("a full table is EMFILE, and nobody loses a reference", () => {
     const table = new FdTable(2);
     const a = file();
