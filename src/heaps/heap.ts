@@ -11,7 +11,7 @@
  * @module
  */
 
-import { requireInstance, requireObject } from "../arguments.ts";
+import { nameOf, requireInstance, requireObject } from "../arguments.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { layoutProblem } from "../dma-buf/layout-check.ts";
@@ -154,6 +154,8 @@ function requireLayout(
 
 /** Bytes of the frames that hold `sizeBytes` bytes (HP1). EINVAL: 0, or no whole number. */
 function roundedSize(sizeBytes: number | bigint, operation: string): number {
+  if (typeof sizeBytes !== "number" && typeof sizeBytes !== "bigint")
+    fail("EINVAL", operation, `the size must be a number, and is ${nameOf(sizeBytes)}`);
   const rounded =
     typeof sizeBytes === "bigint"
       ? Number(BigInt.asUintN(64, ((sizeBytes + 4095n) / 4096n) * 4096n))

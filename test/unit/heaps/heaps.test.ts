@@ -98,6 +98,15 @@ describe.each(eachCore)("heaps on the $name core", (build) => {
       },
     );
 
+    test.each(["4096", [4096], true, null, undefined, { valueOf: () => 4096 }])(
+      "a size of %o is no number: EINVAL",
+      (size) => {
+        const system = open();
+        for (const name of ["system", "auto", "reserved", "vram"])
+          expectRefusal(system, "EINVAL", () => system.heap(name).alloc(size as number));
+      },
+    );
+
     test.each([100 * MiB, 2 ** 32, 2 ** 40, 2n ** 63n, 2n ** 64n - 4096n])(
       "a size of %s is ENOMEM",
       (size) => {
