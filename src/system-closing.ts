@@ -11,6 +11,7 @@ import type { Device } from "./device/device.ts";
 import type { DmaBuf } from "./dma-buf/dma-buf.ts";
 import { fail } from "./errors.ts";
 import type { FdTable } from "./files/fd-table.ts";
+import { countOf } from "./units.ts";
 
 /** What a system has when it is to be closed. */
 export interface Closing {
@@ -43,5 +44,6 @@ export function requireClosable({ files, buffers, devices, pools }: Closing): vo
 }
 
 function describe({ name, refCount, isUsed }: DmaBuf): string {
-  return `${name} (${refCount} references${isUsed ? ", and in use by a device or vmap()" : ""})`;
+  const use = isUsed ? ", and in use by a device or vmap()" : "";
+  return `${name} (${countOf(refCount, "reference")}${use})`;
 }

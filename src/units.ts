@@ -66,6 +66,11 @@ function trimmed(value: number): string {
   return String(Number(value.toFixed(2)));
 }
 
+/** "1 pin", "2 pins": how many there are, for people. */
+export function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** A device address for people: hexadecimal. */
 export function formatAddress(address: number): string {
   return typeof address === "number" ? `0x${address.toString(16)}` : String(address);

@@ -20,6 +20,7 @@ import type { Device } from "../device/device.ts";
 import type { DeviceMapping } from "../device/device-mapping.ts";
 import { type Direction, isDirection, refuseDirection } from "../direction.ts";
 import { fail } from "../errors.ts";
+import { countOf } from "../units.ts";
 import { type AsyncOptions, requireHeld, withLock, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import type { Endings } from "./endings.ts";
@@ -222,12 +223,11 @@ export abstract class AttachmentUses {
 
   /** Throws EBUSY while the importer has something left (AU3). */
   protected requireUnused(operation: () => string): void {
-    if (this.set.ownCount > 0)
-      fail("EBUSY", operation(), `${this.set.ownCount} mappings are alive; unmap them first`);
-    if (this.#pinCount > 0)
-      fail("EBUSY", operation(), `${this.#pinCount} pins are left; unpin them first`);
-    const unended = this.#unfinished?.size ?? 0;
-    if (unended > 0) fail("EBUSY", operation(), `${unended} asynchronous calls have not ended`);
+    const { ownCount: mapping } = this.set;
+    if (mapping + this.#pinCount + (this.#unfinished?.size ?? 0) === 0) return;
+    const uses = { mapping, pin: this.#pinCount, "asynchronous call": this.#unfinished?.size ?? 0 };
+    for (const [what, count] of Object.entries(uses))
+      if (count > 0) fail("EBUSY", operation(), `it has ${countOf(count, what)} left to end first`);
   }
 
   /** The ends of the calls that were interrupted, and that nobody waits for (AU3). */

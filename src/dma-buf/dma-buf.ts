@@ -134,8 +134,14 @@ export class DmaBuf extends BufferFile {
   /** DB2. */
   protected override requireUnused(operation: string): void {
     if (this.#attachments.isUsed) {
-      const names = this.attachments.map(({ device }) => device.name).join(", ") || "a device";
-      fail("EBUSY", operation, `it is the last reference and ${names} is attached; detach first`);
+      const devices = this.attachments.map(({ device }) => device.name);
+      const names = devices.join(", ") || "a device";
+      const are = devices.length > 1 ? "are" : "is";
+      fail(
+        "EBUSY",
+        operation,
+        `it is the last reference and ${names} ${are} attached; detach first`,
+      );
     }
     if (this.#vmap.isUsed)
       fail("EBUSY", operation, "it is the last reference, and vmap() has users; vunmap first");

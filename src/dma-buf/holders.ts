@@ -25,6 +25,7 @@
 
 import type { CountedFile } from "../files/open-file.ts";
 import type { HolderKind, Stacks } from "../stacks.ts";
+import { countOf } from "../units.ts";
 import type { Attachment } from "./attachment.ts";
 import type { CpuMapping } from "./cpu-mapping.ts";
 import type { Resv } from "./resv.ts";
@@ -79,7 +80,7 @@ export function holdersOf(held: Held): Holder[] {
     ...held.attachments.flatMap((attachment) => [...importersOf(attachment, stacks)]),
     ...(vmapping === null ? [] : alike("vmap", "kernel", held.vmapCount, vmapping, stacks)),
     ...cpu.flatMap((mapping) => {
-      const name = `${mapping.pageCount} pages from page ${mapping.pageOffset} on`;
+      const name = `${countOf(mapping.pageCount, "page")} from page ${mapping.pageOffset} on`;
       return alike("cpu-mapping", name, 1, mapping, stacks);
     }),
     ...held.resv.entries

@@ -16,7 +16,7 @@
 
 import { requireObject } from "../arguments.ts";
 import { fail } from "../errors.ts";
-import { formatBytes } from "../units.ts";
+import { countOf, formatBytes } from "../units.ts";
 
 /** What an owner is made with. */
 export interface OwnerOptions {
@@ -113,7 +113,11 @@ export class Owner {
     const operation = `remove owner ${this.name}`;
     if (this.#isRemoved) fail("ESTALE", operation, "it was removed before");
     if (this.#bufferCount > 0)
-      fail("EBUSY", operation, `${this.#bufferCount} buffers are charged to it; release them`);
+      fail(
+        "EBUSY",
+        operation,
+        `it pays for ${countOf(this.#bufferCount, "buffer")}; release first`,
+      );
     this.#isRemoved = true;
     this.#onRemoved();
   }

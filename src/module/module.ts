@@ -18,6 +18,7 @@
 
 import type { ExportOwner } from "../dma-buf/ops.ts";
 import { fail } from "../errors.ts";
+import { countOf } from "../units.ts";
 import type { FrameworkSymbols } from "./framework-symbols.ts";
 
 /** The name of a symbol of the framework. */
@@ -101,7 +102,7 @@ export class Module<Name extends SymbolName = SymbolName> implements ExportOwner
       fail(
         "EBUSY",
         operation,
-        `${this.#refCount} uses of it are left, such as buffers it exported`,
+        `it has ${countOf(this.#refCount, "use")} left, such as buffers it exported`,
       );
     this.#isLoaded = false;
     this.#onUnloaded();

@@ -36,7 +36,7 @@ describe.each(eachCore)("close() looks before it closes, on the $name core", (bu
     system.files.install(system.heap("system").alloc(FRAME_BYTES));
     const attachment = buf.attach(system.addDevice({ name: "d" }));
     system.files.install(buf);
-    expect(expectOpen(system)).toContain("frame (1 references, and in use");
+    expect(expectOpen(system)).toContain("frame (1 reference, and in use");
     attachment.detach();
     system.close();
   });
@@ -90,7 +90,7 @@ describe.each(eachCore.filter(({ shared }) => shared))("on the $name core", (bui
     system.files.install(buf);
     const other = joinSync(system.share());
     const theirs = other.import(buf.token);
-    expect(expectOpen(system)).toContain("served (1 references)");
+    expect(expectOpen(system)).toContain("served (1 reference)");
     theirs.put();
     other.close();
     system.close();

@@ -242,9 +242,7 @@ describe.each(eachCore)("system on the $name core", (build) => {
   test("close() is refused while buffers are held, then refuses everything", () => {
     const system = build.system({ memoryBytes: 8 * MiB });
     const buf = system.heap("system").alloc(1, { name: "frame 7" });
-    expect(expectRefusal(system, "EBUSY", () => system.close())).toContain(
-      "frame 7 (1 references)",
-    );
+    expect(expectRefusal(system, "EBUSY", () => system.close())).toContain("frame 7 (1 reference)");
     system.files.install(buf);
     system.close();
     system.close();

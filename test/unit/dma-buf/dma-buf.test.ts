@@ -112,6 +112,15 @@ describe.each(eachCore)("dma-buf on the $name core", (build) => {
     const attachment = buf.attach(mapped(system));
     expect(buf.refCount).toBe(1);
     expect(expectRefusal(system, "EBUSY", () => buf.put())).toContain("gpu is attached");
+    const other = buf.attach(system.addDevice({ name: "camera", iommu: true }));
+    const message = expectRefusal(system, "EBUSY", () => buf.put());
+    expect(message).toContain("gpu, camera are attached");
+    for (const count of ["1 mapping", "2 mappings"]) {
+      other.map("to-device");
+      expect(expectRefusal(system, "EBUSY", () => other.detach())).toContain(`has ${count} left`);
+    }
+    for (const { mapping } of [...other.mappings]) other.unmap(mapping);
+    other.detach();
     attachment.detach();
     buf.put();
     expect(buf.refCount).toBe(0);

@@ -38,7 +38,7 @@ describe.each(eachCore)("who holds a buffer on the $name core", (build) => {
       "pin gpu 1",
       "attachment still 1", // its mapping is its own, and nobody uses it
       "vmap kernel 1",
-      "cpu-mapping 1 pages from page 0 on 1",
+      "cpu-mapping 1 page from page 0 on 1",
       "fence blur (write) 1",
     ]);
     fence.signal();

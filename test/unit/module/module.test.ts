@@ -98,7 +98,7 @@ describe("module owners", () => {
     const ops = { map: unused, unmap: unused, release: () => {} };
     const buf = module.symbols.dma_buf_export({ ops, sizeBytes: 4096 });
     expect([buf.exporterName, module.refCount]).toEqual(["driver", 1]);
-    expect(expectRefusal(system, "EBUSY", () => module.unload())).toContain("1 uses of it");
+    expect(expectRefusal(system, "EBUSY", () => module.unload())).toContain("1 use left");
     const fd = module.symbols.dma_buf_fd(buf, system.files);
     expectRefusal(system, "EBUSY", () => module.unload());
     module.symbols.dma_buf_put(module.symbols.dma_buf_get(fd, system.files));

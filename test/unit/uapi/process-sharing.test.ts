@@ -37,7 +37,7 @@ describe.each(eachCore)("what processes share on the $name core", (build) => {
       "fd descriptor 1 of player",
       "fd descriptor 0 of child",
       "fd descriptor 1 of child",
-      "cpu-mapping 1 pages from page 0 on",
+      "cpu-mapping 1 page from page 0 on",
     ]);
     child.exit();
     process.exit();
