@@ -58,6 +58,7 @@ const isMemory = "like the memory itself, it does not look at addresses";
 const exempt = new Map([
   ["DmaBufError.constructor", isErrorItself],
   ["ConflictError.constructor", isErrorItself],
+  ["DmaFaultError.constructor", isErrorItself],
   ["drawPicture", isAsHostSays],
   ["readCanvas", isAsHostSays],
   ["copyFromVideoFrame", isAsHostSays],
