@@ -1,9 +1,8 @@
 // The memory map: where everything that the core owns lies in linear memory.
 //
-//   byte 0        1024      4096        8192      threadsAt  wordsAt   pagesAt   pageblocksAt
-//   directoryAt
-//   ├ never used ─┼ Header ─┼ (frame 1) ┼ Chunk[] ┼ Thread[] ─┼ u32[] ──┼ Page[] ─┼ u8[] ──────┼ u32[] ┐
-//   ┌──────────────────────────────────────────────────────────────────────────────────────────────┘
+//   byte 0        1024      4096     8192  24576    threadsAt  wordsAt   pagesAt   pageblocksAt
+//   ├ never used ─┼ Header ─┼ zeros ─┼ u32[] ┼ Chunk[] ┼ Thread[] ┼ u32[] ──┼ Page[] ─┼ u8[] ─────┐
+//   ┌──────────────────────────────────────────────────────────────────────────────────────────┘
 //   ├ frame `firstFrame` … frame `backedFrames` - 1: handed out by buddy.ts and cma.ts ───────────┤ end
 //   ├ frames `backedFrames` … `frameCount` - 1 have a descriptor but no bytes (see L4)
 //
@@ -18,6 +17,8 @@
 //     afterwards.
 // L6  What every call reads and no call writes lies in the header's first cache line, apart from
 //     the counters: a thread that counts does not slow down the others.
+// L7  The bytes of frame NOTHING, from NOTHING_AT on, are 0 for ever: what a table leads to that
+//     leads nowhere else. So its readers need no case for what is not there.
 //
 // A frame number (pfn) is an offset: frame pfn holds bytes [pfn * 4096, pfn * 4096 + 4096). A
 // device sees `physPfnBase` added to it. Sizes are chosen when the system is opened, and the header
@@ -36,7 +37,11 @@ export const MIGRATE_TYPES: u32 = 5;
 
 export const HEADER_AT: usize = 1024;
 export const HEADER_BYTES: usize = 1024;
-export const CHUNKS_AT: usize = 8192; // heads of lists, then the chunks
+export const NOTHING: u32 = 1; // L7
+export const NOTHING_AT: usize = 4096;
+export const DIRECTORY_AT: usize = 8192; // u32 for each slab of objects, see slab.ts
+export const DIRECTORY_ENTRIES: u32 = 4096;
+export const CHUNKS_AT: usize = DIRECTORY_AT + DIRECTORY_ENTRIES * 4; // heads, then the chunks
 export const FIRST_CHUNK: u32 = 64;
 export const THREAD_BYTES: usize = 8192;
 export const WORD_BYTES: usize = 4;
@@ -44,7 +49,6 @@ export const PAGE_BYTES: usize = 8;
 export const CHUNK_BYTES: usize = 16;
 const MAX_THREADS: u32 = 64;
 export const MAX_REGIONS: u32 = 16;
-export const DIRECTORY_ENTRIES: u32 = 4096; // slabs of objects, see object.ts
 export const MISUSES_KEPT: u32 = 16;
 export const MAX_PHYS_PFN: u32 = 0xffffffff; // 44-bit physical addresses
 
@@ -67,12 +71,12 @@ export class Header {
   wordsAt: usize;
   pagesAt: usize;
   pageblocksAt: usize;
-  directoryAt: usize;
   physPfnBase: u32; // what a device sees as the number of frame 0
   isShared: u32; // 1: several threads may run; 0: locks need no atomics
   freeFlags: u32; // POISON, STRICT: what happens to freed frames
   bounceAt: usize; // the bounce pool's records (bounce.ts); 0 = no pool
   reserveFrames: u32; // listed frames that movable requests leave to all others
+  private spare: u32;
   freeFrames: u32; // frames in the buddy's lists; under framesLock
   quarantineFirst: u32; // quarantine.ts, Q1; under framesLock, as the next three
   quarantineLast: u32;
@@ -138,8 +142,7 @@ export function layoutInit(
   const wordsAt = threadsAt + <usize>threadCount * THREAD_BYTES;
   const pagesAt = lineUp(wordsAt + <usize>frameCount * WORD_BYTES);
   const pageblocksAt = lineUp(pagesAt + <usize>frameCount * PAGE_BYTES);
-  const directoryAt = lineUp(pageblocksAt + (<usize>frameCount >> PAGEBLOCK_ORDER) + 1);
-  const end = directoryAt + <usize>DIRECTORY_ENTRIES * 4;
+  const end = pageblocksAt + (<usize>frameCount >> PAGEBLOCK_ORDER) + 1;
   const firstFrame = <u32>((end + FRAME_MASK) >> FRAME_SHIFT);
   if (firstFrame >= backedFrames || <u64>backedFrames > (<u64>memory.size()) << 4) return ENOMEM;
 
@@ -153,7 +156,6 @@ export function layoutInit(
   h.wordsAt = wordsAt;
   h.pagesAt = pagesAt;
   h.pageblocksAt = pageblocksAt;
-  h.directoryAt = directoryAt;
   h.physPfnBase = physPfnBase;
   h.isShared = isShared;
   h.magic = MAGIC; // L5: the rest is valid from here on

@@ -72,7 +72,7 @@ export function objectFree(at: usize): void {
  * check, so that what follows need not wait for it.
  */
 @inline export function objectAt(handle: u32): usize {
-  return recordPlace(handle & INDEX_MASK) + PAYLOAD_OFFSET;
+  return recordPlace(handle) + PAYLOAD_OFFSET;
 }
 
 /** Whether the live object of `kind` that `handle` names has its payload at `payload` (O2). */

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { eachCore } from "./support/cores.ts";
-import { headerWords } from "./support/header.ts";
+import { DIRECTORY_AT, headerWords } from "./support/header.ts";
 
 /**
  * The other half of the ABI: what TypeScript reads by offset, measured in the memory of a running
@@ -63,7 +63,7 @@ describe.each(eachCore)("the ABI of the $name core", (build) => {
     const wordsAt = words[headerWords.wordsAt] as number;
     const frames = new Uint32Array(memory.buffer, wordsAt, 2048);
     expect([...frames.keys()].map((pfn) => exports.frameWord(pfn) >>> 0)).toEqual([...frames]);
-    const firstSlab = new Uint32Array(memory.buffer, words[headerWords.directoryAt], 1)[0];
+    const firstSlab = new Uint32Array(memory.buffer, DIRECTORY_AT, 1)[0];
     expect(exports.frameWord((firstSlab as number) + 1) & 15).toBe(7);
     const { core } = build.system({ bounceBytes: 1 });
     const poolAt = core.word(core.exports.HEADER_AT.value, headerWords.bounceAt);

@@ -5,7 +5,7 @@ import { headerWords } from "../support/header.ts";
 import { expectSound, freeCount } from "../support/sound.ts";
 
 const NONE = 0xffffffff;
-const CHUNKS_AT = 8192; // 64 heads of lists, then a record for every 64 frames (assembly/chunk.ts)
+const CHUNKS_AT = 24_576; // 64 heads of lists, then a record for 64 frames each (assembly/chunk.ts)
 
 /** A core with a bit of everything alive, and the handles of what has a lock. */
 interface Busy extends TestCore {

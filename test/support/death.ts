@@ -6,7 +6,7 @@
 
 import { expect } from "vitest";
 import { type Core, joinCore } from "../../src/core/core.ts";
-import { headerWords } from "./header.ts";
+import { DIRECTORY_AT } from "./header.ts";
 
 const DOOMED = 5;
 const INDEX_MASK = 2 ** 18 - 1;
@@ -33,8 +33,7 @@ export function headerLocks(core: Core): number[] {
 /** Where the payload of an object lies (assembly/object.ts): its lock, if its kind has one. */
 export function payloadAt(core: Core, handle: number): number {
   const index = handle & INDEX_MASK;
-  const directory = core.word(core.exports.HEADER_AT.value, headerWords.directoryAt);
-  const pfn = core.word(directory, index >> 6) + 1;
+  const pfn = core.word(DIRECTORY_AT, index >> 6) + 1;
   return pfn * core.exports.FRAME_BYTES.value + (index & 63) * 64 + 16;
 }
 

@@ -9,9 +9,11 @@ export const headerWords = {
   threadCount: 5,
   threadsAt: 6,
   wordsAt: 7,
-  directoryAt: 10,
-  bounceAt: 14,
-  reserveFrames: 15,
+  bounceAt: 13,
+  reserveFrames: 14,
   freeFrames: 16,
   objectCount: 21,
 } as const;
+
+/** Where the directory of slabs begins. */
+export const DIRECTORY_AT = 8192;

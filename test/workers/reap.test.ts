@@ -4,7 +4,7 @@ import { type Core, joinCore } from "../../src/core/core.ts";
 import { joinSync, openSync, type System } from "../../src/system.ts";
 import { eachCore, type TestCore } from "../support/cores.ts";
 import { expectError } from "../support/errors.ts";
-import { headerWords } from "../support/header.ts";
+import { DIRECTORY_AT } from "../support/header.ts";
 import { Prng } from "../support/prng.ts";
 import { expectSound, freeCount } from "../support/sound.ts";
 
@@ -171,9 +171,8 @@ describe.each(eachCore)("reap on the $name core", (build) => {
 
 /** The payload of the first live object of a kind. */
 function findObject({ core }: TestCore, kind: number): number {
-  const directory = core.word(core.exports.HEADER_AT.value, headerWords.directoryAt);
   for (let number = 0; number < 64; number++) {
-    const pfn = core.word(directory, number) + 1;
+    const pfn = core.word(DIRECTORY_AT, number) + 1;
     for (let i = 1; pfn !== 1 && i < core.word(pfn * 4096, 3); i++)
       if (core.word(pfn * 4096 + i * 64, 0) === kind) return pfn * 4096 + i * 64 + 16;
   }
