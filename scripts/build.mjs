@@ -1,7 +1,7 @@
 // Builds everything: the core (debug and release), the module that carries it inlined, the library,
 // and the programs.
 //
-//   assembly/ ──asc──► build/core.{debug,release}.wasm ──► src/core/module.generated.ts ──tsc──► dist/
+//   assembly/ ──asc, slow.mjs──► build/core.{debug,release}.wasm ──► src/core/module.generated.ts ──tsc──► dist/
 //                            └──► build/core.{debug,release}.yields.wasm, for tests (yields.mjs)
 //                                                          examples/, bench/, test/{golden,fuzz}/ ──tsc──► build/
 //
@@ -25,6 +25,7 @@ const at = (...parts) => join(root, ...parts);
 const require = createRequire(import.meta.url);
 const RELEASE = at("build/core.release.wasm");
 const DEBUG = at("build/core.debug.wasm");
+const SLOW = at("scripts/slow.mjs");
 const GENERATED = at("src/core/module.generated.ts");
 
 /** The newest modification below the given files and folders. */
@@ -66,10 +67,11 @@ function run(file, args) {
 }
 
 function buildCore() {
-  if (oldest(RELEASE, DEBUG) > newest(at("assembly"), at("asconfig.json"))) return;
+  if (oldest(RELEASE, DEBUG) > newest(at("assembly"), at("asconfig.json"), SLOW)) return;
   mkdirSync(at("build"), { recursive: true });
+  const options = ["--config", "asconfig.json", "--transform", SLOW];
   for (const target of ["debug", "release"])
-    run(command("asc", "assemblyscript"), ["--config", "asconfig.json", "--target", target]);
+    run(command("asc", "assemblyscript"), [...options, "--target", target]);
 }
 
 async function buildYielding() {
