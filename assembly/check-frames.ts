@@ -2,7 +2,7 @@
 
 import { CHUNK_FRAMES, Chunk, RANK_FULL, blocksIn, chunkPfn } from "./chunk";
 import { FreeRanks, headOf } from "./free-list";
-import { FRAME_BYTES, MAX_ORDER, MIGRATE_TYPES, frameAt, header } from "./layout";
+import { FRAME_BYTES, MAX_ORDER, MIGRATE_TYPES, NOTHING, frameAt, header } from "./layout";
 import {
   CACHED,
   DIRTY,
@@ -74,6 +74,7 @@ export function checkFrames(isDeep: bool): u32 {
   }
   const error = checkChunks();
   if (error != 0) return error;
+  if (!holdsZeros(NOTHING)) return L + 7;
   if (reserved != h.reservedFrames) return L + 4;
   if (!isQuarantineLinked()) return Q + 1;
   return free == h.freeFrames ? 0 : B + 3;
@@ -127,7 +128,10 @@ function checkChunks(): u32 {
 
 /** Whether a frame that claims to hold zeros does (P4). */
 function isClean(pfn: u32): bool {
-  if (Frame.at(pfn).isDirty) return true;
+  return Frame.at(pfn).isDirty || holdsZeros(pfn);
+}
+
+function holdsZeros(pfn: u32): bool {
   let any = i64x2.splat(0);
   for (let at = frameAt(pfn); at < frameAt(pfn) + FRAME_BYTES; at += 16)
     any = v128.or(any, v128.load(at));

@@ -69,6 +69,7 @@ import {
   recordIsUsed,
   recordPlace,
 } from "./slab";
+import { Warm } from "./warm";
 
 const B: u32 = 6600,
   C: u32 = 6700,
@@ -96,6 +97,7 @@ export function check(isDeep: u32): u32 {
   if (broken == 0) broken = checkThreads();
   if (broken == 0) broken = checkSlabs();
   if (broken == 0) broken = checkObjects();
+  if (broken == 0) broken = checkWarm();
   if (broken == 0) broken = checkPool();
   if (broken == 0) broken = checkUse();
   return broken;
@@ -153,6 +155,19 @@ export function objectNext(after: u32, kind: u32): u32 {
     }
     const found = recordIsUsed(at) ? ObjectRecord.at(at).kind : 0;
     if (found != 0 && (kind == 0 || found == kind)) return index;
+  }
+  return 0;
+}
+
+/** Whether what is warm is there, and only where it may be (O5). */
+function checkWarm(): u32 {
+  for (let kind: u32 = 0; kind < KINDS; kind++) {
+    const warm = Warm.of(kind);
+    if (warm.handle == 0 && warm.at == 0) continue;
+    const payload = objectFind(warm.handle, kind);
+    if (payload == 0 || CHECKS || header().isShared != 0) return O + 5;
+    const at = kind == KIND_DOMAIN ? Domain.at(payload).spaceAt : payload;
+    if (at != warm.at) return O + 5;
   }
   return 0;
 }

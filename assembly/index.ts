@@ -107,9 +107,6 @@ export {
   iommuDomainAllocFixed,
   iommuDomainAt,
   iommuDomainFree,
-  iommuIovaAlloc,
-  iommuIovaFree,
-  iommuIovaReserve,
   iommuIovaToPhys,
   iommuIotlbMake,
   iommuIotlbSync,
@@ -117,6 +114,7 @@ export {
   iommuUnmap,
   iommuUnmapFast,
 } from "./iommu";
+export { iommuIovaAlloc, iommuIovaFree, iommuIovaReserve } from "./iommu-iova";
 export {
   dmaDeviceAdd,
   dmaDeviceAt,

@@ -25,7 +25,7 @@ import { NONE } from "./bits";
 import { EAGAIN, EBUSY, EINVAL, EOPNOTSUPP, ERANGE, ESTALE } from "./errno";
 import { FlushQueue, QUEUE_BYTES } from "./flush-queue";
 import { Iotlb, iotlbDrop, iotlbInvalidate, iotlbMake, iotlbReplace } from "./iotlb";
-import { iovaAlloc, iovaFini, iovaFree, iovaInit, iovaReserve, iovaSettle } from "./iova";
+import { iovaFini, iovaInit } from "./iova";
 import { SPACE_BYTES } from "./iova-space";
 import { DOMAINS_LOCK_AT, FRAME_BYTES, FRAME_SHIFT, frameAt, header } from "./layout";
 import { lock, lockRare, unlock, unlockRare } from "./lock";
@@ -293,55 +293,4 @@ export function iommuIovaToPhys(handle: u32, iovaPfn: u32): u32 {
   const phys = pgtLookup(domain.tableAt, iovaPfn);
   unlock(payload);
   return phys;
-}
-
-/**
- * A free range of device pages up to `limitPfn`; aligned to its size if asked. The first page, or
- * 0.
- */
-export function iommuIovaAlloc(
-  handle: u32,
-  pageCount: u32,
-  limitPfn: u32,
-  isSizeAligned: u32,
-): u32 {
-  const payload = objectAt(handle);
-  if (!objectIs(payload, handle, KIND_DOMAIN)) return 0;
-  const spaceAt = Domain.at(payload).spaceAt;
-  if (spaceAt == 0) return 0; // I5
-  if (!lock(payload)) return 0;
-  const pfn = iovaAlloc(spaceAt, pageCount, limitPfn, isSizeAligned != 0);
-  iovaSettle(spaceAt); // the number is its record
-  unlock(payload);
-  return pfn;
-}
-
-/**
- * Gives back the range that holds device page `pfn`; its page count, 0 if nobody has it, or ESTALE,
- * EAGAIN.
- */
-export function iommuIovaFree(handle: u32, pfn: u32): i32 {
-  const payload = objectAt(handle);
-  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
-  const spaceAt = Domain.at(payload).spaceAt;
-  if (spaceAt == 0) return 0;
-  if (!lock(payload)) return EAGAIN;
-  const pages = iovaFree(spaceAt, pfn);
-  unlock(payload);
-  return pages;
-}
-
-/**
- * Keeps `pageCount` device pages from `iovaPfn` on from being given out. 0, or ESTALE, EINVAL,
- * ENOMEM, EAGAIN.
- */
-export function iommuIovaReserve(handle: u32, iovaPfn: u32, pageCount: u32): i32 {
-  const payload = objectAt(handle);
-  if (!objectIs(payload, handle, KIND_DOMAIN)) return ESTALE;
-  if (Domain.at(payload).bodyAt == 0 || pageCount == 0) return EINVAL;
-  if (pageCount - 1 > NONE - iovaPfn) return EINVAL;
-  if (!lock(payload)) return EAGAIN;
-  const result = iovaReserve(Domain.at(payload).spaceAt, iovaPfn, iovaPfn + pageCount);
-  unlock(payload);
-  return result;
 }

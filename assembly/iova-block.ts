@@ -25,7 +25,6 @@
 // by size.
 
 import {
-  BLOCK_PAGES_MIN,
   IovaBlock,
   OPEN,
   blockInit,
@@ -43,6 +42,7 @@ import {
 import { blockNear, placesReady, placesSet } from "./iova-table";
 import { pathSeek } from "./iova-path";
 import { treeFit, treeInsert, treeReady, treeRemove } from "./iova-tree";
+import { NOTHING_AT } from "./layout";
 import { must } from "./panic";
 import { slabAlloc, slabFree } from "./slab";
 
@@ -104,9 +104,7 @@ function isLive(space: IovaSpace, block: IovaBlock, slot: u32): bool {
 
 /** Writes the live range of a block over `pfn` to `range`. False: no block has one there. */
 export function blockFind(space: IovaSpace, pfn: u32, range: IovaRange): bool {
-  const at = blockNear(space, pfn);
-  if (at == 0) return false;
-  const block = IovaBlock.at(at);
+  const block = blockNear(space, pfn);
   const slot = block.slotOver(pfn);
   if (slot >= block.end || !isLive(space, block, slot)) return false;
   const low = block.slotPfn(slot);
@@ -134,21 +132,16 @@ export function blockFind(space: IovaSpace, pfn: u32, range: IovaRange): bool {
 /** Keeps slot `slot` < end as the recent one, if there is none. Its page count, or 0. */
 export function recentGive(space: IovaSpace, block: IovaBlock, slot: u32): u32 {
   const sizeShift = block.sizeShift;
-  if (sizeShift >= EXACT_CLASSES) return 0;
+  if (sizeShift >= EXACT_CLASSES || block.state != OPEN) return 0;
   if (!block.isTaken(slot)) return 0;
   if (space.recent(sizeShift) != 0) return 0;
   space.setRecent(sizeShift, block.slotPfn(slot));
   return (<u32>1) << sizeShift;
 }
 
-/**
- * The same for page `pfn`, if the block near it has slots of single pages. The bit of a page is
- * found without the block's base, so that no load waits for another.
- */
+/** The same for page `pfn`, if the block near it has slots of single pages. */
 @inline export function pageGive(space: IovaSpace, block: IovaBlock, pfn: u32): bool {
-  if (block.sizeShift != 0) return false;
-  if (pfn - block.base >= block.end) return false;
-  if (!block.isTaken(pfn & (BLOCK_PAGES_MIN - 1))) return false;
+  if (!block.hasSingle(pfn) || !block.isTakenSingle(pfn)) return false;
   if (space.recent(0) != 0) return false;
   space.setRecent(0, pfn);
   return true;
@@ -160,7 +153,7 @@ export function recentsDrop(space: IovaSpace): u32 {
   for (let sizeShift: u32 = 0; sizeShift < EXACT_CLASSES; sizeShift++) {
     const pfn = space.recent(sizeShift);
     if (pfn == 0) continue;
-    const block = IovaBlock.at(blockNear(space, pfn));
+    const block = blockNear(space, pfn);
     rangeReturn(space, block, block.slotOver(pfn));
     space.setRecent(sizeShift, 0); // not before: it is nobody's range meanwhile
     count += 1;
@@ -216,7 +209,7 @@ function blockRetire(space: IovaSpace, block: IovaBlock): void {
 /** Frees the record of a block; its entry stays. */
 export function blockDrop(space: IovaSpace, block: IovaBlock): void {
   if (block.isListed) listRemove(space.control, block);
-  placesSet(space, block, 0);
+  placesSet(space, block, NOTHING_AT);
   space.control.blockCount -= 1;
   slabFree(changetype<usize>(block));
 }

@@ -2,7 +2,7 @@
 // is broken.
 //
 //   leaves, left to right     V1 V2 V3 V4: the cursor is where the next gap begins
-//   blocks, lists, recent     V5 V6 V7 V11
+//   blocks, lists, recent     V5 V6 V7 V11 V14
 //   all together              V8 V9
 //
 // It changes nothing but what iovaFind last returned, where its cursor lies, and the path.
@@ -44,6 +44,7 @@ const V7: u32 = 8607;
 const V8: u32 = 8608;
 const V9: u32 = 8609;
 const V11: u32 = 8611;
+const V14: u32 = 8614;
 
 @unmanaged
 class Cursor {
@@ -123,6 +124,7 @@ function blocksCheck(space: IovaSpace): u32 {
     const block = placedBlock(space, place);
     if (!placesAgree(space, block) || !entryAgrees(space, block)) return V5;
     if (!slotsAgree(block)) return V6;
+    if (block.lastSingle != lastSingleOf(block)) return V14;
     count += 1;
     if (block.isListed) listed += 1;
     places += blockPages(block.sizeShift) >> PLACE_SHIFT;
@@ -160,6 +162,11 @@ function slotsAgree(block: IovaBlock): bool {
   return block.state != OPEN || block.end == slots;
 }
 
+function lastSingleOf(block: IovaBlock): u32 {
+  const isSingles = block.state == OPEN && block.sizeShift == 0;
+  return isSingles ? block.base + block.end - 1 : 0;
+}
+
 /** The length of the list of one class, or -1 when a block has no place there. */
 function listCheck(control: IovaControl, sizeShift: u32): i32 {
   let length: i32 = 0;
@@ -179,9 +186,7 @@ function recentsCheck(space: IovaSpace): u32 {
   for (let sizeShift: u32 = 0; sizeShift < EXACT_CLASSES; sizeShift++) {
     const pfn = space.recent(sizeShift);
     if (pfn == 0) continue;
-    const at = blockNear(space, pfn);
-    if (at == 0) return V11;
-    const block = IovaBlock.at(at);
+    const block = blockNear(space, pfn);
     const slot = block.slotOver(pfn);
     if (slot >= block.end || block.slotPfn(slot) != pfn || !block.isTaken(slot)) return V11;
     if (block.state != OPEN || block.sizeShift != sizeShift) return V11;

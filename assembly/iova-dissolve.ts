@@ -11,7 +11,7 @@
 import { ENOMEM } from "./errno";
 import { blockDrop, listRemove, recentsDrop } from "./iova-block";
 import { pathSeek } from "./iova-path";
-import { CLOSED, IovaBlock, blockPages } from "./iova-slots";
+import { IovaBlock, blockClose, blockPages } from "./iova-slots";
 import { IovaSpace } from "./iova-space";
 import { PLACES, blockPlace, placedBlock, tablesFini } from "./iova-table";
 import { sparesFill, treeInsert, treeRemove, treeShrink } from "./iova-tree";
@@ -40,7 +40,7 @@ export function blocksDissolve(space: IovaSpace, low: u32, high: u32): i32 {
 function blockDissolve(space: IovaSpace, block: IovaBlock): bool {
   const base = block.base;
   if (block.isListed) listRemove(space.control, block);
-  block.state = CLOSED;
+  blockClose(block);
   while (block.live > 0) {
     let slot = block.end - 1;
     while (!block.isTaken(slot)) slot -= 1;

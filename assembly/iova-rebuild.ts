@@ -17,7 +17,7 @@ import { HIGH, LANE_BYTES, LOW, TreeNode } from "./iova-node";
 import { EXACT_CLASSES, IovaSpace, SPACE_BYTES } from "./iova-space";
 import { PLACES, blockPlace, isBlockEntry, placedBlock } from "./iova-table";
 import { MAX_PFN } from "./iova-tree";
-import { FRAME_MASK, FRAME_SHIFT, MAX_ORDER, frameAt } from "./layout";
+import { FRAME_MASK, FRAME_SHIFT, MAX_ORDER, NOTHING_AT, frameAt } from "./layout";
 import { runAlloc, runFree } from "./magazine";
 import { OBJECT, PfnCell } from "./page";
 import { workspaceAt } from "./thread";
@@ -75,7 +75,7 @@ export function iovaRebuild(spaceAt: usize): i32 {
   old.height = fresh.height;
   old.rangeCount = fresh.rangeCount;
   old.controlAt = fresh.controlAt;
-  old.tablesAt = 0;
+  old.tablesAt = NOTHING_AT;
   for (let sizeShift: u32 = 0; sizeShift < EXACT_CLASSES; sizeShift++) old.setRecent(sizeShift, 0);
   old.splitAt = 0;
   old.pending = 0;

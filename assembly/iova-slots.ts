@@ -3,24 +3,25 @@
 //   ├ slot 0 ┼ slot 1 ┼ … ┤ end - 1          a slot is 1, 2, 4 … 1024 pages
 //   ├ range ·┼ range  ┤                      · = its tail: what a shorter range leaves unused
 //
-//   record, 256 bytes    ├ head: 32 ┼ free[16]: u64            ┤   slots of 1, 2, 4, 8 pages
-//                        ├ head: 32 ┼ free[1] ┼ tail[64]: u16 ─┤   longer ones
+//   record, 256 bytes    ├ head: 40 ┼ free[16]: u64            ┤   slots of 1, 2, 4, 8 pages
+//                        ├ head: 40 ┼ free[1] ┼ tail[64]: u16 ─┤   longer ones
 //
 // V6  Slot s is taken exactly if s < end and its bit is 0; `live` counts them; wordMask tells the
 //     words that have a 1. A taken slot that is not the recent one of its class (V11) is a live
 //     range of 1 << sizeShift pages, less its tail.
+// V14 lastSingle is the last page of an OPEN block whose slots are single pages; else 0.
 
 import { lowBits } from "./bits";
 import { EXACT_CLASSES, IovaSpace } from "./iova-space";
 
-const WORDS_OFFSET: usize = 32;
-const TAILS_OFFSET: usize = 64; // only where there is one word
-export const BLOCK_PAGES_MIN: u32 = 1024;
+const WORDS_OFFSET: usize = 40;
+const TAILS_OFFSET: usize = 48; // only where there is one word
+const BLOCK_PAGES_MIN: u32 = 1024;
 const SLOTS_MIN: u32 = 16;
 const TAILS: u32 = BLOCK_PAGES_MIN >> EXACT_CLASSES;
 
 export const OPEN: u32 = 1;
-export const CLOSED: u32 = 2; // gives no slots any more
+const CLOSED: u32 = 2; // gives no slots any more
 
 /** The pages that a block of a class covers, 1024 or 16 slots: a power of two. */
 export function blockPages(sizeShift: u32): u32 {
@@ -37,6 +38,8 @@ export class IovaBlock {
   wordMask: u32; // bit w = free[w] is not 0
   nextAt: usize; // links of the list of its class (V7)
   prevAt: usize;
+  lastSingle: u32; // V14
+  private spare: u32;
 
   static at(address: usize): IovaBlock {
     return changetype<IovaBlock>(address);
@@ -58,6 +61,17 @@ export class IovaBlock {
   /** The slot over `pfn`; not below `end` when the block does not cover it. */
   slotOver(pfn: u32): u32 {
     return (pfn - this.base) >> this.sizeShift;
+  }
+
+  /** Whether `pfn` > 0 is one of the block's slots, and those are single pages (V14). */
+  hasSingle(pfn: u32): bool {
+    return this.lastSingle == (pfn | (BLOCK_PAGES_MIN - 1));
+  }
+
+  /** Whether the slot of such a page is in use: found without the block's base, so in less time. */
+  isTakenSingle(pfn: u32): bool {
+    const word = (<usize>(pfn >> 5) & (BLOCK_PAGES_MIN / 32 - 1)) << 2;
+    return ((load<u32>(changetype<usize>(this) + word, WORDS_OFFSET) >> pfn) & 1) == 0; // V6
   }
 
   /** Whether slot `slot` < end is in use. */
@@ -97,11 +111,18 @@ export function blockInit(block: IovaBlock, base: u32, sizeShift: u32): void {
   block.sizeShift = sizeShift;
   block.end = blockPages(sizeShift) >> sizeShift;
   block.live = 0;
+  block.lastSingle = sizeShift == 0 ? base + (BLOCK_PAGES_MIN - 1) : 0; // V14
   block.wordMask = 0;
   for (let w: u32 = 0; w << 6 < block.end; w++) {
     block.setFree(w, lowBits(min(block.end - (w << 6), 64)));
     block.wordMask |= (<u32>1) << w;
   }
+}
+
+/** Has a block give no slots any more. */
+export function blockClose(block: IovaBlock): void {
+  block.state = CLOSED;
+  block.lastSingle = 0; // V14
 }
 
 /** Takes the highest free slot of a block that has one, for `pageCount` pages. */

@@ -9,6 +9,7 @@
 // the one operation that runs (iova-tree.ts).
 
 import { TreeNode } from "./iova-node";
+import { NOTHING_AT } from "./layout";
 
 export const CACHE_IOVA_RECORDS: u32 = 3; // 256-byte records: IovaControl and IovaBlock
 export const CACHE_IOVA_NODES: u32 = 4; // 512-byte records: TreeNode
@@ -46,7 +47,7 @@ export class IovaSpace {
   controlAt: usize;
   rangeCount: u32; // V8
   private found: u64; // an IovaRange: what iovaFind last returned
-  tablesAt: usize; // frame with the tables of blocks (iova-table.ts); 0 until the first block
+  private tables: usize; // counted from NOTHING_AT
 
   static at(address: usize): IovaSpace {
     return changetype<IovaSpace>(address);
@@ -54,6 +55,15 @@ export class IovaSpace {
 
   get control(): IovaControl {
     return changetype<IovaControl>(this.controlAt);
+  }
+
+  /** The frame with the tables of blocks (iova-table.ts); NOTHING_AT until the first block. */
+  get tablesAt(): usize {
+    return this.tables + NOTHING_AT;
+  }
+
+  set tablesAt(at: usize) {
+    this.tables = at - NOTHING_AT;
   }
 
   get foundAt(): usize {

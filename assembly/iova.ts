@@ -144,9 +144,7 @@ function entryTake(space: IovaSpace, pageCount: u32, limit: u32, isAligned: bool
 /** Frees the range that holds `pfn`. Its page count, or 0: nobody has that page. */
 @inline export function iovaFree(spaceAt: usize, pfn: u32): u32 {
   const space = IovaSpace.at(spaceAt);
-  const at = blockNear(space, pfn);
-  if (at == 0) return entryGive(space, pfn);
-  const block = IovaBlock.at(at);
+  const block = blockNear(space, pfn);
   if (pageGive(space, block, pfn)) return 1;
   return slotFree(space, block, pfn);
 }

@@ -36,7 +36,6 @@ export const CHUNK_ORDER: u32 = 6; // the unit that carries bits of free frames
 export const MIGRATE_TYPES: u32 = 5;
 
 export const HEADER_AT: usize = 1024;
-export const HEADER_BYTES: usize = 1024;
 export const NOTHING: u32 = 1; // L7
 export const NOTHING_AT: usize = 4096;
 export const DIRECTORY_AT: usize = 8192; // u32 for each slab of objects, see slab.ts
@@ -103,6 +102,8 @@ export const MOVABLE_LOCK_AT: usize = HEADER_AT + 704;
 export const MISUSES_AT: usize = HEADER_AT + 768; // the last frames of misuseCount: u32 pfn each
 export const REAP_LOCK_AT: usize = HEADER_AT + 896; // one thread reaps at a time
 export const DOMAINS_LOCK_AT: usize = HEADER_AT + 960; // domains come and go under it
+
+export const WARM_AT: usize = HEADER_AT + 1024; // by kind: warm.ts
 
 if (offsetof<Header>("freeFrames") != 64) ERROR("a counter lies in the line of the bases"); // L6
 if (offsetof<Header>() > 128) ERROR("Header reaches into the locks");

@@ -45,6 +45,7 @@ import { frameClear, frameDrop, frameTake } from "./magazine";
 import { Frame, OBJECT, Page, SLAB } from "./page";
 import { must } from "./panic";
 import { threadIndex } from "./thread";
+import { warmForget } from "./warm";
 
 const R1: u32 = 8201;
 const R3: u32 = 8203;
@@ -115,6 +116,10 @@ export class SlabRecord {
   owner: u32;
 
   /** Of a live object record, in the word that links free ones. */
+  get handle(): u32 {
+    return <u32>this.nextFreeAt;
+  }
+
   set handle(value: u32) {
     this.nextFreeAt = value;
   }
@@ -258,11 +263,14 @@ export function recordFree(at: usize): void {
   must(record.truth != 0, R1);
   must(slab.used > 0, R3);
   if (slab.used == slab.capacity) slabListInsert(slab.cache, pfn);
+  if (slab.isNumbered) {
+    warmForget(record.truth, record.handle);
+    header().objectCount -= 1;
+  }
   record.truth = 0;
   record.nextFreeAt = slab.freeAt;
   slab.freeAt = at;
   slab.used -= 1;
-  if (slab.isNumbered) header().objectCount -= 1;
   if (slab.used == 0) {
     listRemove(slab.cache, pfn);
     if (slab.isNumbered) DirectoryEntry.at(slab.number).clear();
