@@ -12,7 +12,7 @@
 
 import assert from "node:assert/strict";
 import { type Core, openCoreSync } from "dmabuf/core";
-import { Random, randomSizes, SIZE_COUNT, SIZE_MASK } from "./random.ts";
+import { Random, randomSizes, SIZE_MASK } from "./random.ts";
 import type { Family, Job, Suite } from "./suite.ts";
 
 const LIMIT_PFN = 2 ** 30 - 1;
@@ -21,12 +21,11 @@ const MAX_PAGES = 1024;
 /** Adds the rows. */
 export const family: Family = (suite: Suite) => {
   const core = openCoreSync({ memoryBytes: 64 * 2 ** 20 });
-  const singles = new Uint16Array(SIZE_COUNT).fill(1);
   suite.row("iova/fast/1/live0/lifo", "pair", () => lifoJob(core));
   for (const live of [1000, 100_000]) {
-    suite.row(`iova/fast/1/live${live}/random`, "pair", () => replaceJob(core, live, singles));
+    suite.row(`iova/fast/1/live${live}/random`, "pair", () => replaceJob(core, live, () => 1));
     const mixed = `iova/fast/1-${MAX_PAGES}/live${live}/random`;
-    suite.row(mixed, "pair", () => replaceJob(core, live, randomSizes(MAX_PAGES)));
+    suite.row(mixed, "pair", () => replaceJob(core, live, mixedPages()));
   }
   assert.equal(core.check(), null);
 };
@@ -45,14 +44,20 @@ function lifoJob({ exports }: Core): Job {
   };
 }
 
-function replaceJob({ exports }: Core, live: number, sizes: Uint16Array): Job {
+/** Gives 1 to MAX_PAGES pages, evenly spread. */
+function mixedPages(): () => number {
+  const sizes = randomSizes(MAX_PAGES);
+  let next = 0;
+  return () => sizes[next++ & SIZE_MASK] ?? 1;
+}
+
+function replaceJob({ exports }: Core, live: number, nextPages: () => number): Job {
   const { iommuDomainAlloc, iommuDomainFree, iommuIovaAlloc, iommuIovaFree } = exports;
   const domain = iommuDomainAlloc();
   const pfns = new Uint32Array(live);
   const random = new Random();
-  let next = 0;
   for (let i = 0; i < live; i++) {
-    const pages = sizes[next++ & SIZE_MASK] ?? 1;
+    const pages = nextPages();
     const pfn = iommuIovaAlloc(domain, pages, LIMIT_PFN, 1);
     assert(pfn > 0);
     assert.equal(pfn % 2 ** Math.ceil(Math.log2(pages)), 0);
@@ -61,16 +66,14 @@ function replaceJob({ exports }: Core, live: number, sizes: Uint16Array): Job {
   assert.equal(new Set(pfns).size, live);
   return {
     run(count) {
-      let k = next;
       let refused = 0;
       for (let i = 0; i < count; i++) {
         const victim = random.below(live);
         if (iommuIovaFree(domain, pfns[victim] ?? 0) <= 0) refused++;
-        const pfn = iommuIovaAlloc(domain, sizes[k++ & SIZE_MASK] ?? 1, LIMIT_PFN, 1);
+        const pfn = iommuIovaAlloc(domain, nextPages(), LIMIT_PFN, 1);
         if (pfn === 0) refused++;
         pfns[victim] = pfn;
       }
-      next = k;
       assert.equal(refused, 0);
     },
     end: () => assert.equal(iommuDomainFree(domain), 0),

@@ -15,7 +15,7 @@ export class Random {
     x ^= x >>> 17;
     x ^= x << 5;
     this.#state = x;
-    return Math.floor((x >>> 0) * 2 ** -32 * end);
+    return (x >>> 0) % end;
   }
 }
 
