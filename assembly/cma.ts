@@ -39,15 +39,7 @@ import {
 import { lock, lockHard, unlock } from "./lock";
 import { runAlloc } from "./magazine";
 import { frameEvacuate } from "./migrate";
-import {
-  KIND_REGION,
-  objectAlloc,
-  objectAt,
-  objectFind,
-  objectFree,
-  objectIs,
-  recordOf,
-} from "./object";
+import { KIND_REGION, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import {
   CMA,
   DIRTY,
@@ -77,6 +69,7 @@ import {
   regionTakeBack,
 } from "./region";
 import { self, threadIndex } from "./thread";
+import { Warm, warmKeep } from "./warm";
 
 const C1: u32 = 6701;
 
@@ -172,8 +165,9 @@ function regionGive(basePfn: u32, frameCount: u32): void {
  * zeroed. The pfn, or EINVAL, ENOMEM, ESTALE (no such region), EAGAIN.
  */
 export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
-  const payload = objectAt(handle);
-  if (!objectIs(payload, handle, KIND_REGION)) return ESTALE;
+  const warm = Warm.of(KIND_REGION);
+  const payload = handle == warm.handle ? warm.at : regionFindSlow(handle);
+  if (payload == 0) return ESTALE;
   const region = Region.at(payload);
   if (((frameCount - 1) | alignOrder | region.orderPerBit | header().freeFlags) != 0) {
     return allocRun(payload, frameCount, alignOrder);
@@ -187,6 +181,13 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   handOut(region, pfn, 1, 1);
   unlock(payload);
   return pfn;
+}
+
+/** The payload of a region that is not the one named last, and is from now on; 0 = none. */
+function regionFindSlow(handle: u32): usize {
+  const payload = objectFind(handle, KIND_REGION);
+  if (payload != 0) warmKeep(KIND_REGION, handle, payload);
+  return payload;
 }
 
 /** cmaAlloc() for any request. */
@@ -312,8 +313,9 @@ function runEvacuate(pfn: u32, frames: u32): i32 {
  * ESTALE.
  */
 export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
-  const payload = objectAt(handle);
-  if (!objectIs(payload, handle, KIND_REGION)) return ESTALE;
+  const warm = Warm.of(KIND_REGION);
+  const payload = handle == warm.handle ? warm.at : regionFindSlow(handle);
+  if (payload == 0) return ESTALE;
   const region = Region.at(payload);
   if (((frameCount - 1) | region.orderPerBit | header().freeFlags) != 0) {
     return releaseRun(payload, pfn, frameCount);
