@@ -177,7 +177,8 @@ export {
 } from "./mm/memfd.ts";
 export { Movable, PinnedMovable, type PinOptions } from "./mm/movable.ts";
 export { PinnedTable } from "./mm/pinned-table.ts";
-export { type SgEntry, SgTable, type SgTableOptions } from "./mm/sg-table.ts";
+export type { SgTableOptions } from "./mm/sg-frames.ts";
+export { type SgEntry, SgTable } from "./mm/sg-table.ts";
 export {
   F_SEAL_FUTURE_WRITE,
   F_SEAL_GROW,

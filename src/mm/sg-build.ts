@@ -9,8 +9,10 @@ import { requireObjects } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
 import { addressOf, offsetOf, pfnOf } from "../units.ts";
+import { isPaged } from "./page-finder.ts";
 import { holdRuns, type Run, runsOf } from "./pinned-table.ts";
-import { framesInto, type SgEntry, SgTable, type SgTableOptions } from "./sg-table.ts";
+import { framesInto, type SgTableOptions } from "./sg-frames.ts";
+import { type SgEntry, SgTable } from "./sg-table.ts";
 import { withWords, wordsOf } from "./word-list.ts";
 
 const operation = "build an sg table";
@@ -81,7 +83,7 @@ function listInto(core: Core, words: Uint32Array): number {
 function tableOf(core: Core, runs: readonly Run[], build: () => number): SgTable {
   const held = holdRuns(core, runs, operation);
   try {
-    return new SgTable(core, build(), "others", () => held.unpin());
+    return new SgTable(core, build(), "others", () => held.unpin(), isPaged(runs));
   } catch (error) {
     held.unpin();
     throw error;

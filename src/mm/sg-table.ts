@@ -9,9 +9,9 @@
  * @module
  */
 
-import { requireInstance, requireList, requireObject } from "../arguments.ts";
+import { requireInstance, requireList } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, fail, requireInteger } from "../errors.ts";
 import { addressOf, FRAME_BYTES, framesOf } from "../units.ts";
 import {
   type FileSink,
@@ -21,7 +21,9 @@ import {
   writeAll,
 } from "./files.ts";
 import { PinnedRange } from "./frame-range.ts";
+import { PageFinder } from "./page-finder.ts";
 import { holdRuns, PinnedTable, runsOf } from "./pinned-table.ts";
+import { framesInto, type SgTableOptions } from "./sg-frames.ts";
 import { withWords, wordsOf } from "./word-list.ts";
 
 /** One entry of a table: `lengthBytes` bytes in consecutive frames. */
@@ -40,48 +42,6 @@ const MAP_COUNT = 3;
 /** A table holds less than 4 GiB. */
 const MAX_BYTES = 2 ** 32 - 1;
 
-/** How frames become entries. */
-export interface SgTableOptions {
-  /** Bytes of the first frame to leave out. Default 0; only for a new table. */
-  readonly offset?: number | undefined;
-  /** How many bytes: they reach the last entry. Default: all that the frames hold. */
-  readonly lengthBytes?: number | undefined;
-  /** The longest entry, rounded down to frames. Default: no limit. */
-  readonly maxSegmentBytes?: number | undefined;
-}
-
-/**
- * Appends listed frames to the table of `handle`, or makes a table when that is 0. The table's
- * handle.
- */
-export function framesInto(
-  core: Core,
-  handle: number,
-  words: Uint32Array,
-  options: SgTableOptions,
-  operation: string,
-): number {
-  requireObject(options, "the options", operation);
-  const { offset = 0, maxSegmentBytes = MAX_BYTES } = options;
-  requireInteger(offset, "offset", 0, MAX_BYTES, operation);
-  const { lengthBytes = addressOf(words.length) - offset } = options;
-  for (const [name, value] of Object.entries({ offset, lengthBytes, maxSegmentBytes }))
-    requireInteger(value, name, 0, MAX_BYTES, operation);
-  const result = withWords(core, words, operation, (at) =>
-    core.exports.sgTableAppend(handle, at, words.length, offset, lengthBytes, maxSegmentBytes),
-  );
-  return checked(result, operation, (code) => reasons[code] ?? "it was freed");
-}
-
-const reasons: Partial<Record<ErrnoCode, string>> = {
-  EBUSY: "it is mapped",
-  ENOMEM: "memory is out",
-  EOVERFLOW: "it would hold 4 GiB",
-  EINVAL:
-    "the bytes do not fit the frames, a number is no frame's, or the table cannot grow: it owns " +
-    "its frames, or its last entry is empty",
-};
-
 /**
  * @internal Whose the frames of a table are: its own; somebody else's; another thread's, which this
  * one has borrowed with the table (assembly/borrow.ts).
@@ -96,12 +56,20 @@ export class SgTable {
   readonly #frames: TableFrames;
   readonly #onFreed: () => void;
   #isFreed = false;
+  readonly #pages: PageFinder;
   readonly #held: PinnedTable[] = [];
   #pinCount = 0;
 
   /** @internal */
-  constructor(core: Core, handle: number, frames: TableFrames, onFreed: () => void = () => {}) {
+  constructor(
+    core: Core,
+    handle: number,
+    frames: TableFrames,
+    onFreed: () => void = () => {},
+    isPaged: boolean = frames === "own",
+  ) {
     this.#core = core;
+    this.#pages = new PageFinder(isPaged);
     this.#onFreed = onFreed;
     this.handle = handle;
     this.#frames = frames;
@@ -181,11 +149,12 @@ export class SgTable {
    */
   *pages(pgoffset = 0): Generator<number> {
     requireInteger(pgoffset, "pgoffset", 0, MAX_BYTES, "walk an sg table");
-    let left = pgoffset;
-    for (const { pfn, offset, lengthBytes } of this.entries()) {
-      const count = framesOf(offset + lengthBytes);
-      for (let i = Math.min(left, count); i < count; i++) yield pfn + i;
-      left = Math.max(0, left - count);
+    const count = this.origNents;
+    let { i, into } = this.#pages.find(this, pgoffset);
+    for (; i < count; i++, into = 0) {
+      const { pfn, offset, lengthBytes } = this.cpu(i);
+      const frames = framesOf(offset + lengthBytes);
+      for (; into < frames; into++) yield pfn + into;
     }
   }
 
@@ -197,7 +166,7 @@ export class SgTable {
     requireInteger(skip, "skip", 0, MAX_BYTES, "walk an sg table");
     if (skip >= this.lengthBytes) return;
     const first = this.nentsForLen(skip + 1) - 1;
-    let into = skip - this.#before(first);
+    let into = skip - this.bytesBefore(first);
     for (let i = first; i < this.origNents; i++, into = 0) {
       const entry = this.cpu(i);
       const end = entry.offset + entry.lengthBytes;
@@ -210,8 +179,8 @@ export class SgTable {
     }
   }
 
-  /** Bytes of the entries before entry `i`. */
-  #before(i: number): number {
+  /** @internal Bytes of the entries before entry `i`. */
+  bytesBefore(i: number): number {
     const at = this.#field(ENTRIES_AT) + i * this.#core.exports.ENTRY_BYTES.value;
     return this.#core.word(at, 3);
   }
@@ -285,7 +254,11 @@ export class SgTable {
     return withWords(this.#core, Uint32Array.from(sizes), operation, (at, list) => {
       const result = this.#core.exports.sgSplit(this.handle, skip, at, sizes.length);
       checked(result, operation, (code) => (code === "ENOMEM" ? "memory is out" : "it was freed"));
-      const outputs = Array.from(list, (handle) => new SgTable(this.#core, handle, "others"));
+      const { isPaged } = this.#pages;
+      const outputs = Array.from(
+        list,
+        (handle) => new SgTable(this.#core, handle, "others", undefined, isPaged),
+      );
       try {
         for (const output of outputs) output.#hold();
       } catch (error) {
@@ -318,6 +291,7 @@ export class SgTable {
       throw error;
     }
     this.#held.push(held);
+    this.#pages.grown(this, options.lengthBytes ?? addressOf(words.length));
   }
 
   /**
