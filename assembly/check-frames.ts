@@ -146,7 +146,7 @@ export function checkLists(): u32 {
   let listed: u32 = 0;
   for (let type: u32 = 0; type < MIGRATE_TYPES; type++) {
     for (let rank: u32 = 1; rank <= MAX_ORDER + 1; rank++) {
-      let prev: u32 = 0;
+      let prev: u32 = headOf(type, rank);
       let number: u32 = Chunk.at(headOf(type, rank)).next;
       if (((FreeRanks.at(type).mask >> rank) & 1) != <u32>(number != 0)) return B + 1;
       while (number != 0) {

@@ -24,7 +24,7 @@ export const RANK_FULL: u32 = CHUNK_ORDER + 1;
 export class Chunk {
   bits: u64;
   next: u16; // in its list: the number of a record; 0 = end
-  prev: u16; // 0 = first
+  prev: u16; // the head's number in the first
   rank: u32;
 
   static at(number: u32): Chunk {

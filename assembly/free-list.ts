@@ -62,13 +62,13 @@ export class FreeRanks {
 
 /** Links a chunk into the list of a rank, which is not empty then. */
 @inline function link(number: u32, type: u32, rank: u32): void {
-  const head = Chunk.at(headOf(type, rank));
-  const first = head.next;
+  const head = headOf(type, rank);
+  const first = Chunk.at(head).next;
   const chunk = Chunk.at(number);
   chunk.next = first;
-  chunk.prev = 0;
+  chunk.prev = <u16>head;
   Chunk.at(first).prev = <u16>number; // B7
-  head.next = <u16>number;
+  Chunk.at(head).next = <u16>number;
 }
 
 /** Takes a chunk out of the links of its list. Whether that is empty then. */
@@ -77,12 +77,8 @@ export class FreeRanks {
   const next = chunk.next;
   const prev = chunk.prev;
   Chunk.at(next).prev = prev; // B7
-  if (prev != 0) {
-    Chunk.at(prev).next = next;
-    return false;
-  }
-  Chunk.at(headOf(type, rank)).next = next;
-  return next == 0;
+  Chunk.at(prev).next = next;
+  return Chunk.at(headOf(type, rank)).next == 0;
 }
 
 /** Puts a chunk that is in no list into that of a rank. */
@@ -115,16 +111,14 @@ function blockInsert(pfn: u32, order: u32): void {
 }
 
 /** Makes `bits` the free frames of a chunk of which some are taken. */
-function bitsChange(number: u32, bits: u64): void {
+@inline function bitsChange(number: u32, bits: u64): void {
   const chunk = Chunk.at(number);
   const was = chunk.rank;
   const rank = rankOf(bits);
   chunk.bits = bits;
   if (rank == was) return;
   if (rank == RANK_FULL) {
-    listRemove(number);
-    chunk.bits = 0;
-    blockInsert(chunkPfn(number), CHUNK_ORDER);
+    chunkFullSlow(number);
     return;
   }
   const type = pageblockType(chunkPfn(number));
@@ -136,6 +130,18 @@ function bitsChange(number: u32, bits: u64): void {
   }
   FreeRanks.at(type).mask = mask;
   chunk.rank = rank;
+}
+
+/** The same, once for all who are in less of a hurry. */
+function bitsChangeSlow(number: u32, bits: u64): void {
+  bitsChange(number, bits);
+}
+
+/** Makes a chunk of which all frames are free now a block. */
+function chunkFullSlow(number: u32): void {
+  if (Chunk.at(number).rank != 0) listRemove(number);
+  Chunk.at(number).bits = 0;
+  blockInsert(chunkPfn(number), CHUNK_ORDER);
 }
 
 /** The bits of [pfn, pfn + count), which lie in one chunk. */
@@ -153,6 +159,15 @@ function bitsChange(number: u32, bits: u64): void {
 /** Gives the free frames [pfn, pfnEnd) to the lists. */
 export function rangeInsert(pfn: u32, pfnEnd: u32): void {
   header().freeFrames += pfnEnd - pfn;
+  if (partEnd(pfn, pfnEnd) == pfnEnd) {
+    bitsChange(numberOf(pfn), Chunk.of(pfn).bits | bitsOf(pfn, pfnEnd - pfn));
+    return;
+  }
+  rangeInsertSlow(pfn, pfnEnd);
+}
+
+/** rangeInsert() for what lies in several chunks. */
+function rangeInsertSlow(pfn: u32, pfnEnd: u32): void {
   while (pfn < pfnEnd) {
     const order = min(min(<u32>ctz(pfn), 31 - <u32>clz(pfnEnd - pfn)), MAX_ORDER);
     if (order >= CHUNK_ORDER) {
@@ -160,7 +175,7 @@ export function rangeInsert(pfn: u32, pfnEnd: u32): void {
       pfn += (<u32>1) << order;
     } else {
       const end = partEnd(pfn, pfnEnd);
-      bitsChange(numberOf(pfn), Chunk.of(pfn).bits | bitsOf(pfn, end - pfn));
+      bitsChangeSlow(numberOf(pfn), Chunk.of(pfn).bits | bitsOf(pfn, end - pfn));
       pfn = end;
     }
   }
@@ -240,7 +255,7 @@ export function runCut(pfn: u32, count: u32): u32 {
 /** Takes [pfn, pfn + count), which are bits of one chunk. */
 function bitsTake(pfn: u32, count: u32): void {
   header().freeFrames -= count;
-  bitsChange(numberOf(pfn), Chunk.of(pfn).bits & ~bitsOf(pfn, count));
+  bitsChangeSlow(numberOf(pfn), Chunk.of(pfn).bits & ~bitsOf(pfn, count));
 }
 
 /** Takes the first `count` frames of a block of whole chunks: the rest goes back. */
@@ -269,7 +284,7 @@ export function chunkFind(type: u32, order: u32, count: u32): u32 {
 export function chunkTake(number: u32): u64 {
   const bits = Chunk.at(number).bits;
   header().freeFrames -= <u32>popcnt(bits);
-  bitsChange(number, 0);
+  bitsChangeSlow(number, 0);
   return bits;
 }
 
