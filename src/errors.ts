@@ -162,3 +162,12 @@ export function throwLater(error: unknown): void {
     throw error;
   });
 }
+
+/** Runs what cannot fail, or whose failing comes second; what it throws is thrown later. */
+export function reportError(callback: () => void): void {
+  try {
+    callback();
+  } catch (error) {
+    throwLater(error);
+  }
+}

@@ -17,14 +17,14 @@
 import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { Device } from "../device/device.ts";
-import { DmaBufError, type ErrnoCode, fail } from "../errors.ts";
+import { DmaBufError, type ErrnoCode, fail, reportError } from "../errors.ts";
 import { Attachment, type AttachmentListing } from "./attachment.ts";
 import { type AsyncOptions, requireFree, runInside, withLockAsync } from "./buffer-lock.ts";
 import type { DmaBuf } from "./dma-buf.ts";
 import { Endings } from "./endings.ts";
 import { isPromise, refusePromise } from "./maybe-promise.ts";
 import type { AttachOps, DmaBufOps } from "./ops.ts";
-import { reportError, undo, undoLater } from "./report.ts";
+import { undo, undoLater } from "./report.ts";
 import { TimeLimit } from "./time-limit.ts";
 
 /** @internal The attachments of one buffer. */

@@ -4,18 +4,8 @@
  * @module
  */
 
-import { throwLater } from "../errors.ts";
 import { isPromise } from "./maybe-promise.ts";
 import type { MaybePromise } from "./ops.ts";
-
-/** Runs `callback`; what it throws is thrown again as a task of its own. */
-export function reportError(callback: () => void): void {
-  try {
-    callback();
-  } catch (error) {
-    throwLater(error);
-  }
-}
 
 /** Runs what must not stop the rest; what it throws goes to `failures`. */
 export function attempt(call: () => MaybePromise<void>, failures: unknown[]): MaybePromise<void> {

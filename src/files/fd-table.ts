@@ -6,8 +6,8 @@
  *             2 ──► sync file           pass()   another table gets the file under its own number
  *
  * - FD1  A slot holds one reference; install() moves the caller's into it, close() puts it. If
- *        somebody has put that one too, and the file is gone, close() just frees the number.
- *        Who has no reference of his own cannot move one.
+ *        somebody has put that one too, and the file is gone, close() just frees the number, and
+ *        nothing makes another descriptor of it. Who has no reference of his own cannot move one.
  * - FD2  The number handed out is the lowest that is free: bits say which are taken, and every word
  *        of bits before the first one to look at is full.
  * - FD3  Close-on-exec belongs to the number, not to the file.
@@ -18,7 +18,7 @@
  */
 
 import { nameOf, requireInstance, requireObject } from "../arguments.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, reportError, requireInteger } from "../errors.ts";
 import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
 import { countDescriptors, isReleased, requireMovable } from "./references.ts";
@@ -149,7 +149,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
 
   /**
    * Makes `target` refer to the file of `fd`, and closes what it referred to: dup3(). EBADF:
-   * `target` is beyond the limit; EINVAL: both are the same.
+   * `target` is beyond the limit; EINVAL: both are the same; ESTALE: the file was released.
    */
   dupTo(fd: number, target: number, options: FdOptions = {}): number {
     const operation = `duplicate descriptor ${fd}`;
@@ -160,8 +160,13 @@ export class FdTable<File extends CountedFile = CountedFile> {
     if (fd === target) fail("EINVAL", operation, "it would replace itself");
     if (!Number.isInteger(target) || target < 0 || target >= this.limit)
       fail("EBADF", operation, `${target} is not below the limit of ${this.limit}`);
-    if (this.#slots[target] != null) this.close(target);
-    file.get();
+    file.get(); // first: what refuses here leaves `target` open
+    try {
+      if (this.#slots[target] != null) this.close(target);
+    } catch (error) {
+      file.put();
+      throw error;
+    }
     this.#put(target, { file, isCloseOnExec: closeOnExec });
     return target;
   }
@@ -228,14 +233,19 @@ export class FdTable<File extends CountedFile = CountedFile> {
     if (this.#isRetired) fail("ESRCH", operation, "the process has exited");
   }
 
-  /** A table with the same numbers, and one reference more to each file. ESRCH. */
+  /** A table with the same numbers, and one reference more to each file. ESRCH; ESTALE (FD1). */
   fork(): FdTable<File> {
     this.#requireUsed("fork a file table");
     const child = new FdTable<File>(this.limit);
-    for (const fd of this.fds) {
-      const { file, isCloseOnExec } = this.#slot(fd);
-      file.get();
-      child.#put(fd, { file, isCloseOnExec });
+    try {
+      for (const fd of this.fds) {
+        const { file, isCloseOnExec } = this.#slot(fd);
+        file.get();
+        child.#put(fd, { file, isCloseOnExec });
+      }
+    } catch (error) {
+      reportError(() => child.closeAll());
+      throw error;
     }
     return child;
   }

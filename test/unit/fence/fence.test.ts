@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from "vitest";
 import { usageFor } from "../../../src/dma-buf/resv.ts";
 import { eachCore } from "../../support/cores.ts";
 import { expectError, expectRejection } from "../../support/errors.ts";
+import { nextUncaught } from "../../support/uncaught.ts";
 
 describe.each(eachCore)("fences on the $name core", (build) => {
   const open = () => build.system({ memoryBytes: 1 << 20 });
@@ -38,9 +39,7 @@ describe.each(eachCore)("fences on the $name core", (build) => {
   });
 
   test("a callback that throws is reported, and the rest still run", async () => {
-    const reported = new Promise((resolve) => process.once("uncaughtException", resolve));
-    const listeners = process.listeners("uncaughtException").slice(0, -1);
-    for (const listener of listeners) process.removeListener("uncaughtException", listener);
+    const reported = nextUncaught();
     const fence = open().fence("copy");
     const after = vi.fn();
     fence.addCallback(() => {
@@ -50,7 +49,6 @@ describe.each(eachCore)("fences on the $name core", (build) => {
     fence.signal();
     expect(after).toHaveBeenCalledOnce();
     expect(String(await reported)).toContain("mine");
-    for (const listener of listeners) process.on("uncaughtException", listener);
   });
 
   test("fence.wait() resolves on signal, also with an error; ETIME and EINTR end it", async () => {

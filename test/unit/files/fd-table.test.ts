@@ -1,8 +1,19 @@
 import { describe, expect, test } from "vitest";
 import { fail } from "../../../src/errors.ts";
 import { FdTable } from "../../../src/files/fd-table.ts";
+import { O_RDWR, ReferencedFile } from "../../../src/files/open-file.ts";
 import { expectError } from "../../support/errors.ts";
 import { fuzzSeed, Prng } from "../../support/prng.ts";
+import { nextUncaught } from "../../support/uncaught.ts";
+
+/** A file that knows when it ends. */
+class Counted extends ReferencedFile {
+  readonly description = "a counted file";
+  constructor() {
+    super(O_RDWR);
+  }
+  protected release(): void {}
+}
 
 function file(): { description: string; refs: number; get(): void; put(): void } {
   return {
@@ -138,6 +149,53 @@ describe("FdTable", () => {
     expectError("EBADF", () => table.dupTo(0, 64));
     expectError("EBADF", () => table.dupTo(9, 1));
     expect(table.peek(1)).toBe(a);
+  });
+});
+
+describe("a file that was released while it is in a table", () => {
+  /** A table of a live file and a released one, and the tables that count their descriptors. */
+  const withReleased = () => {
+    const [live, gone] = [new Counted(), new Counted()];
+    const table = new FdTable();
+    table.install(live);
+    table.install(gone);
+    gone.put(); // the table's, which is nobody's to put
+    return { live, gone, table };
+  };
+
+  test("cannot be inherited: fork() is ESTALE, and takes no reference", () => {
+    const { live, table } = withReleased();
+    expectError("ESTALE", () => table.fork());
+    expect([live.refCount, table.fds]).toEqual([1, [0, 1]]);
+    expect(table.install(live.get())).toBe(2); // no descriptor of the child counts as a holder
+    table.closeAll();
+    expect([live.refCount, table.openCount]).toEqual([0, 0]);
+  });
+
+  test("cannot be duplicated: dupTo() is ESTALE, and its target stays open", () => {
+    const { live, table } = withReleased();
+    expectError("ESTALE", () => table.dupTo(1, 0));
+    expect([live.refCount, table.fds, table.peek(0)]).toEqual([1, [0, 1], live]);
+  });
+
+  test("a child whose files refuse is undone, and the call says what refused first", async () => {
+    const table = new FdTable();
+    const [a, b] = [file(), { ...file(), get: () => fail("EBUSY", "get a file", "it is used") }];
+    const stuck = { ...file(), put: () => fail("EIO", "put a file", "it is stuck") };
+    for (const one of [a, stuck, b]) table.install(one);
+    const reported = nextUncaught();
+    expectError("EBUSY", () => table.fork());
+    expect(String(await reported)).toContain("it is stuck");
+    expect(a.refs).toBe(1);
+  });
+
+  test("dupTo() gives its reference back when the target refuses to close", () => {
+    const table = new FdTable();
+    const [a, stuck] = [file(), { ...file(), put: () => fail("EIO", "put a file", "it is stuck") }];
+    table.install(a);
+    table.install(stuck);
+    expectError("EIO", () => table.dupTo(0, 1));
+    expect([a.refs, table.peek(1)]).toEqual([1, stuck]);
   });
 });
 

@@ -18,6 +18,7 @@ import { openDriven, pinnedFrames, read } from "../../support/driver-world.ts";
 import { expectError } from "../../support/errors.ts";
 import { ModelDriver } from "../../support/model-driver.ts";
 import { TestClock } from "../../support/test-clock.ts";
+import { nextUncaught } from "../../support/uncaught.ts";
 
 const RW = iommuProt.read + iommuProt.write;
 const PS = FRAME_BYTES;
@@ -169,12 +170,9 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       const { pfn } = pinnedFrames(system, 1);
       const mapping = device.dma.mapPage(pfn, 0, PS, "bidirectional");
       driver.unmapPages = () => 0;
-      const thrown = new Promise((resolve) => process.once("uncaughtException", resolve));
-      const listeners = process.listeners("uncaughtException").slice(0, -1);
-      for (const one of listeners) process.removeListener("uncaughtException", one);
+      const thrown = nextUncaught();
       device.dma.unmapPage(mapping);
       expect(String(await thrown)).toMatch(/the driver unmapped 0 of 4096 bytes/);
-      for (const one of listeners) process.on("uncaughtException", one);
       expect(mapping.isEnded).toBe(true);
       expect(system.check()).toBeNull();
     });
