@@ -118,7 +118,10 @@ export class IommuDomain extends Domain {
     return done;
   }
 
-  /** The physical address behind a device address; null for none. ENODEV: the driver cannot say. */
+  /**
+   * The physical address behind a device address; null for none. ENODEV: the driver cannot say;
+   * EIO: what it says makes no sense.
+   */
   iovaToPhys(iova: number): number | null {
     const operation = `translate ${at(iova)}`;
     requireRange(iova, 0, "iova", operation);
@@ -127,7 +130,10 @@ export class IommuDomain extends Domain {
     if (this.#ops.iovaToPhys === undefined) {
       fail("ENODEV", operation, "the driver has no iovaToPhys()");
     }
-    return this.#ops.iovaToPhys(iova);
+    const phys = this.#ops.iovaToPhys(iova);
+    if (phys === null || (Number.isSafeInteger(phys) && phys >= 0)) return phys;
+    const said = `the driver's iovaToPhys() returned ${describe(phys)}`;
+    return fail("EIO", operation, `${said}, which is no address, and not null`);
   }
 
   /** What the driver said its pages are, bit n for 2^n bytes. */

@@ -15,7 +15,7 @@ import {
 } from "../../../src/index.ts";
 import { eachCore } from "../../support/cores.ts";
 import { openDriven, pinnedFrames, read } from "../../support/driver-world.ts";
-import { expectError } from "../../support/errors.ts";
+import { expectError, expectRefusal } from "../../support/errors.ts";
 import { ModelDriver } from "../../support/model-driver.ts";
 import { TestClock } from "../../support/test-clock.ts";
 import { nextUncaught } from "../../support/uncaught.ts";
@@ -266,6 +266,20 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       expectError("ENOMEM", () => system.iommu.group({ defaultDomain: domain, reserved }));
       system.iommu.group({ defaultDomain: domain, reserved }).free();
       expect(system.check()).toBeNull();
+    });
+
+    test("a reserved region is not taken for mapped where the driver's answer is nonsense", () => {
+      const system = build.system({ memoryBytes: 16 * MiB });
+      const driver = new ModelDriver();
+      const reserved = [{ start: 8 * MiB, lengthBytes: PS, type: "direct" }] as const;
+      const walk = driver.iovaToPhys;
+      driver.iovaToPhys = () => undefined as never;
+      const defaultDomain = new IommuDomain(driver);
+      expectRefusal(system, "EIO", () => system.iommu.group({ defaultDomain, reserved }));
+      expect([driver.model.leaves.size, defaultDomain.isDefault]).toEqual([0, false]);
+      driver.iovaToPhys = walk;
+      system.iommu.group({ defaultDomain, reserved });
+      expect(driver.iovaToPhys(8 * MiB)).toBe(8 * MiB);
     });
 
     test("addresses stay inside the driver's aperture", () => {

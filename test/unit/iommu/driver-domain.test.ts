@@ -141,6 +141,14 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       expect([device.dma.faultCount, device.dma.bytes]).toEqual([0, 0]);
     });
 
+    test("without translate(), an iovaToPhys() that makes no sense is EIO, and no fault", () => {
+      const { device } = openDriven(build);
+      const domain = new IommuDomain({ ...NOWHERE, iovaToPhys: () => undefined as never });
+      domain.attachDevice(device);
+      expectError("EIO", () => device.dma.read(0, new Uint8Array(1)));
+      expect([device.dma.faultCount, device.dma.bytes]).toEqual([0, 0]);
+    });
+
     test("an answer outside memory is a fault", () => {
       const { device } = openDriven(build);
       const told: unknown[] = [];

@@ -258,6 +258,29 @@ describe("IommuDomain.unmap()", () => {
   });
 });
 
+describe("IommuDomain.iovaToPhys()", () => {
+  test.each<[string, unknown, string]>([
+    ["nothing at all", undefined, "undefined"],
+    ["no number", Number.NaN, "NaN"],
+    ["a fraction", 0.5, "0.5"],
+    ["a negative address", -PS, "-4096"],
+    ["more than a safe integer", 2 ** 53, "9007199254740992"],
+    ["infinity", Infinity, "Infinity"],
+    ["a text", "4096", "4096"],
+    ["a bigint", 4096n, "4096"],
+    ["a promise", Promise.resolve(PS), "Promise"],
+  ])("is EIO when a driver answers with %s", (_, answer, said) => {
+    const domain = new IommuDomain({ pgsizeBitmap: SIZES, iovaToPhys: () => answer as number });
+    const message = expectError("EIO", () => domain.iovaToPhys(PS + 5));
+    expect(message).toContain(`the driver's iovaToPhys() returned ${said}, `);
+  });
+
+  test.each([null, 0, 5, 2 ** 53 - 1])("passes on %s", (answer) => {
+    const domain = new IommuDomain({ pgsizeBitmap: SIZES, iovaToPhys: () => answer });
+    expect(domain.iovaToPhys(PS + 5)).toBe(answer);
+  });
+});
+
 describe("an IommuDomain", () => {
   test.each([
     ["identity", 5],
