@@ -15,7 +15,7 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { fail, throwLater } from "../errors.ts";
+import { fail, reportError } from "../errors.ts";
 import { addressOf, FRAME_BYTES, NO_PFN, pfnOf } from "../units.ts";
 import type { IommuDomain } from "./iommu-domain.ts";
 import type { PhysRange } from "./phys-range.ts";
@@ -84,16 +84,14 @@ export class DriverMappings {
    */
   hide(iovaPfn: number, pageCount: number, isQueued: boolean = this.#isLazy): void {
     const gather = this.domain.gather();
-    try {
+    reportError(() => {
       for (const { iova, sizeBytes } of this.#runs(iovaPfn, pageCount)) {
         const bytes = this.domain.unmapFast(iova, sizeBytes, gather);
         if (bytes < sizeBytes)
           fail("EIO", "end a mapping", `the driver unmapped ${bytes} of ${sizeBytes} bytes`);
       }
-      if (!isQueued) gather.sync();
-    } catch (cause) {
-      throwLater(cause);
-    }
+    });
+    if (!isQueued) reportError(() => gather.sync());
   }
 
   /** After a call of the core: it may have emptied its flush queue on its own. */

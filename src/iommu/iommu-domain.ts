@@ -4,9 +4,10 @@
  *     map(iova, paddr, size) ─► mapPages(4 KiB × n) ─► mapPages(2 MiB × m) ─► … ─► iotlbSyncMap
  *                                         └─ error ─► unmapPages … ─► iotlbSync ─► throw
  *
- * - ID1  A map() or mapSg() that throws has unmapped what it had mapped, and synced.
+ * - ID1  A map() or mapSg() that throws has unmapped what it had mapped, and synced. A driver that
+ *        fails at that is reported to the host: the call throws what made it fail.
  * - ID2  iotlbSyncMap() comes once, after the last page; iotlbSync() ends every unmap, also an
- *        empty one.
+ *        empty one, and one that the driver failed at.
  * - ID3  Only a paging domain maps; an identity domain translates to the same number, a blocked one
  *        to nothing.
  *
@@ -18,7 +19,7 @@
 
 import { nameOf, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { type ErrnoCode, errno, fail } from "../errors.ts";
+import { type ErrnoCode, errno, fail, reportError } from "../errors.ts";
 import { FRAME_BYTES, formatAddress } from "../units.ts";
 import type { Access } from "./access.ts";
 import { Domain, type DomainType } from "./domain.ts";
@@ -73,7 +74,7 @@ export class IommuDomain extends Domain {
         mapped += lengthBytes;
       }
     } catch (cause) {
-      this.unmap(iova, mapped); // ID1
+      this.#rollBack(iova, mapped);
       throw cause;
     }
     this.#syncMap(iova, mapped);
@@ -87,9 +88,11 @@ export class IommuDomain extends Domain {
    */
   unmap(iova: number, sizeBytes: number): number {
     const gather = this.gather();
-    const unmapped = this.unmapFast(iova, sizeBytes, gather);
-    gather.sync(); // ID2
-    return unmapped;
+    try {
+      return this.unmapFast(iova, sizeBytes, gather);
+    } finally {
+      gather.sync(); // ID2
+    }
   }
 
   /** What unmapFast() collects for one sync(). */
@@ -221,9 +224,14 @@ export class IommuDomain extends Domain {
     try {
       this.#ops.iotlbSyncMap?.(iova, sizeBytes);
     } catch (cause) {
-      this.unmap(iova, sizeBytes); // ID1
+      this.#rollBack(iova, sizeBytes);
       throw cause;
     }
+  }
+
+  /** ID1. The caller hears why mapping failed, the host what fails here. */
+  #rollBack(iova: number, sizeBytes: number): void {
+    reportError(() => this.unmap(iova, sizeBytes));
   }
 
   /** One run, without the sync at its end. */
@@ -248,7 +256,7 @@ export class IommuDomain extends Domain {
         if (error !== null) fail(error, operation, `the driver stopped after ${done} bytes`);
       }
     } catch (cause) {
-      this.unmap(iova, done); // ID1
+      this.#rollBack(iova, done);
       throw cause;
     }
   }

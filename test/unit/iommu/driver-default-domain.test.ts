@@ -177,6 +177,24 @@ describe.each(eachCore)("a domain over a driver on the $name core", (build) => {
       expect(system.check()).toBeNull();
     });
 
+    test("a driver whose unmap makes no sense is told to forget what it has unmapped", async () => {
+      const { system, driver, device } = openDriven(build, {}, { segmentBoundaryBytes: 8 * KiB });
+      const { pfn } = pinnedFrames(system, 8);
+      const known = rememberTranslations(driver);
+      const list = [0, 3].map((i) => ({ pfn: pfn + i, offset: 0, lengthBytes: 2 * PS }));
+      const mapping = device.dma.mapSg(list, "bidirectional");
+      read(device, mapping.address, 1);
+      expect(known.size).toBe(1);
+      const unmap = driver.unmapPages.bind(driver);
+      let calls = 0;
+      driver.unmapPages = (iova, pageBytes) =>
+        ++calls === 1 ? unmap(iova, pageBytes, 1) : Number.NaN;
+      const thrown = nextUncaught();
+      device.dma.unmapSg(mapping);
+      expect(String(await thrown)).toContain("the driver's unmapPages() returned NaN");
+      expect(known.size).toBe(0);
+    });
+
     test("lazy: the driver forgets all before an address is used again", () => {
       const clock = new TestClock();
       const { system, driver, group, device } = openDriven(build, { invalidation: "lazy", clock });

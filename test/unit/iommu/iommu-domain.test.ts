@@ -4,73 +4,26 @@ import {
   type DomainType,
   GiB,
   IommuDomain,
-  type IotlbGather,
   iommuProt,
   KiB,
   MiB,
 } from "../../../src/index.ts";
 import { expectError } from "../../support/errors.ts";
+import { MAP_TABLE_SIZES, MapTable } from "../../support/map-table.ts";
 import { fuzzSeed, Prng } from "../../support/prng.ts";
+import { nextUncaught } from "../../support/uncaught.ts";
 
 const PS = 4 * KiB;
 const RW = iommuProt.read + iommuProt.write;
-const SIZES = 0x40201000n; // 4 KiB, 2 MiB, 1 GiB
+const SIZES = MAP_TABLE_SIZES;
 
-/** A page table that is a Map of whole pages; fails at map call `failAt`, counted from 1. */
-class MapTable implements DomainOps {
-  readonly pgsizeBitmap: bigint;
-  readonly pages = new Map<number, number>();
-  readonly log: string[] = [];
-  failAt = 0;
-  maxPages = Infinity;
-  #calls = 0;
+/** A way to map 16 KiB. */
+type MapCall = (domain: IommuDomain) => void;
 
-  constructor(pgsizeBitmap = SIZES) {
-    this.pgsizeBitmap = pgsizeBitmap;
-  }
-
-  mapPages(iova: number, paddr: number, pageBytes: number, pageCount: number) {
-    this.#calls += 1;
-    expect([iova % pageBytes, paddr % pageBytes]).toEqual([0, 0]);
-    const isFailing = this.#calls === this.failAt;
-    const taken = Math.min(pageCount, this.maxPages);
-    const count = isFailing ? Math.floor(taken / 2) : taken;
-    this.log.push(`map ${pageCount} of ${pageBytes / KiB} KiB`);
-    for (let at = 0; at < count * pageBytes; at += PS) {
-      if (this.pages.has(iova + at)) {
-        const mappedBytes = Math.floor(at / pageBytes) * pageBytes;
-        for (let back = mappedBytes; back < at; back += PS) this.pages.delete(iova + back);
-        return { mappedBytes, error: "EEXIST" as const };
-      }
-      this.pages.set(iova + at, paddr + at);
-    }
-    const mappedBytes = count * pageBytes;
-    return isFailing ? { mappedBytes, error: "ENOMEM" as const } : mappedBytes;
-  }
-
-  unmapPages(iova: number, pageBytes: number, pageCount: number, gather: IotlbGather): number {
-    let done = 0;
-    while (done < pageBytes * pageCount && this.pages.delete(iova + done)) {
-      gather.addPage(iova + done, PS);
-      done += PS;
-    }
-    this.log.push(`unmap ${pageCount} of ${pageBytes / KiB} KiB`);
-    return done;
-  }
-
-  iotlbSyncMap(_: number, sizeBytes: number): void {
-    this.log.push(`sync map ${sizeBytes / KiB} KiB`);
-  }
-
-  iotlbSync({ isEmpty, iova, iovaEnd }: IotlbGather): void {
-    this.log.push(isEmpty ? "sync" : `sync ${iova / PS} to ${iovaEnd / PS}`);
-  }
-
-  iovaToPhys(iova: number): number | null {
-    const page = this.pages.get(iova - (iova % PS));
-    return page === undefined ? null : page + (iova % PS);
-  }
-}
+const TWO_RUNS = [
+  { address: PS, lengthBytes: 2 * PS },
+  { address: 5 * PS, lengthBytes: 2 * PS },
+];
 
 function throwRangeError(): never {
   throw new RangeError("out");
@@ -169,6 +122,34 @@ describe("IommuDomain.map()", () => {
     expect(pages.size).toBe(0);
   });
 
+  test.each<[string, MapCall]>([
+    ["map()", (domain) => domain.map(0, PS, 4 * PS, RW)],
+    ["mapSg()", (domain) => domain.mapSg(0, TWO_RUNS, RW)],
+  ])("%s that fails says why, whatever the driver's unmapPages() returns then", async (_, map) => {
+    const { ops, table } = undoing(() => Number.NaN);
+    table.failAt = 2;
+    table.maxPages = 1;
+    const reported = nextUncaught();
+    expectError("ENOMEM", () => map(new IommuDomain(ops)));
+    expect(String(await reported)).toContain("the driver's unmapPages() returned NaN");
+  });
+
+  test.each<[string, MapCall]>([
+    ["map()", (domain) => domain.map(0, PS, 4 * PS, RW)],
+    ["mapSg()", (domain) => domain.mapSg(0, TWO_RUNS, RW)],
+  ])("%s says what iotlbSyncMap() threw, whatever unmapPages() throws then", async (_, map) => {
+    const { ops, table } = undoing(() => {
+      throw new RangeError("broken too");
+    });
+    ops.iotlbSyncMap = () => {
+      throw new TypeError("broken");
+    };
+    const reported = nextUncaught();
+    expect(() => map(new IommuDomain(ops))).toThrow("broken");
+    expect(String(await reported)).toContain("broken too");
+    expect(table.log.at(-1)).toMatch(/^sync/);
+  });
+
   test("is undone when iotlbSyncMap() throws", () => {
     const table = new MapTable();
     table.iotlbSyncMap = () => {
@@ -252,9 +233,21 @@ describe("IommuDomain.unmap()", () => {
     expect(gather.isEmpty).toBe(true);
   });
 
-  test("refuses what a driver must not return", () => {
-    const domain = new IommuDomain({ pgsizeBitmap: SIZES, unmapPages: () => -12 });
-    expectError("EIO", () => domain.unmap(0, PS));
+  test("refuses what a driver must not return, after a sync of what is gone before it", () => {
+    const table = new MapTable();
+    let calls = 0;
+    const domain = new IommuDomain({
+      pgsizeBitmap: SIZES,
+      mapPages: (iova, paddr, pageBytes, pageCount) =>
+        table.mapPages(iova, paddr, pageBytes, pageCount),
+      unmapPages: (iova, pageBytes, _, gather) =>
+        ++calls === 1 ? table.unmapPages(iova, pageBytes, 1, gather) : -12,
+      iotlbSync: (gather) => table.iotlbSync(gather),
+    });
+    domain.map(0, 0, 4 * PS, RW);
+    const message = expectError("EIO", () => domain.unmap(0, 4 * PS));
+    expect(message).toContain("the driver's unmapPages() returned -12");
+    expect(table.log.at(-1)).toBe("sync 0 to 1"); // ID2
   });
 });
 
@@ -345,6 +338,19 @@ test("maps and unmaps at random as a naive table does", () => {
     expect(new Map([...table.pages].sort())).toEqual(new Map([...naive].sort()));
   }
 });
+
+/** A driver that maps as it should, and answers an unmapPages() with something. */
+function undoing(answer: () => number): { ops: DomainOps; table: MapTable } {
+  const table = new MapTable();
+  const ops: DomainOps = {
+    pgsizeBitmap: table.pgsizeBitmap,
+    mapPages: (iova, paddr, pageBytes, pageCount) =>
+      table.mapPages(iova, paddr, pageBytes, pageCount),
+    unmapPages: answer,
+    iotlbSync: (gather) => table.iotlbSync(gather),
+  };
+  return { ops, table };
+}
 
 /** A domain whose driver maps a page as it should, and then answers with something. */
 function answering(answer: () => unknown) {
