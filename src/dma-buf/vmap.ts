@@ -202,6 +202,8 @@ export class Vmap {
     if (!(table instanceof SgTable))
       fail("ENOMEM", operation(), `the exporter ${this.#buf.exporterName} gave no table`);
     try {
+      if (!table.isOn(this.#core))
+        fail("EIO", operation(), "the exporter's vmap() returned a table of another system");
       return new Vmapping(this.#core, this.#buf, table);
     } catch (error) {
       undo(() => this.#giveBack(table));

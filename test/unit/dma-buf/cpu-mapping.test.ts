@@ -162,6 +162,22 @@ describe.each(eachCore)("CPU mappings on the $name core", (build) => {
     optional.vunmap(optional.vmap());
   });
 
+  test("vmap of another system's table is EIO: the exporter gets it back, and nothing is pinned", async () => {
+    const [system, other] = [open(), open()];
+    const theirs = other.sgTableFromRange(other.frames.alloc(1).pfn, 1);
+    const given: SgTable[] = [];
+    const vunmap = (_: unknown, table: SgTable): void => void given.push(table);
+    const now = watched(system, [], { ops: { vmap: () => theirs, vunmap } });
+    const later = watched(system, [], { ops: { vmap: async () => theirs, vunmap } });
+    const message = expectRefusal(system, "EIO", () => now.vmap());
+    expect(message).toContain("the exporter's vmap() returned a table of another system");
+    await expectRejection("EIO", later.vmapAsync());
+    expect(given).toEqual([theirs, theirs]);
+    expect([now.vmapCount, later.vmapCount, system.check(true)]).toEqual([0, 0, null]);
+    theirs.free(); // it would be busy
+    expect(other.check(true)).toBeNull();
+  });
+
   test("vmapAsync serves exporters that answer later; vmap meanwhile is EAGAIN, the last put EBUSY", async () => {
     const system = open();
     let answer: (table: SgTable) => void = () => {};
