@@ -6,7 +6,7 @@
 import { bulkAlloc, bulkFree } from "./buddy";
 import { EINVAL, ENOENT, ENOMEM } from "./errno";
 import { header } from "./layout";
-import { magazineDrain, runAlloc, runAllocOf, runFree } from "./magazine";
+import { frameTakeFast, magazineDrain, runAllocOf, runFreeFast } from "./magazine";
 import {
   CMA,
   DIRTY,
@@ -25,7 +25,8 @@ import { rangeClear } from "./storage";
  * EINVAL, ENOMEM, EAGAIN.
  */
 export function frameAlloc(count: u32, alignOrder: u32, pfnEnd: u32): i32 {
-  return runAlloc(count, alignOrder, pfnEnd, OWNED);
+  if (((count - 1) | alignOrder | ~pfnEnd) == 0) return frameTakeFast(OWNED);
+  return runAllocOf(MIGRATE_UNMOVABLE, count, alignOrder, pfnEnd, OWNED);
 }
 
 /**
@@ -43,7 +44,7 @@ export function frameAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32
  * nothing changed.
  */
 export function frameFree(pfn: u32, count: u32): i32 {
-  return runFree(pfn, count, OWNED);
+  return runFreeFast(pfn, count, OWNED);
 }
 
 /** Lists `count` single frames at `listAt`: all or none. 0, or EINVAL, ENOMEM, EAGAIN. */

@@ -75,6 +75,11 @@ function magazineSpill(keep: u32): void {
   unlock(FRAMES_LOCK_AT);
 }
 
+/** Makes room in a full magazine. */
+function spillSlow(): void {
+  magazineSpill(REFILL_FRAMES);
+}
+
 /** Empties the calling thread's magazine into the lists, and the quarantine. */
 export function magazineDrain(): void {
   magazineSpill(0);
@@ -86,12 +91,24 @@ export function magazineDrain(): void {
 
 /** One frame for `state`, from the magazine. The pfn, ENOMEM or EAGAIN. */
 export function frameTake(state: u32): i32 {
+  return frameTakeFast(state);
+}
+
+/** The same, for who is in a hurry. */
+@inline export function frameTakeFast(state: u32): i32 {
   if (faultHits()) return ENOMEM;
+  return self().cachedCount == 0 ? refillSlow(state) : topTake(state);
+}
+
+/** frameTakeFast() from an empty magazine. */
+function refillSlow(state: u32): i32 {
+  const refilled = magazineRefill();
+  return refilled < 0 ? refilled : topTake(state);
+}
+
+/** The frame on top of the magazine, which has one. */
+@inline function topTake(state: u32): i32 {
   const me = self();
-  if (me.cachedCount == 0) {
-    const refilled = magazineRefill();
-    if (refilled < 0) return refilled;
-  }
   const count = me.cachedCount - 1;
   const pfn = me.cached(count);
   me.cachedCount = count;
@@ -114,13 +131,13 @@ export function frameDrop(pfn: u32): void {
 /** Puts a frame that carries cachedWord() on the stack. */
 @inline function magazinePush(pfn: u32): void {
   const me = self();
-  if (me.cachedCount == MAGAZINE_FRAMES) magazineSpill(REFILL_FRAMES);
+  if (me.cachedCount == MAGAZINE_FRAMES) spillSlow();
   me.setCached(me.cachedCount, pfn);
   me.cachedCount += 1;
 }
 
 /** runFree() for one frame: past the lists, and nearly always without their lock (A3). */
-function frameFree(pfn: u32, state: u32): i32 {
+@inline function frameFree(pfn: u32, state: u32): i32 {
   const at = changetype<usize>(Frame.at(pfn));
   const was = atomic.load<u32>(at);
   if ((was & (STATE_MASK | PINS_MASK)) != state) {
@@ -132,7 +149,7 @@ function frameFree(pfn: u32, state: u32): i32 {
     atomic.cmpxchg<u32>(at, was, cachedWord()) != was ||
     atomic.load<u32>(FRAMES_LOCK_AT) != 0
   ) {
-    const error = frameFreeLocked(pfn, state);
+    const error = frameFreeSlow(pfn, state);
     if (error != 0) return error;
   }
   magazinePush(pfn);
@@ -140,7 +157,7 @@ function frameFree(pfn: u32, state: u32): i32 {
 }
 
 /** The exchange of A3 again, with the lock: what was done is done, unless somebody undid it. */
-function frameFreeLocked(pfn: u32, state: u32): i32 {
+function frameFreeSlow(pfn: u32, state: u32): i32 {
   lockHard(FRAMES_LOCK_AT);
   const frame = Frame.at(pfn);
   const error = frame.word == cachedWord() ? 0 : runError(pfn, 1, state);
@@ -204,8 +221,18 @@ export function runAllocOf(type: u32, count: u32, alignOrder: u32, pfnEnd: u32, 
  * EBUSY or ENOENT.
  */
 export function runFree(pfn: u32, count: u32, state: u32): i32 {
+  return runFreeFast(pfn, count, state);
+}
+
+/** The same, for who is in a hurry. */
+@inline export function runFreeFast(pfn: u32, count: u32, state: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
   if (count == 1 && header().freeFlags == 0) return frameFree(pfn, state);
+  return runFreeSlow(pfn, count, state);
+}
+
+/** runFree() for more than one frame, and for frames that are poisoned. */
+function runFreeSlow(pfn: u32, count: u32, state: u32): i32 {
   lockHard(FRAMES_LOCK_AT); // pins are counted under it: none comes between check and words
   let error: i32 = 0;
   if (header().freeFlags == 0 && wordsRelease(pfn, count, state)) {
