@@ -20,7 +20,7 @@ import { TimeLimit } from "../dma-buf/time-limit.ts";
 import { checked, errno, fail, isErrno } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { WaitQueue } from "../files/poll.ts";
-import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseGiven, requireFence } from "./pool-fences.ts";
 import { ReadableFrame } from "./pool-frame.ts";
 import type { FrameAccess, FramePolicy } from "./pool-report.ts";
 import type { PoolTable } from "./pool-table.ts";
@@ -193,7 +193,7 @@ export class FrameConsumer {
     const { index, fence } = untaken;
     const { table } = this.#pool;
     this.#untaken.delete(index);
-    releaseSignaled(this.#given[index]);
+    releaseGiven(this.#given[index]);
     this.#given[index] = undefined;
     const memory = this.#pool.memory(index);
     const frame: ReadableFrame = new ReadableFrame(
@@ -237,7 +237,7 @@ export class FrameConsumer {
     for (const frame of [...this.#held]) frame.release();
     for (const untaken of [...this.#untaken.values()]) this.#giveBack(untaken);
     this.#isClosed = true;
-    for (const fence of this.#given) releaseSignaled(fence);
+    for (const fence of this.#given) releaseGiven(fence);
     const { core, token } = this.#pool;
     core.exports.poolConsumerRemove(token, this.#index);
     this.#givenUp.wakeAll(); // PW4

@@ -2,7 +2,7 @@
  * What both sides of a pool need: the clock, and what becomes of the fences that come with frames.
  *
  * - PF2  A fence that is given with a frame belongs to the pool from then on: its record is freed
- *        when it has signaled and the frame has come back.
+ *        when it has signaled and the frame has come back, or who gave it has left the pool.
  * - PF3  A fence that its thread left pending is never taken for one that is over: its frame says
  *        so, even when the record is gone (assembly/reap.ts).
  * - PF4  A fence of another thread is held here once for each use of it, and let go of with the
@@ -16,7 +16,7 @@ import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { DmaBufError, fail } from "../errors.ts";
 import { Fence } from "../fence/fence.ts";
-import { importFence } from "../fence/imported-fence.ts";
+import { ImportedFence, importFence } from "../fence/imported-fence.ts";
 
 /** Milliseconds since 1970, with fractions: the clock that all threads share. */
 export function nowMs(): number {
@@ -71,7 +71,16 @@ export function letGo(fence: Fence): void {
   fence.release();
 }
 
-/** Frees the record of a fence that was given with a frame, once nobody needs it. */
-export function releaseSignaled(fence: Fence | undefined): void {
-  if (fence?.isSignaled) fence.release();
+/**
+ * Frees the record of a fence that was given with a frame, now or when it signals (PF2). A pending
+ * one of another thread is left to who imported it.
+ */
+export function releaseGiven(fence: Fence | undefined): void {
+  if (fence === undefined) return;
+  if (fence.isSignaled) fence.release();
+  else if (!(fence instanceof ImportedFence)) fence.addCallback(releaseAfterCallbacks);
+}
+
+function releaseAfterCallbacks(fence: Fence): void {
+  fence.defer(() => fence.release());
 }

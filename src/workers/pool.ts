@@ -29,7 +29,7 @@ import type { Fence } from "../fence/fence.ts";
 import { WaitQueue } from "../files/poll.ts";
 import type { Heap } from "../heaps/heap.ts";
 import { type ConsumedPool, type ConsumerOptions, FrameConsumer } from "./consumer.ts";
-import { fenceOf, letGo, nowMs, releaseSignaled, requireFence } from "./pool-fences.ts";
+import { fenceOf, letGo, nowMs, releaseGiven, requireFence } from "./pool-fences.ts";
 import { type PublishOptions, WritableFrame, type WriterSide } from "./pool-frame.ts";
 import { type PoolLayout, planesOf } from "./pool-layout.ts";
 import {
@@ -243,7 +243,7 @@ export class Pool implements ConsumedPool, WriterSide {
     this.requireHeld(operation);
     for (const consumer of this.table.releasers(index))
       this.core.exports.poolReleaseFence(this.token, index, consumer);
-    releaseSignaled(this.#given[index]);
+    releaseGiven(this.#given[index]);
     this.#given[index] = undefined;
     return new WritableFrame(index, this.memory(index), this);
   }
@@ -351,7 +351,7 @@ export class Pool implements ConsumedPool, WriterSide {
   #leave(): void {
     for (const consumer of [...this.#consumers]) consumer.close();
     this.#userCount = 0;
-    for (const fence of this.#given) releaseSignaled(fence);
+    for (const fence of this.#given) releaseGiven(fence);
     for (const mapping of this.#mappings) mapping.unmap();
     this.core.tokens.delete(this.token);
     this.core.exports.poolFree(this.token);

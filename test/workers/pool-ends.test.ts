@@ -1,8 +1,9 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { joinSync, openSync } from "../../src/system.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError, expectRejection } from "../support/errors.ts";
 import { settle } from "../support/slow-exporter.ts";
+import { closeClean } from "./crew.ts";
 import { closeScene, type Scene, sceneOf } from "./pool-scene.ts";
 
 const MiB = 1 << 20;
@@ -59,6 +60,42 @@ describe.each(eachCore)("frames that nobody takes, on the $name core", (build) =
     closeScene(scene);
   });
 
+  test("PF2: fences that are pending when the pool is released go when they signal", () => {
+    const scene = setUp(2);
+    const { system, pool, consumer } = scene;
+    const [written, read, told] = [system.fence("written"), system.fence("read"), vi.fn()];
+    for (const fence of [written, read]) fence.addCallback(told);
+    pool.tryAcquire()?.publish();
+    consumer.tryTake()?.release({ fence: read });
+    pool.tryAcquire()?.publish({ to: [], fence: written });
+    pool.release();
+    expect([written.isSignaled, read.isSignaled, system.core.tokens.size]).toEqual([
+      false,
+      false,
+      2,
+    ]);
+    read.signal();
+    expect([written.isSignaled, system.core.tokens.size]).toEqual([false, 1]);
+    written.signal("EIO");
+    expect([told.mock.calls.length, system.core.tokens.size]).toEqual([2, 0]);
+    expectError("ESTALE", () => written.token);
+    closeScene(scene);
+  });
+
+  test("PF2: the same for what a consumer left on frames and is closed", () => {
+    const scene = setUp();
+    const { system, pool, consumer } = scene;
+    const fence = system.fence("read");
+    pool.tryAcquire()?.publish();
+    consumer.tryTake()?.release({ fence });
+    consumer.close();
+    expect(pool.tryAcquire()).toBeNull(); // it is read still
+    fence.signal();
+    expectError("ESTALE", () => fence.token);
+    expect(pool.tryAcquire()?.index).toBe(0);
+    closeScene(scene);
+  });
+
   test("PW4: a consumer that was closed while it waited takes no frame of the next one", async () => {
     const scene = setUp();
     const { pool, consumer } = scene;
@@ -76,8 +113,46 @@ describe.each(eachCore)("frames that nobody takes, on the $name core", (build) =
 });
 
 describe.each(eachCore.filter(({ shared }) => shared))(
-  "a pool that is imported again, on the $name core",
+  "a pool that is released or imported again, on the $name core",
   ({ wasm }) => {
+    test("PF2: another thread goes on waiting for the fence of who has released the pool", () => {
+      const system = openSync({ wasm, shared: true, memoryBytes: 8 * MiB });
+      const pool = system.pool({ name: "video", count: 1, bytes: 4096 });
+      const other = joinSync(system.share());
+      const theirs = other.importPool(pool.token);
+      const consumer = theirs.consumer({ name: "encoder" });
+      const fence = system.fence("written");
+      pool.tryAcquire()?.publish({ fence });
+      pool.release();
+      const frame = consumer.tryTake();
+      expect(frame?.acquireFence?.isSignaled).toBe(false);
+      fence.signal("EIO");
+      expect(frame?.acquireFence?.status).toBe(-5);
+      expect(system.core.tokens.size).toBe(0);
+      theirs.release();
+      expect(other.core.tokens.size).toBe(0);
+      other.close();
+      closeClean(system);
+    });
+
+    test("PF2: an imported fence that was left on a frame stays its importer's", () => {
+      const scene = sceneOf(openSync({ wasm, shared: true, memoryBytes: 8 * MiB }));
+      const { system, pool, consumer } = scene;
+      const other = joinSync(system.share());
+      const fence = other.fence("read");
+      const imported = system.importFence(fence.token);
+      pool.tryAcquire()?.publish();
+      consumer.tryTake()?.release({ fence: imported });
+      pool.release();
+      expect(imported.isSignaled).toBe(false);
+      fence.signal();
+      expect(imported.status).toBe(1);
+      imported.release();
+      fence.release();
+      other.close();
+      closeScene(scene);
+    });
+
     test("PW4: who waited before gets no frame, and leaves none behind", async () => {
       const scene = sceneOf(openSync({ wasm, shared: true, memoryBytes: 8 * MiB }));
       const { system, pool } = scene;
