@@ -9,6 +9,8 @@
  * - FI3  Only its owner signals it or sets its error (EPERM). An owner that is gone: it ends with
  *        EOWNERDEAD.
  * - FI4  When this thread leaves the memory, it ends with ENODEV: nobody tells it more.
+ * - FI5  This thread holds the record once, for its user, who imported it, and for each use by a
+ *        pool. Each gives up what is his; with the last of them the thread lets go.
  *
  * @module
  */
@@ -33,8 +35,11 @@ export class ImportedFence extends Fence {
   readonly #stateAt: number;
   #stopListening: (() => void) | null = null;
   #isReleasing = false;
+  /** Whether the user has it; how many uses there are (FI5). */
+  #isKept = false;
+  #useCount = 0;
 
-  /** @internal The thread holds the record already. */
+  /** @internal The thread holds the record already, for nobody yet. */
   constructor(core: Core, token: number) {
     const at = checked(core.exports.fenceAt(token), "import a fence", () => "it is gone");
     const [context, seqno] = [core.word(at, CONTEXT), core.word(at, SEQNO)];
@@ -59,7 +64,31 @@ export class ImportedFence extends Fence {
     super.setError(error);
   }
 
+  /** Gives up what its user has, however often he imported it (FI5). */
   override release(): void {
+    this.#isKept = false;
+    this.#letGo();
+  }
+
+  /** @internal It is its user's, until release(). */
+  keep(): void {
+    this.#isKept = true;
+  }
+
+  /** @internal One use more, until endUse(). */
+  use(): void {
+    this.#useCount += 1;
+  }
+
+  /** @internal One use less. */
+  endUse(): void {
+    this.#useCount -= 1;
+    this.#letGo();
+  }
+
+  /** FI5. */
+  #letGo(): void {
+    if (this.#isKept || this.#useCount > 0) return;
     this.#isReleasing = true;
     this.#unlisten();
     super.release();
@@ -115,10 +144,23 @@ export class ImportedFence extends Fence {
 }
 
 /**
- * The fence of another thread, or this thread's own. EBADF: the number is no fence's; ESTALE: it
- * was released.
+ * The fence of another thread, which is the caller's to release, or this thread's own. EBADF: the
+ * number is no fence's; ESTALE: it was released.
  */
 export function importFence(core: Core, token: number): Fence {
+  const fence = findFence(core, token);
+  if (fence instanceof ImportedFence) fence.keep();
+  return fence;
+}
+
+/** The same for one use, until endUse() of an imported one. */
+export function useFence(core: Core, token: number): Fence {
+  const fence = findFence(core, token);
+  if (fence instanceof ImportedFence) fence.use();
+  return fence;
+}
+
+function findFence(core: Core, token: number): Fence {
   const known = core.tokens.get(token);
   if (known instanceof Fence) return known;
   const result = core.exports.shareImport(token, core.exports.KIND_FENCE.value);

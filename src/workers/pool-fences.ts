@@ -5,9 +5,9 @@
  *        when it has signaled and the frame has come back, or who gave it has left the pool.
  * - PF3  A fence that its thread left pending is never taken for one that is over: its frame says
  *        so, even when the record is gone (assembly/reap.ts).
- * - PF4  A fence of another thread is held here once for each use of it, and let go of with the
- *        last: it may be on several frames, and pending then. One that this thread imported by
- *        itself stays as it is.
+ * - PF4  A fence of another thread is held here once for each use of it (FI5), and let go of with
+ *        the last: it may be on several frames, and pending then. What this thread has imported by
+ *        itself stays its own, and the other way round.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { DmaBufError, fail } from "../errors.ts";
 import { Fence } from "../fence/fence.ts";
-import { ImportedFence, importFence } from "../fence/imported-fence.ts";
+import { ImportedFence, useFence } from "../fence/imported-fence.ts";
 
 /** Milliseconds since 1970, with fractions: the clock that all threads share. */
 export function nowMs(): number {
@@ -34,19 +34,11 @@ export function requireFence(fence: Fence, core: Core, operation: string): void 
   if (!fence.isOn(core)) fail("EINVAL", operation, "the fence is of another system");
 }
 
-/** How often the fences that were imported for pools are in use (PF4). */
-const uses = new WeakMap<Fence, number>();
-
 /** The fence of a token, until letGo(); null when it has signaled and is gone. */
 export function fenceOf(core: Core, token: number): Fence | null {
   if (token === ABANDONED) return abandonedFence(core);
-  const isKnown = core.tokens.has(token);
   try {
-    const fence = importFence(core, token);
-    const count = uses.get(fence);
-    if (count !== undefined) uses.set(fence, count + 1);
-    else if (!isKnown) uses.set(fence, 1);
-    return fence;
+    return useFence(core, token);
   } catch (error) {
     if (error instanceof DmaBufError && GONE.includes(error.code)) return null;
     throw error;
@@ -61,14 +53,7 @@ function abandonedFence(core: Core): Fence {
 
 /** Ends one use of a fence (PF4). */
 export function letGo(fence: Fence): void {
-  const count = uses.get(fence);
-  if (count === undefined) return;
-  if (count > 1) {
-    uses.set(fence, count - 1);
-    return;
-  }
-  uses.delete(fence);
-  fence.release();
+  if (fence instanceof ImportedFence) fence.endUse();
 }
 
 /**

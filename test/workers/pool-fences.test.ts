@@ -4,7 +4,9 @@ import { joinSync, openSync, type System } from "../../src/system.ts";
 import type { Pool } from "../../src/workers/pool.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError } from "../support/errors.ts";
+import { settle } from "../support/slow-exporter.ts";
 import { closeClean, pause } from "./crew.ts";
+import { closeScene as closeOne, sceneOf } from "./pool-scene.ts";
 
 const MiB = 1 << 20;
 const builds = eachCore.filter(({ shared }) => shared);
@@ -18,6 +20,99 @@ interface Scene {
   readonly fence: Fence;
   readonly token: number;
 }
+
+describe.each(builds)(
+  "a fence that a pool and this thread itself import, on the $name core",
+  ({ wasm }) => {
+    /** A frame of another thread with a pending fence, and how the scene ends. */
+    function setUp() {
+      const scene = sceneOf(openSync({ wasm, shared: true, memoryBytes: 8 * MiB }));
+      const { system, pool, consumer } = scene;
+      const other = joinSync(system.share());
+      const theirs = other.importPool(pool.token);
+      const fence = other.fence("theirs");
+      const close = (): void => {
+        theirs.release();
+        fence.release();
+        expect(other.core.tokens.size).toBe(0);
+        other.close();
+        closeOne(scene);
+      };
+      return { system, pool, consumer, theirs, fence, close };
+    }
+
+    test.each(["before", "after"])(
+      "PF4: released while a frame is used, imported %s it",
+      (when) => {
+        const { system, consumer, theirs, fence, close } = setUp();
+        theirs.tryAcquire()?.publish({ fence });
+        const before = when === "before" ? system.importFence(fence.token) : null;
+        const frame = consumer.tryTake();
+        const mine = before ?? system.importFence(fence.token);
+        expect(frame?.acquireFence).toBe(mine);
+        mine.release();
+        mine.release(); // once is all that was its user's
+        expect(frame?.acquireFence?.status).toBe(0);
+        fence.signal();
+        expect(frame?.acquireFence?.status).toBe(1);
+        frame?.release();
+        close();
+      },
+    );
+
+    test("PF4: it stays this thread's when the frame is released, until that is too", () => {
+      const { system, consumer, theirs, fence, close } = setUp();
+      theirs.tryAcquire()?.publish({ fence });
+      const frame = consumer.tryTake();
+      const mine = system.importFence(fence.token);
+      frame?.release();
+      expect([mine.status, system.importFence(fence.token) === mine]).toEqual([0, true]);
+      mine.release();
+      expect(mine.errorCode).toBe("EDEADLK"); // nobody is left here who would be told
+      const again = system.importFence(fence.token);
+      fence.signal("EIO");
+      expect(again.status).toBe(-5);
+      close();
+    });
+
+    test("PF4: who waits for a frame goes on, though this thread lets go of the fence", async () => {
+      const { system, pool, theirs, fence, close } = setUp();
+      const reader = theirs.consumer({ name: "reader" });
+      pool.tryAcquire()?.publish({ to: "reader" });
+      reader.tryTake()?.release({ fence });
+      const mine = system.importFence(fence.token);
+      let isWritable = false;
+      const acquiring = pool.acquire().then((frame) => {
+        isWritable = true;
+        return frame;
+      });
+      await settle();
+      mine.release();
+      await settle();
+      expect(isWritable).toBe(false); // it is read still
+      fence.signal();
+      (await acquiring).abandon();
+      close();
+    });
+
+    test("PF4: who waits by himself goes on, though a frame lets go of the fence", async () => {
+      const { system, consumer, theirs, fence, close } = setUp();
+      theirs.tryAcquire()?.publish({ fence });
+      const frame = consumer.tryTake();
+      const waiting = system.importFence(fence.token).wait({ timeoutMs: 5000 });
+      let isOver = false;
+      waiting.then(() => {
+        isOver = true;
+      });
+      frame?.release();
+      await settle();
+      expect(isOver).toBe(false);
+      fence.signal();
+      await waiting;
+      close();
+    });
+  },
+);
 
 describe.each(builds)("frames whose producer is gone, on the $name core", ({ wasm }) => {
   function setUp(): Scene {

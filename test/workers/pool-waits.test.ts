@@ -258,8 +258,9 @@ describe.each(shared)("waits for another thread's frames on the $name core", ({ 
     const imported = system.importFence(fence.token);
     expect(second?.acquireFence).toBe(imported);
     fence.signal();
-    expect(second?.acquireFence?.errorCode).toBeNull();
+    expect(second?.acquireFence?.status).toBe(1);
     second?.release();
+    imported.release();
     theirs.release();
     fence.release();
     other.close();
