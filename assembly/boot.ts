@@ -4,6 +4,7 @@
 import { rangeInsert } from "./free-list";
 import { PAGEBLOCK_ORDER, POISON, PREFAULT, STRICT, frameAt, header, layoutInit } from "./layout";
 import { magazineDrain } from "./magazine";
+import { KINDS } from "./object";
 import {
   MIGRATE_MOVABLE,
   MIGRATE_UNMOVABLE,
@@ -14,6 +15,7 @@ import {
 } from "./page";
 import { threadForgets } from "./reap";
 import { threadJoin, threadLeave } from "./thread";
+import { warmClear } from "./warm";
 
 /**
  * Makes a system of zeroed memory and joins it. `frameCount` frames get a descriptor, the first
@@ -35,6 +37,7 @@ export function coreOpen(
   wordsChange(backedFrames, frameCount - backedFrames, 0, RESERVED);
   header().reservedFrames = <u32>firstFrame + frameCount - backedFrames;
   header().freeFlags = flags & (POISON | STRICT);
+  for (let kind: u32 = 0; kind < KINDS; kind++) warmClear(kind); // O5
   if ((flags & PREFAULT) != 0) framesTouch(firstFrame, backedFrames);
   const joined = threadJoin(canBlock);
   if (joined < 0) return joined;

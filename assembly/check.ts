@@ -22,7 +22,7 @@ import { iovaFind } from "./iova";
 import { iovaCheck } from "./iova-check";
 import { IovaSpace } from "./iova-space";
 import { tableFrames } from "./iova-table";
-import { DIRECTORY_ENTRIES, FRAME_BYTES, frameAt, header } from "./layout";
+import { DIRECTORY_ENTRIES, FRAME_BYTES, NOTHING_AT, frameAt, header } from "./layout";
 import { Movable } from "./movable";
 import {
   INDEX_MASK,
@@ -163,7 +163,7 @@ export function objectNext(after: u32, kind: u32): u32 {
 function checkWarm(): u32 {
   for (let kind: u32 = 0; kind < KINDS; kind++) {
     const warm = Warm.of(kind);
-    if (warm.handle == 0 && warm.at == 0) continue;
+    if (warm.handle == 0 && warm.at == NOTHING_AT) continue;
     const payload = objectFind(warm.handle, kind);
     if (payload == 0 || CHECKS || header().isShared != 0) return O + 5;
     const at = kind == KIND_DOMAIN ? Domain.at(payload).spaceAt : payload;

@@ -31,6 +31,7 @@ import {
   MAX_ORDER,
   MAX_REGIONS,
   MOVABLE_LOCK_AT,
+  NOTHING_AT,
   PAGEBLOCK_ORDER,
   STRICT,
   frameAt,
@@ -167,7 +168,7 @@ function regionGive(basePfn: u32, frameCount: u32): void {
 export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   const warm = Warm.of(KIND_REGION);
   const payload = handle == warm.handle ? warm.at : regionFindSlow(handle);
-  if (payload == 0) return ESTALE;
+  if (payload == NOTHING_AT) return ESTALE;
   const region = Region.at(payload);
   if (((frameCount - 1) | alignOrder | region.orderPerBit | header().freeFlags) != 0) {
     return allocRun(payload, frameCount, alignOrder);
@@ -183,10 +184,14 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
   return pfn;
 }
 
-/** The payload of a region that is not the one named last, and is from now on; 0 = none. */
+/**
+ * The payload of a region that is not the one named last, and is from now on; NOTHING_AT if there
+ * is no such region.
+ */
 function regionFindSlow(handle: u32): usize {
   const payload = objectFind(handle, KIND_REGION);
-  if (payload != 0) warmKeep(KIND_REGION, handle, payload);
+  if (payload == 0) return NOTHING_AT;
+  warmKeep(KIND_REGION, handle, payload);
   return payload;
 }
 
@@ -315,7 +320,7 @@ function runEvacuate(pfn: u32, frames: u32): i32 {
 export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
   const warm = Warm.of(KIND_REGION);
   const payload = handle == warm.handle ? warm.at : regionFindSlow(handle);
-  if (payload == 0) return ESTALE;
+  if (payload == NOTHING_AT) return ESTALE;
   const region = Region.at(payload);
   if (((frameCount - 1) | region.orderPerBit | header().freeFlags) != 0) {
     return releaseRun(payload, pfn, frameCount);

@@ -63,7 +63,7 @@ export class IovaBlock {
     return (pfn - this.base) >> this.sizeShift;
   }
 
-  /** Whether `pfn` > 0 is one of the block's slots, and those are single pages (V14). */
+  /** Whether `pfn` is one of the block's slots, and those are single pages (V14). */
   hasSingle(pfn: u32): bool {
     return this.lastSingle == (pfn | (BLOCK_PAGES_MIN - 1));
   }

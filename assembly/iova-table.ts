@@ -58,9 +58,9 @@ function placeOf(pfn: u32): u32 {
   return IovaBlock.at(entryOf(space, pfn >> PLACE_SHIFT).at);
 }
 
-/** Whether the tree's entry at `low` is a block, and so no range by itself. */
+/** Whether the tree's entry at `low` > 0 is a block, and so no range by itself. */
 export function isBlockEntry(space: IovaSpace, low: u32): bool {
-  return low != 0 && blockNear(space, low).base == low; // V5
+  return blockNear(space, low).base == low; // V5
 }
 
 /**

@@ -17,3 +17,11 @@ export const headerWords = {
 
 /** Where the directory of slabs begins. */
 export const DIRECTORY_AT = 8192;
+
+/** Where the frame begins whose bytes are 0 for ever. */
+export const NOTHING_AT = 4096;
+
+/** The word with the handle of the object of `kind` that was named last; where it lies follows. */
+export function warmWord(kind: number): number {
+  return 2048 / 4 + 2 * kind;
+}
