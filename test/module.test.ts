@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { withMemoryKind } from "../src/core/memory-kind.ts";
 import { coreModuleBase64 } from "../src/core/module.generated.ts";
@@ -6,6 +6,7 @@ import { inlinedModule } from "../src/core/module.ts";
 
 const file = (name: string): Uint8Array => readFileSync(new URL(`../${name}`, import.meta.url));
 const release = file("build/core.release.wasm");
+const sources = new URL("../assembly/", import.meta.url);
 
 /** The sections of a module: id, and where the contents begin and end. */
 function sections(bytes: Uint8Array): { id: number; start: number; end: number }[] {
@@ -61,6 +62,14 @@ describe("the release core", () => {
 
   test("stays below 110 KiB", () => {
     expect(release.length).toBeLessThan(110 * 1024);
+  });
+
+  test("has each function whose name ends in Slow, inlined nowhere", () => {
+    const text = readdirSync(sources).map((name) => readFileSync(new URL(name, sources), "utf8"));
+    const slow = [...text.join("").matchAll(/function (\w+Slow)\(/g)].map(([, name = ""]) => name);
+    expect(slow).toContain("lockSlow");
+    const kept = Buffer.from(file("build/core.release.wat")).toString();
+    expect(slow.filter((name) => !kept.includes(`/${name} (param`))).toEqual([]);
   });
 
   test("is the one inlined in the package, and the files differ from it in one bit", () => {

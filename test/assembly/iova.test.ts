@@ -15,6 +15,7 @@ import {
 } from "../support/iova-space.ts";
 
 const EINVAL = -22;
+const ENOMEM = -12;
 const FRAMES = 4096;
 /** A space of just the room that a block of 1024 pages asks for. */
 const ROOM_PAGES = 65536;
@@ -233,6 +234,25 @@ describe.each([...eachCore])("iova, $name", ({ open }) => {
     expect(space.free(below)).toBe(pages);
     expect(space.alloc(pages, ROOM_LIMIT)).toBe(first);
     expect([first, second].map((pfn) => space.free(pfn))).toEqual([pages, pages]);
+    expect(space.alloc(ROOM_PAGES, ROOM_LIMIT, false)).toBe(ROOM_PAGES); // all there is
+    expect(space.check()).toBe(0);
+  });
+
+  test.each([1, 2, 4, 8])("slots of %i pages that no memory is left to dissolve", (pages) => {
+    const space = opened(ROOM_PAGES);
+    const pfns = Array.from({ length: 1024 / pages }, () => space.alloc(pages, ROOM_LIMIT));
+    const kept = pfns.filter((pfn, i) => i % 2 === 0 || space.free(pfn) !== pages);
+    const taken = takeAll(space.exports);
+    expect(space.reserve(ROOM_PAGES, ROOM_LIMIT)).toBe(ENOMEM);
+    expect(space.check()).toBe(0);
+    for (const pfn of kept) {
+      expect(space.free(pfn)).toBe(pages);
+      expect(space.free(pfn)).toBe(0);
+      expect(space.find(pfn)).toBeUndefined();
+      expect(space.check()).toBe(0);
+    }
+    expect(space.rangeCount).toBe(0);
+    for (let i = 0; i < 8; i++) giveOne(space.exports, taken);
     expect(space.alloc(ROOM_PAGES, ROOM_LIMIT, false)).toBe(ROOM_PAGES); // all there is
     expect(space.check()).toBe(0);
   });
