@@ -21,7 +21,7 @@ import { nameOf, requireInstance, requireObject } from "../arguments.ts";
 import { fail, reportError, requireInteger } from "../errors.ts";
 import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
-import { countDescriptors, isReleased, requireMovable } from "./references.ts";
+import { type DescriptorCount, descriptorCount, isReleased, requireMovable } from "./references.ts";
 
 const WORD_BITS = 32;
 const FDS_MAX = 2 ** 20;
@@ -36,6 +36,8 @@ export interface FdOptions {
 
 interface Slot<File> {
   readonly file: File;
+  /** The file's, of which this is one. */
+  readonly count: DescriptorCount;
   isCloseOnExec: boolean;
 }
 
@@ -87,9 +89,9 @@ export class FdTable<File extends CountedFile = CountedFile> {
     return this.#installOrPut(file, options);
   }
 
-  #installOrPut(file: File, options: FdOptions | undefined): number {
+  #installOrPut(file: File, options: FdOptions | undefined, count?: DescriptorCount): number {
     try {
-      return this.#install(file, options);
+      return this.#install(file, options, count);
     } catch (error) {
       file.put();
       throw error;
@@ -99,7 +101,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
   /** Throws EINVAL for a file that the table is not for. */
   protected requireAccepted(_file: File, _operation: string): void {}
 
-  #install(file: File, options: FdOptions = {}): number {
+  #install(file: File, options: FdOptions = {}, count = descriptorCount(file)): number {
     const operation = `install ${file.description}`;
     requireObject(options, "the options", operation);
     const { closeOnExec = false, min = 0 } = options;
@@ -108,7 +110,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
     requireInteger(min, "min", 0, this.limit - 1, operation);
     const fd = this.#lowestFree(min);
     if (fd >= this.limit) fail("EMFILE", operation, `all ${this.limit - min} descriptors are open`);
-    this.#put(fd, { file, isCloseOnExec: closeOnExec });
+    this.#put(fd, { file, count, isCloseOnExec: closeOnExec });
     return fd;
   }
 
@@ -155,7 +157,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
     const operation = `duplicate descriptor ${fd}`;
     requireObject(options, "the options", operation);
     const { closeOnExec = false } = options;
-    const { file } = this.#slot(fd);
+    const { file, count } = this.#slot(fd);
     requireNumber(target);
     if (fd === target) fail("EINVAL", operation, "it would replace itself");
     if (!Number.isInteger(target) || target < 0 || target >= this.limit)
@@ -167,7 +169,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
       file.put();
       throw error;
     }
-    this.#put(target, { file, isCloseOnExec: closeOnExec });
+    this.#put(target, { file, count, isCloseOnExec: closeOnExec });
     return target;
   }
 
@@ -177,7 +179,9 @@ export class FdTable<File extends CountedFile = CountedFile> {
    */
   pass(fd: number, to: FdTable<File>, options: FdOptions = {}): number {
     requireInstance(to, FdTable, "the table", `pass descriptor ${fd}`);
-    return to.#installOrPut(this.get(fd), options);
+    const { file, count } = this.#slot(fd);
+    file.get();
+    return to.#installOrPut(file, options, count);
   }
 
   /** Whether `fd` is closed by exec(); EBADF. */
@@ -196,7 +200,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
     if (isReleased(slot.file)) slot.file.stacks?.remove("fd", slot);
     else putFor(slot.file, "fd", slot); // may refuse, and then the descriptor stays
     this.#slots[fd] = null;
-    countDescriptors(slot.file, -1);
+    slot.count.fds -= 1;
     this.#openCount -= 1;
     const word = Math.floor(fd / WORD_BITS);
     this.#taken[word] = (this.#taken[word] ?? 0) & ~bitOf(fd);
@@ -239,9 +243,9 @@ export class FdTable<File extends CountedFile = CountedFile> {
     const child = new FdTable<File>(this.limit);
     try {
       for (const fd of this.fds) {
-        const { file, isCloseOnExec } = this.#slot(fd);
-        file.get();
-        child.#put(fd, { file, isCloseOnExec });
+        const slot = this.#slot(fd);
+        slot.file.get();
+        child.#put(fd, { ...slot });
       }
     } catch (error) {
       reportError(() => child.closeAll());
@@ -266,7 +270,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
   #put(fd: number, slot: Slot<File>): void {
     while (this.#slots.length < fd) this.#slots.push(null);
     this.#slots[fd] = slot;
-    countDescriptors(slot.file, 1);
+    slot.count.fds += 1;
     slot.file.stacks?.own(slot.file, "fd", slot);
     this.#openCount += 1;
     const word = Math.floor(fd / WORD_BITS);

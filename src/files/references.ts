@@ -21,12 +21,20 @@ interface ReferenceCounts {
   readonly lentCount?: number;
 }
 
-/** How many descriptors each file has, in all tables. */
-const installed = new WeakMap<object, number>();
+/** How many descriptors a file has, in all tables. */
+export interface DescriptorCount {
+  fds: number;
+}
 
-/** Notes that a table has one descriptor more for `file`, or with -1 one less. */
-export function countDescriptors(file: object, change: 1 | -1): void {
-  installed.set(file, (installed.get(file) ?? 0) + change);
+const counts = new WeakMap<object, DescriptorCount>();
+
+/** The count of a file, for a table to keep with each descriptor: looking it up is slow. */
+export function descriptorCount(file: object): DescriptorCount {
+  const known = counts.get(file);
+  if (known !== undefined) return known;
+  const count = { fds: 0 };
+  counts.set(file, count);
+  return count;
 }
 
 /** Whether nobody has a reference to a file any more. */
@@ -37,7 +45,7 @@ export function isReleased(file: CountedFile & ReferenceCounts): boolean {
 /** Whether a reference is left that is in no table and not lent (WR1). */
 export function hasFreeReference(file: CountedFile & ReferenceCounts): boolean {
   const { refCount = Number.POSITIVE_INFINITY, lentCount = 0 } = file; // WR2
-  return refCount - lentCount > (installed.get(file) ?? 0);
+  return refCount - lentCount > (counts.get(file)?.fds ?? 0);
 }
 
 /**
