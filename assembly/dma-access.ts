@@ -11,6 +11,7 @@ import { NONE } from "./bits";
 import { isBounceFrame } from "./bounce";
 import { shadowRun } from "./dma-cache";
 import { CACHED, COHERENT, Device, Mapping, SIMULATED, accessOf } from "./dma-device";
+import { intoSegment, segmentFind } from "./dma-order";
 import { EFAULT, EINVAL, ESTALE } from "./errno";
 import { ACCESS_READ, ACCESS_WRITE, domainTranslate, isAccess } from "./iommu-access";
 import { FRAME_BYTES, FRAME_MASK, FRAME_SHIFT, header } from "./layout";
@@ -121,16 +122,35 @@ function isBeyond(device: Device, devicePfn: u32): bool {
   return devicePfn > max(device.limitPfn, device.limitFor(COHERENT));
 }
 
-/** The same for a direct device; its list of mappings does not change meanwhile. */
+/** The same for a direct device. */
 function extentListed(payload: usize, devicePfn: u32, offset: u32, access: u32): u64 {
-  lockRare(payload);
-  const rights = access & (ACCESS_READ | ACCESS_WRITE); // no more is known without an IOMMU
-  const found = segmentHolding(Device.at(payload), devicePfn, offset, rights);
+  const bytes = heldBytes(payload, devicePfn, offset, access); // no more is known without an IOMMU
+  return bytes == 0 ? 0 : extent(devicePfn, offset, bytes);
+}
+
+/** Bytes from a device address on in a segment of a mapping for `access`; 0 = none has it. */
+function heldBytes(payload: usize, devicePfn: u32, offset: u32, access: u32): u32 {
+  lockRare(payload); // the list of mappings does not change meanwhile
+  const address = ((<u64>devicePfn) << FRAME_SHIFT) | offset;
+  const found = segmentHolding(Device.at(payload), address, access);
   const segment = SgEntry.at(<usize>(<u32>found), 0);
-  const into = intoSegment(segment, devicePfn, offset);
-  const result = found == 0 ? 0 : extent(devicePfn, offset, segment.length - <u32>into);
+  const bytes = found == 0 ? 0 : segment.length - <u32>intoSegment(segment, address);
   unlockRare(payload);
-  return result;
+  return bytes;
+}
+
+/**
+ * How many bytes from a device address on lie in one segment of one mapping for `access`, which may
+ * be 0: any; 0 = none has it.
+ */
+export function dmaHeldBytes(
+  deviceHandle: u32,
+  devicePfn: u32,
+  offset: u32,
+  access: u32,
+): u32 {
+  const payload = objectFind(deviceHandle, KIND_DEVICE);
+  return payload == 0 ? 0 : heldBytes(payload, devicePfn, offset, access);
 }
 
 /**
@@ -147,12 +167,12 @@ function extentUncached(
   if (isBounceFrame(<u32>(cached >> (32 + FRAME_SHIFT)))) return cached;
   lockRare(payload);
   let result = cached;
-  const rights = access & (ACCESS_READ | ACCESS_WRITE);
-  const found = segmentHolding(Device.at(payload), devicePfn, offset, rights);
+  const address = ((<u64>devicePfn) << FRAME_SHIFT) | offset;
+  const found = segmentHolding(Device.at(payload), address, access);
   const mapping = Mapping.at(<usize>(found >> 32));
   if (found != 0 && (mapping.attrs & CACHED) != 0) {
     const segment = SgEntry.at(<usize>(<u32>found), 0);
-    const into = <u32>intoSegment(segment, devicePfn, offset);
+    const into = <u32>intoSegment(segment, address);
     const table = SgTable.at(objectFind(mapping.table, KIND_TABLE));
     const run = shadowRun(table, segment.before + into);
     const bytes = min(<u32>run, min(<u32>cached, segment.length - into));
@@ -162,33 +182,18 @@ function extentUncached(
   return result;
 }
 
-/** Bytes from the segment's start to the address; huge when that lies below it. */
-function intoSegment(segment: SgEntry, devicePfn: u32, offset: u32): u64 {
-  const address = ((<u64>devicePfn) << FRAME_SHIFT) + offset;
-  return address - (((<u64>segment.pfn) << FRAME_SHIFT) + segment.offset);
-}
-
 /**
  * The live mapping and segment that hold a device address, for `access`: the mapping's payload
- * << 32 | the segment's address; 0 = none. A direct mapping is searched from where the last address
- * was found, because devices go on from there.
+ * << 32 | the segment's address; 0 = none.
  */
-function segmentHolding(device: Device, devicePfn: u32, offset: u32, access: u32): u64 {
-  let handle = device.firstMapping;
-  while (handle != 0) {
+function segmentHolding(device: Device, address: u64, access: u32): u64 {
+  const rights = access & (ACCESS_READ | ACCESS_WRITE);
+  for (let handle = device.firstMapping; handle != 0; ) {
     const payload = objectFind(handle, KIND_MAPPING);
     const mapping = Mapping.at(payload);
-    if ((accessOf(mapping.direction) & access) == access) {
-      const hasHint = mapping.iovaPfn == 0 && (mapping.attrs & CACHED) == 0;
-      let i = hasHint ? mapping.pageCount : 0;
-      for (let left = mapping.nents; left > 0; left--) {
-        const segment = SgEntry.at(mapping.segmentsAt, i);
-        if (intoSegment(segment, devicePfn, offset) < <u64>segment.length) {
-          if (hasHint) mapping.pageCount = i;
-          return ((<u64>payload) << 32) | changetype<usize>(segment);
-        }
-        i = i + 1 < mapping.nents ? i + 1 : 0;
-      }
+    if ((accessOf(mapping.direction) & rights) == rights) {
+      const found = segmentFind(mapping, address);
+      if (found != 0) return ((<u64>payload) << 32) | found;
     }
     handle = mapping.next;
   }

@@ -93,9 +93,9 @@ export class Mapping {
   table: u32; // handle
   direction: u32;
   nents: u32; // segments
-  segmentsAt: usize;
+  segmentsAt: usize; // where it is direct, offsets carry ranks (D10)
   iovaPfn: u32; // first device page; 0 = direct
-  pageCount: u32; // device pages behind an IOMMU; direct: the segment of the last access
+  pageCount: u32; // device pages behind an IOMMU; direct: of the last access (dma-order.ts, D10)
   next: u32; // handle in the device's list
   prev: u32;
   attrs: u32;

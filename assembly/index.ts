@@ -133,7 +133,7 @@ export {
   bounceUsedSlots,
   bouncedBytes,
 } from "./bounce";
-export { dmaSpanAt, dmaSpans } from "./dma-access";
+export { dmaHeldBytes, dmaSpanAt, dmaSpans } from "./dma-access";
 export {
   fenceAlloc,
   fenceAt,

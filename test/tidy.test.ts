@@ -58,7 +58,7 @@ const coreOrder = [
   "iommu iommu-iova iommu-access iommu-dirty",
   "dma-device",
   "iommu-dma",
-  "dma-bounce dma-cache",
+  "dma-bounce dma-cache dma-order",
   "dma-sync",
   "dma dma-access",
   "dma-frames",

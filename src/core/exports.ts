@@ -222,6 +222,7 @@ export interface CoreExports extends WebAssembly.Exports {
   dmaNeedsSync(mapping: number): number;
   dmaMappingAt(mapping: number): number;
   dmaSegmentOf(mapping: number, offset: number): number;
+  dmaHeldBytes(device: number, devicePfn: number, offset: number, access: number): number;
   dmaSpans(
     device: number,
     devicePfn: number,

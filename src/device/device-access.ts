@@ -227,7 +227,7 @@ export class DeviceAccess {
   #directRefusal(address: number, access: Access): Pick<DmaFault, "address" | "reason"> {
     const start = this.memory.physicalBase;
     const memory = { start, end: start + this.core.u8.length };
-    return directRefusal(this.core, this.#recordAt(), address, access, memory);
+    return directRefusal(this.core, this.handle, address, access, memory);
   }
 
   /** The fault at an address that no device has bits for. */

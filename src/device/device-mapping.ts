@@ -15,7 +15,7 @@ import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
 import { checked, DmaBufError, fail, requireInteger } from "../errors.ts";
 import type { DriverMappings } from "../iommu/driver-mappings.ts";
-import { addressOf } from "../units.ts";
+import { addressOf, offsetOf } from "../units.ts";
 import type { DeviceMemory } from "./device-memory.ts";
 import { protOf } from "./dma-prot.ts";
 import { attrBits } from "./map-attrs.ts";
@@ -154,7 +154,7 @@ export class DeviceMapping {
   #segment(i: number): { address: number; length: number; before: number } {
     const core = this.#core;
     const at = this.#field(SEGMENTS_AT) + i * core.exports.ENTRY_BYTES.value;
-    const address = addressOf(core.word(at, 0), core.word(at, 1));
+    const address = addressOf(core.word(at, 0), offsetOf(core.word(at, 1))); // ranks lie above
     return { address, length: core.word(at, 2), before: core.word(at, 3) };
   }
 

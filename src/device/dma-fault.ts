@@ -8,7 +8,7 @@ import type { Core } from "../core/core.ts";
 import { DmaBufError } from "../errors.ts";
 import { type Access, accessBits } from "../iommu/access.ts";
 import type { RefusalReason } from "../iommu/iommu-fault.ts";
-import { addressOf, formatAddress } from "../units.ts";
+import { formatAddress, offsetOf, pfnOf } from "../units.ts";
 
 /** The last access that was refused. */
 export interface DmaFault {
@@ -41,12 +41,6 @@ export class DmaFaultError extends DmaBufError {
   }
 }
 
-const FIRST_MAPPING = 5; // words of a device and of a mapping (assembly/dma-device.ts)
-const DIRECTION = 2;
-const NENTS = 3;
-const SEGMENTS_AT = 4;
-const NEXT = 7;
-
 const READ = 1;
 const WRITE = 2;
 
@@ -57,54 +51,23 @@ interface Refusal {
 }
 
 /**
- * The first byte from `address` on that a device without an IOMMU, whose words lie at `device`,
- * cannot access: there is one. Resources may be mapped there, memory is from `start` to `end`.
+ * The first byte from `address` on that the device `handle`, which has no IOMMU, cannot access:
+ * there is one. Resources may be mapped there, memory is from `start` to `end`.
  */
 export function directRefusal(
-  core: Core,
-  device: number,
+  { exports }: Core,
+  handle: number,
   address: number,
   access: Access,
   { start, end }: { readonly start: number; readonly end: number },
 ): Refusal {
   const rights = (accessBits(access) ?? 0) & (READ | WRITE);
+  const held = (bits: number): number =>
+    exports.dmaHeldBytes(handle, pfnOf(address), offsetOf(address), bits) >>> 0;
   for (;;) {
-    const holding = segmentsHolding(core, device, address);
-    const open = holding.find(({ direction }) => (direction & rights) === rights);
-    if (open === undefined) {
-      return { address, reason: holding.length > 0 ? "permission" : "translation" };
-    }
+    const bytes = held(rights);
+    if (bytes === 0) return { address, reason: held(0) > 0 ? "permission" : "translation" };
     if (address < start || address >= end) return { address, reason: "not-memory" };
-    address = open.end;
+    address += bytes;
   }
-}
-
-/** A segment's end, and the rights that its mapping gives. */
-interface Holding {
-  readonly end: number;
-  readonly direction: number;
-}
-
-function segmentsHolding(core: Core, device: number, address: number): Holding[] {
-  const found: Holding[] = [];
-  for (let handle = core.word(device, FIRST_MAPPING); handle !== 0; ) {
-    const mapping = core.exports.dmaMappingAt(handle) >>> 0;
-    const end = endOfHolding(core, mapping, address);
-    const direction = core.word(mapping, DIRECTION) || READ | WRITE;
-    if (end !== null) found.push({ end, direction });
-    handle = core.word(mapping, NEXT);
-  }
-  return found;
-}
-
-/** Where the segment ends that has the byte, of the mapping whose words lie at `mapping`. */
-function endOfHolding(core: Core, mapping: number, address: number): number | null {
-  const segments = core.word(mapping, SEGMENTS_AT);
-  for (let i = 0; i < core.word(mapping, NENTS); i++) {
-    const at = segments + i * core.exports.ENTRY_BYTES.value;
-    const start = addressOf(core.word(at, 0), core.word(at, 1));
-    const end = start + core.word(at, 2);
-    if (address >= start && address < end) return end;
-  }
-  return null;
 }

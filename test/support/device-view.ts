@@ -30,10 +30,10 @@ export function segmentsOf(core: TestCore, mapping: number): Segment[] {
   const words = new Uint32Array(core.memory.buffer);
   const at = core.exports.dmaMappingAt(mapping) / 4;
   const [nents, segmentsAt] = [words[at + 3] as number, (words[at + 4] as number) / 4];
-  return Array.from(
-    { length: nents },
-    (_, i) => [...words.subarray(segmentsAt + 4 * i, segmentsAt + 4 * i + 3)] as Segment,
-  );
+  return Array.from({ length: nents }, (_, i): Segment => {
+    const [pfn = 0, offset = 0, length = 0] = words.subarray(segmentsAt + 4 * i);
+    return [pfn, offset % PS, length]; // ranks lie above (assembly/dma-order.ts)
+  });
 }
 
 /** [byte address, length] pairs, or the errno. */
