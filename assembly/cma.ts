@@ -66,8 +66,8 @@ import {
   RegionSlot,
   bitmapBase,
   bitmapFrames,
+  regionEmptied,
   regionFreed,
-  regionTakeBack,
 } from "./region";
 import { self, threadIndex } from "./thread";
 import { Warm, warmKeep } from "./warm";
@@ -269,7 +269,7 @@ function allocBusy(payload: usize, bit: u32, bits: u32, bitOrder: u32): i32 {
   let result: i32 = EBUSY;
   while (bit != NONE) {
     const pfn = region.basePfn + (bit << region.orderPerBit);
-    const error = runEvacuate(pfn, bits << region.orderPerBit);
+    const error = runEvacuate(payload, pfn, bits << region.orderPerBit);
     lockHard(payload);
     if (error == 0) {
       runHandOut(region, pfn, bits);
@@ -298,16 +298,16 @@ function allocBusy(payload: usize, bit: u32, bits: u32, bitOrder: u32): i32 {
 }
 
 /**
- * Moves the lent frames of [pfn, pfn + frames) out of the region. 0, EBUSY (one is pinned: none was
- * moved) or ENOMEM.
+ * Moves the lent frames of [pfn, pfn + frames), whose bits are taken, elsewhere. 0, EBUSY (one is
+ * pinned: none was moved) or ENOMEM.
  */
-function runEvacuate(pfn: u32, frames: u32): i32 {
+function runEvacuate(payload: usize, pfn: u32, frames: u32): i32 {
   for (let i: u32 = 0; i < frames; i++) if (Frame.at(pfn + i).pins != 0) return EBUSY;
   for (let i: u32 = 0; i < frames; i++) {
     if (Frame.at(pfn + i).state != MOVABLE) continue;
-    const error = frameEvacuate(pfn + i);
+    const error = frameEvacuate(pfn + i, true);
     if (error != 0) return error;
-    regionTakeBack(pfn + i);
+    regionEmptied(payload, pfn + i, false);
   }
   return 0;
 }

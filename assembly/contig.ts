@@ -1,13 +1,13 @@
 // A contiguous run outside the CMA regions, made by moving what is in the way.
 //
-//   pageblocks touched:  movable ──isolate──► ISOLATE ──move frames out, take the run──► movable again
+//   pageblocks touched:  any but CMA ──isolate──► ISOLATE ──move frames out, take the run──► movable
 //
 // X1  Nobody allocates from an isolated pageblock: its free blocks are in lists that no request
 //     looks at.
-// X2  Whatever happens, every pageblock that was isolated gets its type back, and frames that moved
-//     keep their bytes.
+// X2  Whatever happens, every pageblock that was isolated is movable in the end, as in Linux, and
+//     frames that moved keep their bytes.
 // X3  A frame that cannot move (handed out to anybody but a movable, or pinned) refuses the range
-//     before anything moves.
+//     before anything moves. What else a pageblock holds does not matter.
 //
 // Compare alloc_contig_range() in the kernel's mm/page_alloc.c and mm/page_isolation.c.
 
@@ -21,6 +21,7 @@ import { movableFrameDrop } from "./movable";
 import {
   FREE,
   Frame,
+  MIGRATE_CMA,
   MIGRATE_ISOLATE,
   MIGRATE_MOVABLE,
   MOVABLE,
@@ -55,12 +56,12 @@ export function contigAlloc(pfn: u32, count: u32): i32 {
   return error;
 }
 
-/** EBUSY when a frame of the range cannot move, or a pageblock is not movable (X3). */
+/** EBUSY when a frame of the range cannot move, or is a CMA region's (X3). */
 function rangeError(pfn: u32, count: u32): i32 {
   for (let at = pfn; at < pfn + count; at++) {
     const frame = Frame.at(at);
     const canMove = frame.state == FREE || (frame.state == MOVABLE && frame.pins == 0);
-    if (!canMove || pageblockType(at) != MIGRATE_MOVABLE) return EBUSY;
+    if (!canMove || pageblockType(at) >= MIGRATE_CMA) return EBUSY; // or isolated
   }
   return 0;
 }
@@ -78,7 +79,7 @@ function isolate(pfn: u32, count: u32, type: u32): void {
 function evacuate(pfn: u32, count: u32): i32 {
   for (let at = pfn; at < pfn + count; at++) {
     if (Frame.at(at).state != MOVABLE) continue;
-    const error = frameEvacuate(at);
+    const error = frameEvacuate(at, true);
     if (error != 0) return error;
     movableFrameDrop(at);
   }

@@ -29,7 +29,7 @@ import {
   isListable,
   pageblockType,
 } from "./page";
-import { regionTakeBack } from "./region";
+import { regionLend, regionTakeBack } from "./region";
 import { threadIndex } from "./thread";
 
 /** Moves the bytes of movable frame `from` to `to`, which is MOVABLE and nobody's yet. */
@@ -43,12 +43,13 @@ function frameMove(from: u32, to: u32): void {
 }
 
 /**
- * Empties movable frame `pfn` into one outside the CMA regions; the frame stays marked MOVABLE. 0,
- * EBUSY (Z2) or ENOMEM.
+ * Empties movable frame `pfn` into one outside the CMA regions, or, when none is left and it
+ * `mayLend`, into one that a region lends; the frame stays marked MOVABLE. 0, EBUSY (Z2) or ENOMEM.
  */
-export function frameEvacuate(pfn: u32): i32 {
+export function frameEvacuate(pfn: u32, mayLend: bool): i32 {
   if (Frame.at(pfn).pins != 0) return EBUSY;
-  const to = movableFrameTake(false);
+  let to = movableFrameTake(false);
+  if (to == 0 && mayLend) to = regionLend();
   if (to == 0) return noMemory();
   frameMove(pfn, to);
   return 0;
@@ -83,7 +84,7 @@ function leaveRegions(movable: Movable): i32 {
   for (let i: u32 = 0; i < movable.frameCount; i++) {
     const pfn = movable.frame(i).pfn;
     if (pageblockType(pfn) != MIGRATE_CMA) continue;
-    const error = frameEvacuate(pfn);
+    const error = frameEvacuate(pfn, false);
     if (error != 0) return error;
     regionTakeBack(pfn);
   }

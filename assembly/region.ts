@@ -123,14 +123,23 @@ export function regionTakeBack(pfn: u32): void {
     const payload = regionPayload(i);
     const region = Region.at(payload);
     if (pfn - region.basePfn >= region.frameCount) continue;
-    lockRare(payload);
-    if (header().freeFlags != 0) poisonFill(pfn, 1);
-    wordsFree(pfn, 1);
-    region.lentFrames -= 1;
-    regionFreed(region, pfn + 1);
-    unlockRare(payload);
+    regionEmptied(payload, pfn, true);
     return;
   }
+}
+
+/**
+ * Lent frame `pfn` is a region's again. `isFree`: also to lend; else its bit is taken by whoever is
+ * about to have the frame, or calls regionFreed() instead (C6).
+ */
+export function regionEmptied(payload: usize, pfn: u32, isFree: bool): void {
+  const region = Region.at(payload);
+  lockRare(payload);
+  if (header().freeFlags != 0) poisonFill(pfn, 1);
+  wordsFree(pfn, 1);
+  region.lentFrames -= 1;
+  if (isFree) regionFreed(region, pfn + 1);
+  unlockRare(payload);
 }
 
 /**

@@ -45,6 +45,24 @@ describe.each(eachCore)("contiguous runs and migrate types on the $name core", (
     expectSound(core);
   });
 
+  test("contigAlloc() does not mind what kind of frames a pageblock had, or has elsewhere", () => {
+    const core = build.open(8192);
+    const { exports } = core;
+    const held: number[] = [];
+    for (let pfn = 0; pfn >= 0; pfn = exports.frameAlloc(64, 0, NONE)) if (pfn > 0) held.push(pfn);
+    const block = held.filter((pfn) => pfn >= 4096 && pfn < 5120); // an unmovable pageblock now
+    expect(block.length).toBe(16);
+    for (const pfn of block.slice(1)) expect(exports.frameFree(pfn, 64)).toBe(0);
+    const [kept, freed] = block as [number, number];
+    expect(exports.contigAlloc(freed + 3, 100)).toBe(0);
+    expectSound(core);
+    expect(exports.contigAlloc(kept + 63, 2)).toBe(EBUSY);
+    expect(exports.frameFree(freed + 3, 100)).toBe(0);
+    expect(exports.frameFree(kept, 64)).toBe(0);
+    expect(exports.contigAlloc(4096, 1024)).toBe(0);
+    expectSound(core);
+  });
+
   test("reclaimable frames get pageblocks of their own", () => {
     const core = build.open(8192);
     const { exports } = core;

@@ -62,6 +62,29 @@ describe.each(eachCore)("movable memory on the $name core", (build) => {
     expectSound(core);
   });
 
+  test("lent frames go elsewhere in the regions when nothing is left outside", () => {
+    const core = build.openUnbacked(4096, 0);
+    const { exports } = core;
+    const region = exports.cmaDeclare(2048, 2048, 0) as number;
+    const small = exports.cmaDeclare(1024, 1024, 2) as number;
+    const movable = exports.movableAlloc(2000); // most of the region, from its end
+    stamp(core, movable, 700);
+    while (exports.frameAlloc(1, 0, NONE) > 0);
+    const count = 2048 - 2000 + 100; // what is free, and lent frames behind it
+    expect(exports.cmaAlloc(region, count, 0)).toBe(2048);
+    expect(frames(core, movable).every((pfn) => pfn < 2048 || pfn >= 2048 + count)).toBe(true);
+    expectStamps(core, movable, 700);
+    expectSound(core);
+    expect(exports.cmaAlloc(small, 1024, 0)).toBe(ENOMEM); // too few frames are free anywhere
+    expectStamps(core, movable, 700);
+    expectSound(core);
+    expect(exports.cmaRelease(region, 2048, count)).toBe(0);
+    expect(exports.movableFree(movable)).toBe(0);
+    expect(exports.cmaAlloc(small, 1024, 0)).toBe(1024);
+    expect(exports.cmaAlloc(region, 2048, 0)).toBe(2048);
+    expectSound(core);
+  });
+
   test("a pinned frame in the way means the next place, and EBUSY when there is none", () => {
     const core = withRegion();
     const { exports, region } = core;

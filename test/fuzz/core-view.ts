@@ -70,9 +70,13 @@ export class CoreView {
   }
 
   freeIn(region: RegionModel): number {
+    return this.freeAt(region.basePfn, region.frameCount);
+  }
+
+  /** Free frames of [pfn, pfn + count). */
+  freeAt(pfn: number, count: number): number {
     let free = 0;
-    for (let i = 0; i < region.frameCount; i++)
-      free += Number(this.state(region.basePfn + i) === FREE);
+    for (let i = 0; i < count; i++) free += Number(this.state(pfn + i) === FREE);
     return free;
   }
 
