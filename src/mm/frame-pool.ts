@@ -49,7 +49,7 @@ export class FramePool {
     requireInteger(alignOrder, "alignOrder", 0, 10, operation);
     requireInteger(maskBits, "maskBits", 12, 64, operation);
     const number = typeNumbers[type];
-    if (number === undefined) {
+    if (!Object.hasOwn(typeNumbers, type)) {
       fail("EINVAL", operation, `the type must be one of ${Object.keys(typeNumbers).join(", ")}`);
     }
     const pfnEnd = this.#pfnEndOf(lastPfnOf(maskBits));
@@ -71,7 +71,9 @@ export class FramePool {
     checked(this.#core.exports.contigAlloc(pfn, frameCount), operation, (code) =>
       code === "EBUSY" ? "a frame there cannot move" : "movable memory has nowhere to go",
     );
-    return this.#range(pfn, frameCount);
+    const range = this.#range(pfn, frameCount);
+    range.clear(); // the caller knows where it lies (frame-range.ts, N12)
+    return range;
   }
 
   #range(pfn: number, frameCount: number): FrameRange {

@@ -5,6 +5,8 @@
  *
  * - N1  The token is the pin: it is taken back by its own method, and only once.
  * - N2  Views come from pins only, because only pinned frames stay where they are.
+ * - N12 Old bytes are gone before anybody can show them: pin() and `pfn` clear the frames, once.
+ *       Who knows the number can map it for a device, whose writes a later pin() must not clear.
  *
  * Compare pin_user_pages() in the kernel's mm/gup.c.
  *
@@ -19,14 +21,13 @@ import { addressOf, FRAME_BYTES } from "../units.ts";
 type FreeFrames = (pfn: number, frameCount: number) => number;
 
 /**
- * A run of frames that the holder owns. Made by `system.frames` or a CMA region. Not zeroed until
- * it is pinned.
+ * A run of frames that the holder owns. Made by `system.frames` or a CMA region. Zeroed when it is
+ * pinned, or its `pfn` is read, for the first time.
  */
 export class FrameRange {
-  /** The first frame. */
-  readonly pfn: number;
   readonly frameCount: number;
   readonly #core: Core;
+  readonly #pfn: number;
   readonly #freeFrames: FreeFrames;
   #isFreed = false;
   #isCleared = false;
@@ -34,9 +35,15 @@ export class FrameRange {
   /** @internal */
   constructor(core: Core, pfn: number, frameCount: number, freeFrames: FreeFrames) {
     this.#core = core;
-    this.pfn = pfn;
+    this.#pfn = pfn;
     this.frameCount = frameCount;
     this.#freeFrames = freeFrames;
+  }
+
+  /** The first frame. The first look clears what earlier owners left (N12). */
+  get pfn(): number {
+    this.clear();
+    return this.#pfn;
   }
 
   get lengthBytes(): number {
@@ -47,25 +54,29 @@ export class FrameRange {
     if (this.#isFreed) fail("ESTALE", operation, "the range was freed");
   }
 
-  /** Keeps the frames where they are, and shows their bytes: zeros, the first time. */
+  /** @internal Clears what earlier owners left, once (N12). */
+  clear(): void {
+    if (this.#isCleared || this.#isFreed) return;
+    this.#core.exports.frameClearRun(this.#pfn, this.frameCount);
+    this.#isCleared = true;
+  }
+
+  /** Keeps the frames where they are, and shows their bytes: no earlier owner's are among them. */
   pin(): PinnedRange {
     this.#requireLive("pin a range");
     checked(
-      this.#core.exports.pinRange(this.pfn, this.frameCount),
+      this.#core.exports.pinRange(this.#pfn, this.frameCount),
       "pin a range",
       () => "a frame has as many pins as can be counted",
     );
-    if (!this.#isCleared) {
-      this.#core.exports.frameClearRun(this.pfn, this.frameCount);
-      this.#isCleared = true;
-    }
-    return new PinnedRange(this.#core, this.pfn, this.frameCount);
+    this.clear();
+    return new PinnedRange(this.#core, this.#pfn, this.frameCount);
   }
 
   /** Gives the frames back. EBUSY: pinned; ESTALE: freed before. */
   free(): void {
     this.#requireLive("free a range");
-    checked(this.#freeFrames(this.pfn, this.frameCount), "free a range", freeReason);
+    checked(this.#freeFrames(this.#pfn, this.frameCount), "free a range", freeReason);
     this.#isFreed = true;
   }
 
