@@ -33,7 +33,7 @@ import {
   header,
 } from "./layout";
 import { lock, lockNoted, lockRare, noMemory, unlockRare } from "./lock";
-import { frameClear, runAlloc, runDrop } from "./magazine";
+import { frameClear, magazineDrain, runAlloc, runDrop } from "./magazine";
 import { KIND_MOVABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import {
   Frame,
@@ -47,10 +47,10 @@ import {
   pageblockType,
   wordsFree,
 } from "./page";
-import { framesRetire, quarantineDrain } from "./quarantine";
+import { framesRetire } from "./quarantine";
 import { regionLend, regionTakeBack, regionsFreeFrames } from "./region";
 import { stealTake } from "./steal";
-import { threadIndex } from "./thread";
+import { self, threadIndex } from "./thread";
 
 @unmanaged
 export class Movable {
@@ -97,10 +97,11 @@ export function movableFrameTake(mayLend: bool): u32 {
   if (pfn == 0 && isAllowed && !(mayLend && regionsFreeFrames() > 0))
     pfn = stealTake(0, 1, NONE, MIGRATE_MOVABLE);
   if (pfn != 0) Frame.at(pfn).take(MOVABLE, threadIndex());
-  const isRetry = pfn == 0 && quarantineDrain() != 0;
   unlockRare(FRAMES_LOCK_AT);
-  if (isRetry) return movableFrameTake(mayLend);
-  return pfn == 0 && mayLend ? regionLend() : pfn;
+  if (pfn == 0 && mayLend) pfn = regionLend();
+  if (pfn != 0 || (self().cachedCount | h.quarantineCount) == 0) return pfn;
+  magazineDrain(); // its frames may be what is lacking
+  return movableFrameTake(mayLend);
 }
 
 /** Gives a movable frame back to where it came from. */

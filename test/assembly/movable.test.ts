@@ -62,6 +62,21 @@ describe.each(eachCore)("movable memory on the $name core", (build) => {
     expectSound(core);
   });
 
+  test("frames that wait with the thread serve movable memory before it is refused", () => {
+    const core = build.openUnbacked(1024, 0);
+    const { exports } = core;
+    const held: number[] = [];
+    for (let pfn = 0; pfn >= 0; pfn = exports.frameAlloc(1, 0, NONE)) if (pfn > 0) held.push(pfn);
+    const reserve = Math.sqrt(1024 * 4); // of listed frames
+    const freed = reserve + 40;
+    for (const pfn of held.slice(0, freed)) expect(exports.frameFree(pfn, 1)).toBe(0);
+    let count = 0;
+    while (exports.movableAlloc(1) > 0) count += 1;
+    expect(freed - 2 * count).toBeLessThan(reserve + 4); // each takes one more for its list
+    expect(count).toBeGreaterThan(15);
+    expectSound(core);
+  });
+
   test("lent frames go elsewhere in the regions when nothing is left outside", () => {
     const core = build.openUnbacked(4096, 0);
     const { exports } = core;
