@@ -6,7 +6,9 @@
  * @module
  */
 
-import { fail } from "./errors.ts";
+import { fail, nameOf } from "./errors.ts";
+
+export { nameOf };
 
 /** Throws EINVAL unless `value` is an object: options, a file, a callback's receiver. */
 export function requireObject(value: unknown, name: string, operation: string): void {
@@ -76,12 +78,6 @@ export function requireInstance(
     operation,
     `${name} must be a ${type.name}, and ${isOrAre(name)} ${nameOf(value)}`,
   );
-}
-
-/** What something is, for people. */
-export function nameOf(value: unknown): string {
-  if (typeof value !== "object" || value === null) return String(value);
-  return value.constructor?.name ?? "an object";
 }
 
 function isOrAre(name: string): string {

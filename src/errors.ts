@@ -149,8 +149,17 @@ export function requireInteger(
   fail(
     "EINVAL",
     operation,
-    `${name} must be an integer from ${min} to ${max}, and is ${String(value)}`,
+    `${name} must be an integer from ${min} to ${max}, and is ${nameOf(value)}`,
   );
+}
+
+/** What something is, for people; what no template takes, as a symbol, has a name too. */
+export function nameOf(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value !== "object" || value === null) return String(value);
+  const name: unknown = value.constructor?.name;
+  return typeof name === "string" && name !== "" ? name : "an object";
 }
 
 /**

@@ -23,7 +23,7 @@ import type { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { FileTable } from "./dma-buf/holders.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
 import { AcquireContext } from "./dma-buf/ww-mutex.ts";
-import { fail, requireInteger } from "./errors.ts";
+import { fail, nameOf, requireInteger } from "./errors.ts";
 import { Fence, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
@@ -186,11 +186,12 @@ export class System extends SharedSystem {
 
   /** The CMA region or carve-out of a name. ENOENT. */
   region(name: string): CmaRegion {
-    this.requireOpen(`find region ${name}`);
+    const shown = typeof name === "string" ? name : nameOf(name);
+    this.requireOpen(`find region ${shown}`);
     const names = this.#areas.map((area) => area.name).join(", ") || "none";
     return (
       this.#areas.find((area) => area.name === name) ??
-      fail("ENOENT", `find region ${name}`, `the regions are ${names}`)
+      fail("ENOENT", `find region ${shown}`, `the regions are ${names}`)
     );
   }
 

@@ -13,8 +13,8 @@
  * @module
  */
 
-import { requireObject } from "../arguments.ts";
-import { checked, type ErrnoCode, fail, failClosed, requireInteger } from "../errors.ts";
+import { requireFunction, requireObject } from "../arguments.ts";
+import { checked, type ErrnoCode, fail, failClosed, nameOf, requireInteger } from "../errors.ts";
 import type { Stacks } from "../stacks.ts";
 import { FRAME_BYTES, formatBytes, GiB, KiB, MiB, PAGEBLOCK_BYTES, pfnOf } from "../units.ts";
 import { closedExports } from "./closed-exports.ts";
@@ -191,10 +191,13 @@ function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
 
 /** Tries the sizes that the options allow, largest first. */
 function reserveMemory(size: MemoryBytes, shared: boolean): WebAssembly.Memory {
-  if (typeof size !== "number") requireObject(size, "memoryBytes", "open a system");
+  if (typeof size !== "number" && (typeof size !== "object" || size === null)) {
+    const reason = `memoryBytes must be a number or { min, preferred }, and is ${nameOf(size)}`;
+    fail("EINVAL", "open a system", reason);
+  }
   const { min, preferred } = typeof size === "number" ? { min: size, preferred: size } : size;
   for (const [name, value] of [
-    ["memoryBytes", preferred],
+    [typeof size === "number" ? "memoryBytes" : "memoryBytes.preferred", preferred],
     ["memoryBytes.min", min],
   ] as const) {
     requireInteger(value, name, MiB, 4 * GiB, "open a system");
@@ -244,6 +247,8 @@ function findCanBlock(): boolean {
 function checkOptions(options: CoreOptions): void {
   requireObject(options, "the options", "open the core");
   const { threads = 8, physicalBase = 0, unbackedFrames = 0, bounceBytes = 0 } = options;
+  if (options.onMisuse !== undefined)
+    requireFunction(options.onMisuse, "onMisuse", "open a system");
   requireInteger(bounceBytes, "bounceBytes", 0, GiB, "open a system");
   requireInteger(threads, "threads", 1, 64, "open a system");
   requireInteger(physicalBase, "physicalBase", 0, 2 ** 44 - 4 * GiB, "open a system");

@@ -62,7 +62,8 @@ function placeContiguous(places: Places, buf: DmaBuf, layout: Layout): number {
     const handle = regionAlloc(places, buf, region, layout);
     if (handle >= 0) return handle;
     requireJoined(handle, `place ${buf.name}`);
-    refusals.push(`region ${region.name}: ${region.explain(codeOf(handle))}`);
+    const wanted = wantedOf(places, buf, region, layout);
+    refusals.push(`region ${region.name}: ${region.explain(codeOf(handle), wanted)}`);
   }
   const reason =
     refusals.length > 0
@@ -83,18 +84,25 @@ export function placeInRegion(
   layout: Layout,
 ): number {
   const result = regionAlloc(places, buf, region, layout);
-  return checked(result, `place ${buf.name}`, (code) => region.explain(code));
+  return checked(result, `place ${buf.name}`, (code) =>
+    region.explain(code, wantedOf(places, buf, region, layout)),
+  );
 }
 
-/** The table's handle, or a negative errno. A carve-out packs its runs. */
-function regionAlloc(
-  { core, physicalBase }: Places,
+/** The table's handle, or a negative errno. */
+function regionAlloc(places: Places, buf: DmaBuf, region: CmaRegion, layout: Layout): number {
+  const { frameCount, alignOrder } = wantedOf(places, buf, region, layout);
+  if (frameCount > region.frameCount) return -errno.ENOMEM;
+  return places.core.exports.storageAllocRegion(region.handle, frameCount, alignOrder);
+}
+
+/** What a region is asked for. A carve-out packs its runs. */
+function wantedOf(
+  { physicalBase }: Places,
   { sizeBytes }: DmaBuf,
   region: CmaRegion,
   { alignBytes, boundaryBytes }: Layout,
-): number {
-  const frames = framesOf(sizeBytes);
-  if (frames > region.frameCount) return -errno.ENOMEM;
+): { readonly frameCount: number; readonly alignOrder: number } {
   const sizeOrder = blockOrder(sizeBytes);
   const usual = region.isReusable ? Math.min(sizeOrder, MAX_ALIGN_ORDER) : 0;
   const first = physicalBase + addressOf(region.basePfn);
@@ -102,7 +110,7 @@ function regionAlloc(
   const hasBoundary = Math.floor(first / boundaryBytes) !== Math.floor(last / boundaryBytes);
   const bounded = hasBoundary ? Math.min(sizeOrder, blockOrder(boundaryBytes)) : 0;
   const alignOrder = Math.max(usual, bounded, blockOrder(alignBytes));
-  return core.exports.storageAllocRegion(region.handle, frames, alignOrder);
+  return { frameCount: framesOf(sizeBytes), alignOrder };
 }
 
 /** The order of the smallest block that holds `bytes` bytes. */

@@ -9,24 +9,31 @@
 
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
-import { FRAME_BYTES, formatBytes } from "../units.ts";
+import { checked, type ErrnoCode, nameOf, requireInteger } from "../errors.ts";
+import { FRAME_BYTES, formatBytes, NO_PFN } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
+import { canBeEmptied, formatRuns, isPinnedMovable } from "./frame-word.ts";
 
 const BASE_PFN = 1;
 const FRAME_COUNT = 2;
 const ORDER_PER_BIT = 3;
+const BITMAP_AT = 4;
 const LENT_FRAMES = 6;
 const USED_BITS = 7;
 const ALLOC_COUNT = 8;
 const FAIL_COUNT = 9;
 const IS_FIXED = 11;
+/** A word of the header (assembly/layout.ts). */
+const PHYS_PFN_BASE = 10;
 
-// A frame's word (assembly/page.ts): its state in the low digits, its pins in the high ones.
-const STATES = 16;
-const FREE = 0;
-const MOVABLE = 4;
-const PIN: number = 2 ** 14;
+const NOWHERE_TO_GO =
+  "movable memory has borrowed frames there, and too few are free elsewhere for it to move to";
+
+/** What is asked of a region. */
+interface Wanted {
+  readonly frameCount: number;
+  readonly alignOrder: number;
+}
 
 /** What a region has done and holds. */
 export interface CmaStats {
@@ -80,7 +87,7 @@ export class CmaRegion {
     frameCount: number,
     options: { readonly alignOrder?: number | undefined } = {},
   ): FrameRange {
-    const operation = `allocate ${frameCount} frames of region ${this.name}`;
+    const operation = `allocate ${framesText(frameCount)} of region ${this.name}`;
     requireObject(options, "the options", operation);
     const { alignOrder = 0 } = options;
     requireInteger(frameCount, "frameCount", 1, this.frameCount, operation);
@@ -88,38 +95,54 @@ export class CmaRegion {
     const pfn = checked(
       this.#core.exports.cmaAlloc(this.handle, frameCount, alignOrder),
       operation,
-      (code) => this.explain(code),
+      (code) => this.explain(code, { frameCount, alignOrder }),
     );
     return new FrameRange(this.#core, pfn, frameCount, (first, count) =>
       this.#core.exports.cmaRelease(this.handle, first, count),
     );
   }
 
-  /** Why the region refused, for a message. */
-  explain(code: ErrnoCode): string {
-    if (code === "EBUSY") return this.#blockers();
+  /** Why the region refused, for a message: what was asked, and what there is. */
+  explain(code: ErrnoCode, wanted: Wanted): string {
+    if (code === "EBUSY") return this.#blockers(wanted);
     if (code !== "ENOMEM") return "another thread holds the region; try again";
-    const { usedFrames, frameCount, largestFreeFrames } = this.stats();
-    const largest = `${largestFreeFrames} frames (${formatBytes(largestFreeFrames * FRAME_BYTES)})`;
-    return `${usedFrames} of ${frameCount} frames are used, the largest free run is ${largest}`;
+    const { usedFrames, frameCount, largestFreeFrames, lentFrames } = this.stats();
+    if (this.#hasPlace(wanted))
+      return lentFrames > 0 ? NOWHERE_TO_GO : "no memory is left for its record";
+    const used = `${usedFrames} of ${frameCount} frames are used, the largest free run is`;
+    return `${used} ${runText(largestFreeFrames)}${beside(wanted, largestFreeFrames)}`;
+  }
+
+  /** Whether a run would do, apart from movable memory that has borrowed some of it. */
+  #hasPlace({ frameCount, alignOrder }: Wanted): boolean {
+    const orderPerBit = this.#field(ORDER_PER_BIT);
+    const unit = 2 ** orderPerBit;
+    const mask = 2 ** Math.max(0, alignOrder - orderPerBit) - 1;
+    const { bitmapFindFrom, HEADER_AT } = this.#core.exports;
+    const basePfn = this.basePfn + this.#core.word(HEADER_AT.value, PHYS_PFN_BASE);
+    const bits = Math.ceil(frameCount / unit);
+    const offset = Math.floor(basePfn / unit) % (mask + 1);
+    const bit = bitmapFindFrom(this.#field(BITMAP_AT), 0, bits, mask, offset) >>> 0;
+    return bit !== NO_PFN;
   }
 
   /** Which pinned frames keep runs from being made. */
-  #blockers(): string {
+  #blockers(wanted: Wanted): string {
     const pinned: number[] = [];
-    let run = 0; // frames in a row that are not used, or can move away
+    const unit = 2 ** this.#field(ORDER_PER_BIT);
+    let run = 0; // frames in a row, in whole units, that are not used, or can move away
     let largest = 0;
-    for (let pfn = this.basePfn; pfn < this.basePfn + this.frameCount; pfn++) {
-      const word = this.#core.exports.frameWord(pfn) >>> 0;
-      const isLent = word % STATES === MOVABLE;
-      if (isLent && word >= PIN) pinned.push(pfn);
-      run = word % STATES === FREE || (isLent && word < PIN) ? run + 1 : 0;
+    for (let first = this.basePfn; first < this.basePfn + this.frameCount; first += unit) {
+      const words = Array.from(
+        { length: unit },
+        (_, i) => this.#core.exports.frameWord(first + i) >>> 0,
+      );
+      for (const [i, word] of words.entries()) if (isPinnedMovable(word)) pinned.push(first + i);
+      run = words.every(canBeEmptied) ? run + unit : 0;
       largest = Math.max(largest, run);
     }
-    const shown = pinned.slice(0, 8).join(", ");
-    const more = pinned.length > 8 ? ` and ${pinned.length - 8} more` : "";
-    const room = `the largest run without one is ${largest} frames`;
-    return `pinned frames are in the way: ${shown}${more}; unpin them, ${room}`;
+    const room = `the largest run without one is ${runText(largest)}${beside(wanted, largest)}`;
+    return `pinned frames are in the way: ${formatRuns(pinned, 8)}; unpin them, ${room}`;
   }
 
   /** What the region holds. O(1), but for a walk over its bitmap when that has changed. */
@@ -133,4 +156,19 @@ export class CmaRegion {
       failCount: this.#field(FAIL_COUNT),
     };
   }
+}
+
+function framesText(frameCount: number): string {
+  return frameCount === 1 ? "1 frame" : `${nameOf(frameCount)} frames`;
+}
+
+function runText(frameCount: number): string {
+  return `${framesText(frameCount)} (${formatBytes(frameCount * FRAME_BYTES)})`;
+}
+
+/** That none of the runs begins where it must, when the largest is long enough. */
+function beside({ frameCount, alignOrder }: Wanted, largest: number): string {
+  if (alignOrder === 0 || frameCount > largest) return "";
+  const start = `a multiple of ${formatBytes(FRAME_BYTES * 2 ** alignOrder)}`;
+  return `, and ${framesText(frameCount)} that begin at ${start} are in none`;
 }

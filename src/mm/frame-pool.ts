@@ -8,9 +8,10 @@
 
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
-import { lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
+import { checked, fail, nameOf, requireInteger } from "../errors.ts";
+import { countOf, FRAME_BYTES, formatBytes, lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
+import { canBeEmptied, isPinnedMovable } from "./frame-word.ts";
 
 const RUN_FRAMES_MAX = 1024;
 
@@ -42,34 +43,39 @@ export class FramePool {
 
   /** A run of 1 to 1024 frames. EINVAL; ENOMEM when no run is free that long. */
   alloc(frameCount: number, options: FrameOptions = {}): FrameRange {
-    const operation = `allocate a run of ${frameCount}`;
+    const operation = `allocate a run of ${nameOf(frameCount)}`;
     requireObject(options, "the options", operation);
     const { alignOrder = 0, maskBits = 64, type = "unmovable" } = options;
     requireInteger(frameCount, "frameCount", 1, RUN_FRAMES_MAX, operation);
     requireInteger(alignOrder, "alignOrder", 0, 10, operation);
     requireInteger(maskBits, "maskBits", 12, 64, operation);
-    const number = typeNumbers[type];
-    if (!Object.hasOwn(typeNumbers, type)) {
+    if (!isFrameType(type))
       fail("EINVAL", operation, `the type must be one of ${Object.keys(typeNumbers).join(", ")}`);
-    }
     const pfnEnd = this.#pfnEndOf(lastPfnOf(maskBits));
-    const result = this.#core.exports.frameAllocOf(number, frameCount, alignOrder, pfnEnd);
-    const pfn = checked(result, operation, () => NO_RUN);
+    const result = this.#core.exports.frameAllocOf(
+      typeNumbers[type],
+      frameCount,
+      alignOrder,
+      pfnEnd,
+    );
+    const pfn = checked(result, operation, () => this.#shortage(alignOrder, maskBits));
     return this.#range(pfn, frameCount);
   }
 
   /**
    * Exactly the frames [pfn, pfn + frameCount), of any length: movable memory that lies there is
-   * moved away. EINVAL: not frames;
-   * EBUSY: one is held, pinned or in a CMA region; ENOMEM: nowhere to move to.
+   * moved away. EINVAL: not frames; EBUSY: one is held, pinned or in a CMA region, and which;
+   * ENOMEM: nowhere to move to.
    */
   allocAt(pfn: number, frameCount: number): FrameRange {
-    const operation = `allocate ${frameCount} frames at ${pfn}`;
+    const operation = `allocate ${nameOf(frameCount)} frames at ${nameOf(pfn)}`;
     const frames = pfnOf(this.#core.u8.length);
     requireInteger(pfn, "pfn", 0, frames - 1, operation);
     requireInteger(frameCount, "frameCount", 1, frames - pfn, operation);
     checked(this.#core.exports.contigAlloc(pfn, frameCount), operation, (code) =>
-      code === "EBUSY" ? "a frame there cannot move" : "movable memory has nowhere to go",
+      code === "EBUSY"
+        ? this.#obstacle(pfn, frameCount)
+        : "movable memory lies there, and too few frames are free elsewhere for it to move to",
     );
     const range = this.#range(pfn, frameCount);
     range.clear(); // the caller knows where it lies (frame-range.ts, N12)
@@ -82,6 +88,28 @@ export class FramePool {
     );
   }
 
+  /** Why no run is free, for a message. */
+  #shortage(alignOrder: number, maskBits: number): string {
+    const start = alignOrder > 0 ? ` that begins at a multiple of ${2 ** alignOrder}` : "";
+    const place = maskBits < 64 ? ` within ${maskBits} address bits` : "";
+    const largest = this.#core.exports.largestFreeRun();
+    const bytes = formatBytes(largest * FRAME_BYTES);
+    const found = `the largest free run is ${countOf(largest, "frame")} (${bytes})`;
+    return `no run${start}${place} is free that long; ${found}, wherever it lies`;
+  }
+
+  /** What keeps certain frames from being had, for a message. */
+  #obstacle(pfn: number, frameCount: number): string {
+    for (let at = pfn; at < pfn + frameCount; at++) {
+      const word = this.#core.exports.frameWord(at) >>> 0;
+      if (canBeEmptied(word)) continue;
+      return isPinnedMovable(word)
+        ? `frame ${at} is movable memory that is pinned; unpin it first`
+        : `frame ${at} is in use`;
+    }
+    return "they reach into a CMA region or a carve-out; ask that for a run";
+  }
+
   /** The end of the frames that a device reaches whose last page is `lastPfn`. */
   #pfnEndOf(lastPfn: number): number {
     if (lastPfn === NO_PFN) return NO_PFN;
@@ -89,4 +117,6 @@ export class FramePool {
   }
 }
 
-const NO_RUN = "no run of free frames is that long where the device reaches";
+function isFrameType(type: unknown): type is FrameType {
+  return typeof type === "string" && Object.hasOwn(typeNumbers, type);
+}

@@ -11,6 +11,7 @@
  * - G2  A page with a reference is neither moved nor freed, whatever kind of reference it is.
  * - G3  A page that is unmapped goes back with its last reference; its refs are 0 from then on.
  * - G4  The held pages are the token: what a call took is given back by its own method, once.
+ * - G5  A range owns its memory alone: nothing is in two ranges, or in one twice.
  *
  * Compare pin_user_pages(), get_user_pages() and __account_locked_vm() in the kernel's mm/gup.c and
  * mm/util.c.
@@ -19,7 +20,7 @@
  */
 
 import { requireInstance, requireList, requireObject } from "../arguments.ts";
-import { DmaBufError, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { DmaBufError, type ErrnoCode, fail, nameOf, requireInteger } from "../errors.ts";
 import { Movable, type PinnedMovable } from "./movable.ts";
 
 /** What a pin adds to a page's references, as in Linux. */
@@ -55,8 +56,6 @@ export class UserPage {
 
   /** @internal */
   constructor(movable: Movable) {
-    if (movable.frameCount !== 1)
-      fail("EINVAL", "map a page", `it must be 1 frame, and is ${movable.frameCount}`);
     this.#movable = movable;
   }
 
@@ -95,11 +94,24 @@ export class UserPage {
     this.#isDirty ||= isDirty;
   }
 
-  /** @internal Takes the mapping's own reference off. */
+  /** @internal Takes the mapping's own reference off; nothing, if somebody else freed the frame. */
   unmap(): void {
+    if (!this.#movable.isFreed) this.#movable.free();
     this.#isMapped = false;
-    this.#movable.free();
   }
+}
+
+/** What ranges own (G5). */
+const owned = new WeakSet<Movable>();
+
+/** Throws unless a range can own the memory (G5). */
+function requireOwnable(movable: Movable, operation: string): void {
+  requireInstance(movable, Movable, "each of the pages", operation);
+  const { frameCount, isFreed } = movable;
+  if (frameCount !== 1)
+    fail("EINVAL", operation, `each of the pages must have 1 frame, and one has ${frameCount}`);
+  if (isFreed) fail("ESTALE", operation, "one of the pages was freed");
+  if (owned.has(movable)) fail("EINVAL", operation, "one of the pages is of a range already");
 }
 
 /** Pages one after the other, with holes: what a process would have mapped. */
@@ -109,7 +121,7 @@ export class UserRange {
 
   /**
    * The range owns the memory it is given, one frame each; null is a hole. EINVAL: one has more
-   * than a frame.
+   * than a frame, is listed twice or a range's already; ESTALE: one was freed.
    */
   constructor(
     pages: readonly (Movable | null)[],
@@ -118,8 +130,11 @@ export class UserRange {
     const operation = "make a user range";
     requireList(pages, "the pages", operation);
     requireObject(options, "the options", operation);
-    for (const movable of pages)
-      if (movable !== null) requireInstance(movable, Movable, "each of the pages", operation);
+    const movables = pages.filter((movable) => movable !== null);
+    for (const movable of movables) requireOwnable(movable, operation);
+    if (new Set(movables).size < movables.length)
+      fail("EINVAL", operation, "one of the pages is listed twice");
+    for (const movable of movables) owned.add(movable);
     this.isWritable = options.writable ?? true;
     this.#pages = pages.map((movable) => (movable === null ? null : new UserPage(movable)));
   }
@@ -130,14 +145,15 @@ export class UserRange {
 
   /** Page `i`, or null for a hole and for what lies outside. */
   page(i: number): UserPage | null {
-    return this.#pages[i] ?? null;
+    return Number.isInteger(i) ? (this.#pages[i] ?? null) : null;
   }
 
   /** Leaves holes behind; pages that nobody holds go back at once, the others later (G3). */
-  unmap(first = 0, pageCount: number = this.pageCount - first): void {
+  unmap(first = 0, pageCount?: number): void {
     requireInteger(first, "first", 0, this.pageCount, "unmap pages");
-    requireInteger(pageCount, "pageCount", 0, this.pageCount - first, "unmap pages");
-    for (let i = first; i < first + pageCount; i++) {
+    const count = pageCount ?? this.pageCount - first;
+    requireInteger(count, "pageCount", 0, this.pageCount - first, "unmap pages");
+    for (let i = first; i < first + count; i++) {
       this.#pages[i]?.unmap();
       this.#pages[i] = null;
     }
@@ -262,7 +278,7 @@ export class LockedVm {
    * there are more already; `bypassLimit` does not ask.
    */
   account(pageCount: number, options: { readonly bypassLimit?: boolean | undefined } = {}): void {
-    const operation = `lock ${pageCount} pages`;
+    const operation = `lock ${nameOf(pageCount)} pages`;
     requireObject(options, "the options", operation);
     const { bypassLimit = false } = options;
     requireInteger(pageCount, "pageCount", 0, PAGES_MAX, operation);
@@ -273,7 +289,13 @@ export class LockedVm {
 
   /** Counts pages as no longer locked. EINVAL: so many are not. */
   unaccount(pageCount: number): void {
-    requireInteger(pageCount, "pageCount", 0, this.#lockedPages, `unlock ${pageCount} pages`);
+    requireInteger(
+      pageCount,
+      "pageCount",
+      0,
+      this.#lockedPages,
+      `unlock ${nameOf(pageCount)} pages`,
+    );
     this.#lockedPages -= pageCount;
   }
 }

@@ -18,10 +18,13 @@
 
 import { requireBytes, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
-import { addressOf, FRAME_BYTES } from "../units.ts";
+import { checked, type ErrnoCode, fail, nameOf, requireInteger } from "../errors.ts";
+import { addressOf, countOf, FRAME_BYTES, framesOf } from "../units.ts";
 
 const LIST_AT = 0;
+// Words of the header (assembly/layout.ts).
+const RESERVE_FRAMES = 14;
+const FREE_FRAMES = 16;
 
 /** How to pin: for how long. */
 export interface PinOptions {
@@ -44,11 +47,18 @@ export class Movable {
     this.#core = core;
     this.frameCount = frameCount;
     const operation = `allocate ${frameCount} movable frames`;
-    this.#handle = checked(core.exports.movableAlloc(frameCount), operation, allocReason);
+    this.#handle = checked(core.exports.movableAlloc(frameCount), operation, () =>
+      shortage(core, frameCount),
+    );
   }
 
   get lengthBytes(): number {
     return this.frameCount * FRAME_BYTES;
+  }
+
+  /** Whether free() was called; pins may still keep the bytes (Y3). */
+  get isFreed(): boolean {
+    return this.#isFreed;
   }
 
   /** Reads `into.length` bytes from byte `offset` on. EINVAL outside; ESTALE once freed. */
@@ -71,10 +81,10 @@ export class Movable {
     length: number,
     copy: (view: Uint8Array, at: number) => void,
   ): void {
-    const operation = `${verb} ${length} bytes of movable memory at ${offset}`;
+    const operation = `${verb} ${length} bytes of movable memory at ${nameOf(offset)}`;
     requireInteger(offset, "offset", 0, this.lengthBytes, operation);
     if (offset + length > this.lengthBytes)
-      fail("EINVAL", operation, `it holds ${this.lengthBytes}`);
+      fail("EINVAL", operation, `it holds ${this.lengthBytes} bytes`);
     const pinned = this.pin();
     try {
       for (let done = 0; done < length; ) {
@@ -112,9 +122,15 @@ export class Movable {
   }
 }
 
-function allocReason(code: ErrnoCode): string {
-  if (code === "EINVAL") return "the count must be a whole number above 0";
-  return "too few frames are free, or only the reserve for others";
+/** Why there is no room, for a message. */
+function shortage(core: Core, frameCount: number): string {
+  const [outside, kept] = [FREE_FRAMES, RESERVE_FRAMES].map((i) =>
+    core.word(core.exports.HEADER_AT.value, i),
+  );
+  const listFrames = framesOf(frameCount * 4);
+  const wanted = `${countOf(frameCount, "frame")} and, outside the CMA regions, ${listFrames} more`;
+  const free = `${outside} are free outside, of which ${kept} are kept for others`;
+  return `it needs ${wanted} for its list; ${free}, and the regions lend too few`;
 }
 
 function pinReason(code: ErrnoCode): string {
