@@ -5,6 +5,7 @@ import type { Pool } from "../../src/workers/pool.ts";
 import { eachCore } from "../support/cores.ts";
 import { expectError } from "../support/errors.ts";
 import { settle } from "../support/slow-exporter.ts";
+import { watch } from "../support/watch.ts";
 import { closeClean, pause } from "./crew.ts";
 import { closeScene as closeOne, sceneOf } from "./pool-scene.ts";
 
@@ -81,15 +82,12 @@ describe.each(builds)(
       pool.tryAcquire()?.publish({ to: "reader" });
       reader.tryTake()?.release({ fence });
       const mine = system.importFence(fence.token);
-      let isWritable = false;
-      const acquiring = pool.acquire().then((frame) => {
-        isWritable = true;
-        return frame;
-      });
+      const acquiring = pool.acquire();
+      const acquired = watch(acquiring);
       await settle();
       mine.release();
       await settle();
-      expect(isWritable).toBe(false); // it is read still
+      expect(acquired.code).toBe("pending"); // it is read still
       fence.signal();
       (await acquiring).abandon();
       close();
@@ -100,13 +98,10 @@ describe.each(builds)(
       theirs.tryAcquire()?.publish({ fence });
       const frame = consumer.tryTake();
       const waiting = system.importFence(fence.token).wait({ timeoutMs: 5000 });
-      let isOver = false;
-      waiting.then(() => {
-        isOver = true;
-      });
+      const waited = watch(waiting);
       frame?.release();
       await settle();
-      expect(isOver).toBe(false);
+      expect(waited.code).toBe("pending");
       fence.signal();
       await waiting;
       close();

@@ -5,23 +5,10 @@ import { eachCore } from "../support/cores.ts";
 import { expectError, expectRejection } from "../support/errors.ts";
 import { settle } from "../support/slow-exporter.ts";
 import { TestClock } from "../support/test-clock.ts";
+import { watch } from "../support/watch.ts";
 import { closeScene, type Scene, sceneOf } from "./pool-scene.ts";
 
 const MiB = 1 << 20;
-
-/** How a promise has ended so far. */
-function watch(promise: Promise<unknown>): { code: string } {
-  const seen = { code: "pending" };
-  promise.then(
-    () => {
-      seen.code = "ok";
-    },
-    (error) => {
-      seen.code = error.code;
-    },
-  );
-  return seen;
-}
 
 /** A frame is free, and its reader has left `fence` on it. */
 async function leaveFence({ pool, consumer }: Scene, fence: Fence): Promise<void> {

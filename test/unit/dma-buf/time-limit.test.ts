@@ -6,24 +6,11 @@ import { expectRefusal, expectRejection } from "../../support/errors.ts";
 import { deaf, watched } from "../../support/exporter.ts";
 import { settle, slow } from "../../support/slow-exporter.ts";
 import { TestClock } from "../../support/test-clock.ts";
+import { watch } from "../../support/watch.ts";
 
 describe.each(eachCore)("one limit over an asynchronous call on the $name core", (build) => {
   const open = () => build.system({ memoryBytes: 4 * MiB });
   const gpuOf = (system: System, name = "gpu") => system.addDevice({ name, iommu: true });
-
-  /** Whether a promise has been rejected, and with what. */
-  function watch(promise: Promise<unknown>): { code: string | null } {
-    const seen: { code: string | null } = { code: null };
-    promise.then(
-      () => {
-        seen.code = "ok";
-      },
-      (error) => {
-        seen.code = error.code;
-      },
-    );
-    return seen;
-  }
 
   test("the waits of mapAsync for the lock, the exporter and the fences share one timeout", async () => {
     const system = open();
@@ -35,9 +22,9 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
     await clock.advance(6);
     buf.resv.unlock(); // 6 of 10 are gone
     await settle();
-    expect([mapped.code, buf.resv.isLocked]).toEqual([null, true]);
+    expect([mapped.code, buf.resv.isLocked]).toEqual(["pending", true]);
     await clock.advance(3);
-    expect(mapped.code).toBeNull();
+    expect(mapped.code).toBe("pending");
     await clock.advance(1);
     expect(mapped.code).toBe("ETIME");
     gate.open();
@@ -55,7 +42,7 @@ describe.each(eachCore)("one limit over an asynchronous call on the $name core",
     await clock.advance(7);
     gate.open();
     await settle();
-    expect([mapped.code, calls.at(-1)]).toEqual([null, "map gpu unlocked"]);
+    expect([mapped.code, calls.at(-1)]).toEqual(["pending", "map gpu unlocked"]);
     await clock.advance(3);
     expect([mapped.code, calls.at(-1)]).toEqual(["ETIME", "unmap gpu unlocked"]);
     attachment.detach();
