@@ -9,7 +9,7 @@
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, fail, nameOf, requireInteger } from "../errors.ts";
-import { countOf, FRAME_BYTES, formatBytes, lastPfnOf, NO_PFN, pfnOf } from "../units.ts";
+import { countOf, FRAME_BYTES, formatBytes, lastPfnOf, NO_PFN, orderOf, pfnOf } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
 import { canBeEmptied, isPinnedMovable } from "./frame-word.ts";
 
@@ -41,7 +41,11 @@ export class FramePool {
     this.#physicalBase = physicalBase;
   }
 
-  /** A run of 1 to 1024 frames. EINVAL; ENOMEM when no run is free that long. */
+  /**
+   * A run of 1 to 1024 frames: the begin of a free block, whose tail stays free. A block has 2^n
+   * frames, the first a multiple of as many; n is alignOrder or the least that holds the run.
+   * EINVAL; ENOMEM when no such block is free.
+   */
   alloc(frameCount: number, options: FrameOptions = {}): FrameRange {
     const operation = `allocate a run of ${nameOf(frameCount)}`;
     requireObject(options, "the options", operation);
@@ -58,7 +62,7 @@ export class FramePool {
       alignOrder,
       pfnEnd,
     );
-    const pfn = checked(result, operation, () => this.#shortage(alignOrder, maskBits));
+    const pfn = checked(result, operation, () => this.#shortage(frameCount, alignOrder, maskBits));
     return this.#range(pfn, frameCount);
   }
 
@@ -89,13 +93,14 @@ export class FramePool {
   }
 
   /** Why no run is free, for a message. */
-  #shortage(alignOrder: number, maskBits: number): string {
-    const start = alignOrder > 0 ? ` that begins at a multiple of ${2 ** alignOrder}` : "";
+  #shortage(frameCount: number, alignOrder: number, maskBits: number): string {
+    const block = 2 ** Math.max(orderOf(frameCount), alignOrder);
     const place = maskBits < 64 ? ` within ${maskBits} address bits` : "";
+    const start = block > 1 ? ` at a multiple of ${block}` : "";
     const largest = this.#core.exports.largestFreeRun();
-    const bytes = formatBytes(largest * FRAME_BYTES);
-    const found = `the largest free run is ${countOf(largest, "frame")} (${bytes})`;
-    return `no run${start}${place} is free that long; ${found}, wherever it lies`;
+    const found = `${countOf(largest, "frame")} (${formatBytes(largest * FRAME_BYTES)})`;
+    const wanted = `a block of ${countOf(block, "free frame")}${start}${place}`;
+    return `it needs ${wanted}; the largest free run, wherever it begins, is ${found}`;
   }
 
   /** What keeps certain frames from being had, for a message. */

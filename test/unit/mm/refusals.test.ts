@@ -56,13 +56,13 @@ describe.each(eachCore)("what refused memory says on the $name core", (build) =>
     low.find(({ pfn }) => pfn % 2 === 0)?.free();
     const message = (options: object) =>
       expectRefusal(system, "ENOMEM", () => system.frames.alloc(8, options));
-    expect(message({ maskBits: 32, alignOrder: 3 })).toContain(
-      "no run that begins at a multiple of 8 within 32 address bits is free that long; " +
-        "the largest free run is 2048 frames (8 MiB), wherever it lies",
+    expect(message({ maskBits: 32, alignOrder: 4 })).toContain(
+      "it needs a block of 16 free frames at a multiple of 16 within 32 address bits; " +
+        "the largest free run, wherever it begins, is 2048 frames (8 MiB)",
     );
     expect(system.frames.alloc(8, { maskBits: 33 }).pfn).toBeGreaterThanOrEqual(2048);
     for (const range of low.slice(3, 5)) range.free();
-    expect(message({ maskBits: 32 })).toContain("no run within 32 address bits");
+    expect(message({ maskBits: 32 })).toContain("of 8 free frames at a multiple of 8 within 32");
   });
 
   test("frames.allocAt(): which frame is in the way, and why", () => {
