@@ -64,10 +64,10 @@ export class FrameRange {
   /** Keeps the frames where they are, and shows their bytes: no earlier owner's are among them. */
   pin(): PinnedRange {
     this.#requireLive("pin a range");
-    checked(
-      this.#core.exports.pinRange(this.#pfn, this.frameCount),
-      "pin a range",
-      () => "a frame has as many pins as can be counted",
+    checked(this.#core.exports.pinRange(this.#pfn, this.frameCount), "pin a range", (code) =>
+      code === "EOVERFLOW"
+        ? "a frame has as many pins as can be counted"
+        : "a frame was given back past the range",
     );
     this.clear();
     return new PinnedRange(this.#core, this.#pfn, this.frameCount);

@@ -136,7 +136,7 @@ function shortage(core: Core, frameCount: number): string {
 function pinReason(code: ErrnoCode): string {
   if (code === "EBUSY") return "a frame in a CMA region has a short-term pin; unpin it first";
   if (code === "EOVERFLOW") return "it has as many pins as can be counted";
-  return "no frame outside the CMA regions is free";
+  return "too few frames outside the CMA regions are free, those kept for others aside";
 }
 
 /** A pin on movable memory. Made by `movable.pin()`. */

@@ -113,11 +113,19 @@ export function runsOf(frames: Uint32Array): Run[] {
  */
 export function holdRuns(core: Core, runs: readonly Run[], operation: string): PinnedTable {
   for (const { pfn, offset, lengthBytes } of runs) {
-    checked(core.exports.frameClearRun(pfn, framesOf(offset + lengthBytes)), operation, (code) =>
-      code === "ENOENT"
-        ? "a frame is not handed out as a range"
-        : "a number is no frame with bytes",
+    const count = framesOf(offset + lengthBytes);
+    checked(core.exports.frameClearRun(pfn, count), operation, (code) =>
+      clearReason(code, pfn, count),
     );
   }
   return new PinnedTable(core, runs, () => {});
+}
+
+function clearReason(code: ErrnoCode, pfn: number, frameCount: number): string {
+  if (frameCount === 0) return "a segment is empty";
+  const which =
+    frameCount === 1 ? `frame ${pfn}` : `one of frames ${pfn} to ${pfn + frameCount - 1}`;
+  return code === "ENOENT"
+    ? `${which} is not handed out as a range (movable memory has a handle of its own)`
+    : `${which} is no frame with bytes`;
 }

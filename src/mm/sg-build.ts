@@ -8,7 +8,7 @@
 import { requireObjects } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
-import { addressOf, offsetOf, pfnOf } from "../units.ts";
+import { addressOf, FRAME_BYTES, offsetOf, pfnOf } from "../units.ts";
 import { isPaged } from "./page-finder.ts";
 import { holdRuns, type Run, runsOf } from "./pinned-table.ts";
 import { framesInto, type SgTableOptions } from "./sg-frames.ts";
@@ -25,9 +25,9 @@ export function tableFromRange(
   frameCount: number,
   maxSegmentBytes: number = MAX,
 ): SgTable {
-  for (const [name, value] of Object.entries({ pfn, frameCount, maxSegmentBytes })) {
-    requireInteger(value, name, 0, MAX, operation);
-  }
+  requireInteger(pfn, "pfn", 0, MAX, operation);
+  requireInteger(frameCount, "frameCount", 1, MAX, operation);
+  requireInteger(maxSegmentBytes, "maxSegmentBytes", FRAME_BYTES, MAX, operation);
   const runs = [{ pfn, offset: 0, lengthBytes: addressOf(frameCount) }];
   return tableOf(core, runs, () => {
     const result = core.exports.sgTableFromRange(pfn, frameCount, maxSegmentBytes);
@@ -94,5 +94,5 @@ function tableReason(code: ErrnoCode): string {
   if (code === "ENOMEM") return "no run of frames is free for its entries";
   if (code === "ENOENT") return "a frame of the range is not handed out as a range";
   if (code === "EOVERFLOW") return "a frame has as many pins as can be counted";
-  return "the range leaves memory, is empty, or segments are shorter than a frame";
+  return "it names no segment, or one that is empty or leaves memory";
 }

@@ -9,7 +9,7 @@
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
-import { addressOf } from "../units.ts";
+import { addressOf, countOf, FRAME_BYTES } from "../units.ts";
 import { withWords } from "./word-list.ts";
 
 /** A table holds less than 4 GiB. */
@@ -23,6 +23,14 @@ export interface SgTableOptions {
   readonly lengthBytes?: number | undefined;
   /** The longest entry, rounded down to frames. Default: no limit. */
   readonly maxSegmentBytes?: number | undefined;
+}
+
+/** The options, and how many frames are listed. */
+interface Asked {
+  readonly frameCount: number;
+  readonly offset: number;
+  readonly lengthBytes: number;
+  readonly maxSegmentBytes: number;
 }
 
 /**
@@ -45,14 +53,33 @@ export function framesInto(
   const result = withWords(core, words, operation, (at) =>
     core.exports.sgTableAppend(handle, at, words.length, offset, lengthBytes, maxSegmentBytes),
   );
-  return checked(result, operation, (code) => reasons[code] ?? "it was freed");
+  const asked = { frameCount: words.length, offset, lengthBytes, maxSegmentBytes };
+  return checked(result, operation, (code) =>
+    code === "EINVAL" ? mistake(asked, handle === 0) : (reasons[code] ?? "it was freed"),
+  );
+}
+
+/** What of the arguments is wrong, for a message. */
+function mistake(
+  { frameCount, offset, lengthBytes, maxSegmentBytes }: Asked,
+  isNew: boolean,
+): string {
+  if (frameCount === 0) return "the list has no frame";
+  if (maxSegmentBytes < FRAME_BYTES)
+    return `maxSegmentBytes must be ${FRAME_BYTES} or more, and is ${maxSegmentBytes}`;
+  if (offset > 0 && !isNew) return "what is appended begins with a whole frame, so offset is 0";
+  if (offset >= FRAME_BYTES) return `offset must lie in the first frame, and is ${offset}`;
+  if (lengthBytes === 0) return "lengthBytes must be 1 or more, and is 0";
+  if (offset + lengthBytes > addressOf(frameCount))
+    return `${lengthBytes} bytes from ${offset} on do not fit into ${countOf(frameCount, "frame")}`;
+  return isNew
+    ? "a number is no frame's, or the bytes do not reach the last entry"
+    : "a number is no frame's, the bytes do not reach the last entry, or the table cannot grow: " +
+        "it owns its frames, or its last entry is empty";
 }
 
 const reasons: Partial<Record<ErrnoCode, string>> = {
   EBUSY: "it is mapped",
   ENOMEM: "memory is out",
   EOVERFLOW: "it would hold 4 GiB",
-  EINVAL:
-    "the bytes do not fit the frames, a number is no frame's, or the table cannot grow: it owns " +
-    "its frames, or its last entry is empty",
 };

@@ -139,6 +139,68 @@ describe.each(eachCore)("what refused memory says on the $name core", (build) =>
     expect(system.stats().freeFrames - free).toBeLessThan(4); // few wait with the thread
   });
 
+  test("sg tables: what of the arguments is wrong", () => {
+    const system = build.system({ memoryBytes: 8 * MiB });
+    const { pfn } = system.frames.alloc(2);
+    const movable = system.movable(1).pin().pfns[0] as number;
+    const rows: [() => unknown, "EINVAL" | "ENOENT", string][] = [
+      [() => system.sgTableFromFrames([]), "EINVAL", "the list has no frame"],
+      [
+        () => system.sgTableFromFrames([pfn], { maxSegmentBytes: 9 }),
+        "EINVAL",
+        "4096 or more, and is 9",
+      ],
+      [
+        () => system.sgTableFromFrames([pfn], { offset: 4096 }),
+        "EINVAL",
+        "must lie in the first frame",
+      ],
+      [
+        () => system.sgTableFromFrames([pfn], { lengthBytes: 0 }),
+        "EINVAL",
+        "must be 1 or more, and is 0",
+      ],
+      [
+        () => system.sgTableFromFrames([pfn], { offset: 9, lengthBytes: 4088 }),
+        "EINVAL",
+        "4088 bytes from 9 on do not fit into 1 frame",
+      ],
+      [() => system.sgTableFromRange(pfn, 0), "EINVAL", "frameCount must be an integer from 1"],
+      [
+        () => system.sgTableFromRange(pfn, 2, 4095),
+        "EINVAL",
+        "maxSegmentBytes must be an integer from 40",
+      ],
+      [() => system.sgTableFromList([]), "EINVAL", "it names no segment"],
+      [
+        () => system.sgTableFromList([{ pfn, offset: 0, lengthBytes: 0 }]),
+        "EINVAL",
+        "a segment is empty",
+      ],
+      [
+        () => system.sgTableFromRange(2047, 2),
+        "EINVAL",
+        "one of frames 2047 to 2048 is no frame with",
+      ],
+      [
+        () => system.sgTableFromRange(movable, 1),
+        "ENOENT",
+        `frame ${movable} is not handed out as a r`,
+      ],
+    ];
+    for (const [call, code, words] of rows)
+      expect(expectRefusal(system, code, call)).toContain(words);
+  });
+
+  test("a range whose frames somebody gave back past it says so", () => {
+    const system = build.system({ memoryBytes: 8 * MiB });
+    const range = system.frames.alloc(2);
+    system.core.exports.frameFree(range.pfn, 1);
+    expect(expectRefusal(system, "ENOENT", () => range.pin())).toContain(
+      "given back past the range",
+    );
+  });
+
   test("a user range owns its pages alone, and lets go of what others freed", () => {
     const system = build.system({ memoryBytes: 8 * MiB });
     const free = system.stats().freeFrames;
