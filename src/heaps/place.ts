@@ -84,9 +84,10 @@ export function placeInRegion(
   layout: Layout,
 ): number {
   const result = regionAlloc(places, buf, region, layout);
-  return checked(result, `place ${buf.name}`, (code) =>
-    region.explain(code, wantedOf(places, buf, region, layout)),
-  );
+  return checked(result, `place ${buf.name}`, (code) => {
+    const reason = region.explain(code, wantedOf(places, buf, region, layout));
+    return `it needs ${formatBytes(buf.sizeBytes)} in one run of ${region.name}, and ${reason}`;
+  });
 }
 
 /** The table's handle, or a negative errno. */

@@ -9,10 +9,10 @@
 
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, nameOf, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, requireInteger } from "../errors.ts";
 import { FRAME_BYTES, formatBytes, NO_PFN } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
-import { canBeEmptied, formatRuns, isPinnedMovable } from "./frame-word.ts";
+import { canBeEmptied, formatRuns, framesText, isPinnedMovable } from "./frame-word.ts";
 
 const BASE_PFN = 1;
 const FRAME_COUNT = 2;
@@ -156,10 +156,6 @@ export class CmaRegion {
       failCount: this.#field(FAIL_COUNT),
     };
   }
-}
-
-function framesText(frameCount: number): string {
-  return frameCount === 1 ? "1 frame" : `${nameOf(frameCount)} frames`;
 }
 
 function runText(frameCount: number): string {

@@ -11,7 +11,7 @@ import type { Core } from "../core/core.ts";
 import { checked, fail, nameOf, requireInteger } from "../errors.ts";
 import { countOf, FRAME_BYTES, formatBytes, lastPfnOf, NO_PFN, orderOf, pfnOf } from "../units.ts";
 import { FrameRange } from "./frame-range.ts";
-import { canBeEmptied, isPinnedMovable } from "./frame-word.ts";
+import { canBeEmptied, framesText, isPinnedMovable } from "./frame-word.ts";
 
 const RUN_FRAMES_MAX = 1024;
 
@@ -72,7 +72,7 @@ export class FramePool {
    * ENOMEM: nowhere to move to.
    */
   allocAt(pfn: number, frameCount: number): FrameRange {
-    const operation = `allocate ${nameOf(frameCount)} frames at ${nameOf(pfn)}`;
+    const operation = `allocate ${framesText(frameCount)} at ${nameOf(pfn)}`;
     const frames = pfnOf(this.#core.u8.length);
     requireInteger(pfn, "pfn", 0, frames - 1, operation);
     requireInteger(frameCount, "frameCount", 1, frames - pfn, operation);

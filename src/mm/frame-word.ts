@@ -1,10 +1,12 @@
 /**
- * What the core's word of a frame says, as far as messages tell it.
+ * What the core's word of a frame says, as far as messages tell it, and frames in words.
  *
  *     ├── pins: 18 ──┼ … ┼ state: 4 ┤        assembly/page.ts
  *
  * @module
  */
+
+import { nameOf } from "../errors.ts";
 
 const STATES = 16;
 const FREE = 0;
@@ -24,6 +26,11 @@ export function isPinnedMovable(word: number): boolean {
 /** Whether the frame can be had: nobody has it, or what has it can move away. */
 export function canBeEmptied(word: number): boolean {
   return isFree(word) || (word % STATES === MOVABLE && word < PIN);
+}
+
+/** "1 frame", "2 frames"; what is no number by its name. */
+export function framesText(frameCount: unknown): string {
+  return frameCount === 1 ? "1 frame" : `${nameOf(frameCount)} frames`;
 }
 
 /** Rising numbers for people, neighbours as one: "3, 5 to 9 and 20 more". At most `shown` runs. */

@@ -46,7 +46,7 @@ export class Movable {
   constructor(core: Core, frameCount: number) {
     this.#core = core;
     this.frameCount = frameCount;
-    const operation = `allocate ${frameCount} movable frames`;
+    const operation = `allocate ${countOf(frameCount, "movable frame")}`;
     this.#handle = checked(core.exports.movableAlloc(frameCount), operation, () =>
       shortage(core, frameCount),
     );

@@ -112,6 +112,17 @@ describe.each(eachCore)("what refused memory says on the $name core", (build) =>
     region.alloc(10);
   });
 
+  test("a heap of a region: what the buffer needs, and where", () => {
+    const system = build.system({ memoryBytes: 16 * MiB, cma: { camera: 4 * MiB } });
+    system.region("camera").alloc(1);
+    const call = () => system.heap("camera").alloc(4 * MiB, { name: "frame 7" });
+    expect(expectRefusal(system, "ENOMEM", call)).toContain(
+      "Cannot place frame 7: it needs 4 MiB in one run of camera, and 1 of 1024 frames are used",
+    );
+    const at = () => system.frames.allocAt(0, 1);
+    expect(expectRefusal(system, "EBUSY", at)).toContain("Cannot allocate 1 frame at 0: frame 0");
+  });
+
   test("region.alloc(): pins as runs of frames, and room in whole units", () => {
     const cma = { default: { sizeBytes: 4 * MiB, orderPerBit: 4 } };
     const system = build.system({ memoryBytes: 8 * MiB, cma });
