@@ -166,5 +166,5 @@ function runText(frameCount: number): string {
 function beside({ frameCount, alignOrder }: Wanted, largest: number): string {
   if (alignOrder === 0 || frameCount > largest) return "";
   const start = `a multiple of ${formatBytes(FRAME_BYTES * 2 ** alignOrder)}`;
-  return `, and ${framesText(frameCount)} that begin at ${start} are in none`;
+  return `, but none holds ${framesText(frameCount)} from ${start} on`;
 }

@@ -86,7 +86,7 @@ describe.each(eachCore)("what refused memory says on the $name core", (build) =>
       expectRefusal(system, "ENOMEM", () => region.alloc(count, { alignOrder }));
     expect(message(513, 9)).toContain(
       "1 of 1024 frames are used, the largest free run is 1023 frames (4 MiB), " +
-        "and 513 frames that begin at a multiple of 2 MiB are in none",
+        "but none holds 513 frames from a multiple of 2 MiB on",
     );
     expect(message(1024, 9)).not.toContain("multiple");
     first.free();
