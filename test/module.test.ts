@@ -60,8 +60,8 @@ describe("the release core", () => {
     expect(sections(release).some(({ id }) => id === IMPORT)).toBe(true);
   });
 
-  test("stays below 110 KiB", () => {
-    expect(release.length).toBeLessThan(110 * 1024);
+  test("stays below 111 KiB", () => {
+    expect(release.length).toBeLessThan(111 * 1024);
   });
 
   test("has each function whose name ends in Slow, inlined nowhere", () => {

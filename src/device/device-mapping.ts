@@ -112,6 +112,11 @@ export class DeviceMapping {
     return this.#core.memory === core.memory && this.#device === device;
   }
 
+  /** @internal Whether it belongs to the memory of `device`: another's addresses mean nothing. */
+  isBeside(device: { isOn(core: Core): boolean }): boolean {
+    return device.isOn(this.#core);
+  }
+
   /** @internal Ends it; nobody reaches it then, not even when its number is given to another. */
   end(attrs: number, operation: string): void {
     const wasEnded = (): string => "it was ended before";

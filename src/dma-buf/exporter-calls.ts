@@ -2,7 +2,7 @@
  * ExporterCalls: how one attachment asks its exporter for mappings and pins.
  *
  * - EC1  A mapping that comes back is the exporter's own answer to this call: neither nothing, nor
- *        one that the attachment has already.
+ *        one that the attachment has already, nor one of another system's device.
  * - EC2  A static importer gets no mapping while a kernel fence is pending, not even one that the
  *        exporter has just begun: there it waits, or the mapping is ended again.
  * - EC3  What comes too late for a synchronous call is given back as it came: with `buf.resv` held
@@ -38,7 +38,7 @@ export class ExporterCalls implements MappingHolder {
     this.#mappings = mappings;
   }
 
-  /** A mapping, now. EAGAIN (EC2), ENOMEM, EEXIST (EC1), EWOULDBLOCK. */
+  /** A mapping, now. EAGAIN (EC2), ENOMEM, EEXIST, EIO (EC1), EWOULDBLOCK. */
   map(direction: Direction): DeviceMapping {
     const { importerOps, buf } = this.#attachment;
     if (importerOps === null) this.#requireSettled();
@@ -117,6 +117,8 @@ export class ExporterCalls implements MappingHolder {
       fail("ENOMEM", this.#operation("map"), `the exporter ${exporterName} gave no mapping`);
     if (this.#mappings.has(mapping))
       fail("EEXIST", this.#operation("map"), "the exporter gave a mapping that is alive already");
+    if (!mapping.isBeside(this.#attachment.device))
+      fail("EIO", this.#operation("map"), "the exporter's map() returned one of another system");
   }
 
   #giveBack(late: unknown, direction: Direction): MaybePromise<void> {

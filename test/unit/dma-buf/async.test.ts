@@ -206,6 +206,15 @@ describe.each(eachCore)("asynchronous exporters on the $name core", (build) => {
     await expectRejection("EEXIST", attachment.mapAsync("to-device"));
   });
 
+  test("a mapping of another system is EIO, later and at once", async () => {
+    const [system, elsewhere] = [open(), open()];
+    const there = watched(elsewhere, []).attach(gpuOf(elsewhere)).map("to-device");
+    const attachment = watched(system, [], { ops: { map: () => there } }).attach(gpuOf(system));
+    expectRefusal(system, "EIO", () => attachment.map("to-device"));
+    await expectRejection("EIO", attachment.mapAsync("to-device"));
+    expect([attachment.mapCount, there.isEnded]).toEqual([0, false]);
+  });
+
   test("a static importer's map is EAGAIN when the exporter begins a move in it, and is undone", () => {
     const system = open();
     const calls: string[] = [];
