@@ -10,7 +10,7 @@ import { Prng } from "../support/prng.ts";
 
 const ESTALE = -116;
 const LIMIT = 0xfffff;
-const EVENTS = 40_000;
+const EVENTS = 15_000;
 
 interface Twin {
   domain: number;
