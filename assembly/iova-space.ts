@@ -66,6 +66,10 @@ export class IovaSpace {
     this.tables = at - NOTHING_AT;
   }
 
+  get hasTables(): bool {
+    return this.tables != 0;
+  }
+
   get foundAt(): usize {
     return changetype<usize>(this) + offsetof<IovaSpace>("found");
   }

@@ -67,7 +67,7 @@ export function isBlockEntry(space: IovaSpace, low: u32): bool {
  * The first place at or behind `place` that is the first of a block's; PLACES when there is none.
  */
 export function blockPlace(space: IovaSpace, place: u32): u32 {
-  if (space.tablesAt == NOTHING_AT) return PLACES;
+  if (!space.hasTables) return PLACES;
   while (place < PLACES) {
     const table = TableEntry.of(space.tablesAt, place >> INDEX_BITS);
     if (table.isEmpty) {
@@ -88,7 +88,7 @@ export function placedBlock(space: IovaSpace, place: u32): IovaBlock {
 
 /** Whether all places of `pages` pages from `base` on name no block. False, too: no memory. */
 export function placesReady(space: IovaSpace, base: u32, pages: u32): bool {
-  if (space.tablesAt == NOTHING_AT) {
+  if (!space.hasTables) {
     const pfn = frameTakeZeroed(TABLE);
     if (pfn < 0) return false;
     space.tablesAt = frameAt(<u32>pfn);
@@ -148,7 +148,7 @@ export function tableFrame(space: IovaSpace, i: u32): u32 {
 
 /** How many frames the tables take. */
 export function tableFrames(space: IovaSpace): u32 {
-  if (space.tablesAt == NOTHING_AT) return 0;
+  if (!space.hasTables) return 0;
   let count: u32 = 1;
   for (let t: u32 = 0; t <= INDEX_MASK; t++)
     count += <u32>!TableEntry.of(space.tablesAt, t).isEmpty;
