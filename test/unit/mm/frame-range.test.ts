@@ -32,7 +32,8 @@ describe.each(eachCore)("frames and who had them before on the $name core", (bui
     ["region.alloc()", (system) => system.region("default").alloc(2)],
   ];
 
-  test.each(places)("%s: a domain shows a device no old bytes", (_, alloc) => {
+  /** A range whose frames had an owner, and a device that reaches it at MiB. */
+  function mappedByNumber(alloc: (system: System) => FrameRange) {
     const system = open();
     leaveBytes(system);
     const range = alloc(system);
@@ -40,19 +41,18 @@ describe.each(eachCore)("frames and who had them before on the $name core", (bui
     const domain = system.iommu.domain();
     domain.attachDevice(device);
     domain.map(MiB, range.pfn * FRAME_BYTES, BYTES, RW);
+    return { range, device };
+  }
+
+  test.each(places)("%s: a domain shows a device no old bytes", (_, alloc) => {
+    const { device } = mappedByNumber(alloc);
     const seen = new Uint8Array(BYTES).fill(1);
     device.dma.read(MiB, seen);
     expect(seen.every((byte) => byte === 0)).toBe(true);
   });
 
   test.each(places)("%s: a first pin keeps what a device wrote before it", (_, alloc) => {
-    const system = open();
-    leaveBytes(system);
-    const range = alloc(system);
-    const device = system.addDevice({ name: "nic", iommu: true });
-    const domain = system.iommu.domain();
-    domain.attachDevice(device);
-    domain.map(MiB, range.pfn * FRAME_BYTES, BYTES, RW);
+    const { range, device } = mappedByNumber(alloc);
     device.dma.write(MiB, new Uint8Array(BYTES).fill(6));
     expect(range.pin().bytes.every((byte) => byte === 6)).toBe(true);
   });
