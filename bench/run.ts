@@ -4,6 +4,8 @@
  * Another row's memory and call sites would change the numbers: a second instance of the core alone
  * costs up to a fifth. So nothing but the timings crosses from one process to the other.
  *
+ *     visit 1: row, row, row, …    visit 2: row, row, row, …    ─► of each row the quickest (VI1)
+ *
  * @module
  */
 
@@ -13,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { formatTable } from "./report.ts";
 import type { FamilyResult, Row } from "./suite.ts";
+import { quickest, VISITS } from "./visits.ts";
 
 const HELP = `Usage: npm run bench -- [options]
 
@@ -20,10 +23,12 @@ Times the library and prints one table, in nanoseconds per operation.
 
   --only PATTERN   only rows whose name matches this regular expression, as ^sg/scatter
   --json FILE      also writes the rows to FILE: [{ name, nsPerOp, unit, samples, ... }]
+  --visits N       how often each row is measured, minutes apart; the quickest counts (${VISITS})
   --help           this text
 
 A row named (somebody) is the job of the row above it, done by somebody else in the same run;
-"x ours" is that one's time divided by ours.
+"x ours" is that one's time divided by ours. ns is the median of the quickest visit; min and max are
+those of all visits.
 `;
 
 const families = [
@@ -42,19 +47,33 @@ const families = [
 ] as const;
 
 interface Options {
-  readonly only: string;
+  readonly only: RegExp;
   readonly json: string | undefined;
+  readonly visits: number;
+}
+
+/** A row, and the family that measures it. */
+interface Place {
+  readonly family: string;
+  readonly name: string;
 }
 
 /** Null when only the help was asked for. Throws what a person can read. */
 function readOptions(): Options | null {
   const { values } = parseArgs({
-    options: { only: { type: "string" }, json: { type: "string" }, help: { type: "boolean" } },
+    options: {
+      only: { type: "string", default: "" },
+      json: { type: "string" },
+      visits: { type: "string", default: String(VISITS) },
+      help: { type: "boolean" },
+    },
   });
   if (values.help) return null;
-  const only = values.only ?? "";
-  new RegExp(only); // throws now, not eight times later
-  return { only, json: values.json };
+  const visits = Number(values.visits);
+  if (!Number.isInteger(visits) || visits < 1) {
+    throw new Error(`bench: --visits is ${values.visits}; give a whole number from 1 on`);
+  }
+  return { only: new RegExp(values.only), json: values.json, visits };
 }
 
 /** Starts a process that lists a family, or measures one row of it. */
@@ -77,25 +96,43 @@ function start(family: string, row: readonly string[]): Promise<FamilyResult> {
   });
 }
 
-/** A family's rows, each followed by its peers. */
-async function runFamily(family: string, filter: RegExp): Promise<Row[]> {
-  const { names } = await start(family, []);
-  const rows: Row[] = [];
-  for (const name of names) {
-    if (!filter.test(name)) continue;
-    const { measured: row } = await start(family, [name]);
-    if (row !== null) rows.push(row);
+/** The rows that are wanted, in the order of their families. */
+async function findPlaces(only: RegExp): Promise<Place[]> {
+  const places: Place[] = [];
+  for (const family of families) {
+    const { names } = await start(family, []);
+    places.push(...names.filter((name) => only.test(name)).map((name) => ({ family, name })));
   }
+  return places;
+}
+
+/** Measures every row `visits` times, one visit to all of them after the other. */
+async function measureAll(places: readonly Place[], visits: number): Promise<Row[]> {
+  const rows = new Map<string, Row>();
+  for (let visit = 0; visit < visits; visit++) {
+    for (const { family, name } of places) {
+      const { measured } = await start(family, [name]);
+      if (measured === null)
+        throw new Error(`bench: ${family} lists ${name} and does not measure it`);
+      const before = rows.get(name);
+      rows.set(name, before === undefined ? measured : quickest(before, measured));
+    }
+  }
+  return [...rows.values()];
+}
+
+/** Rows, each followed by its peers. */
+function peersBehind(rows: readonly Row[]): Row[] {
   const measured = new Set(rows.map(({ name }) => name));
   return rows
     .filter(({ peerOf }) => !measured.has(peerOf ?? ""))
     .flatMap((row) => [row, ...rows.filter(({ peerOf }) => peerOf === row.name)]);
 }
 
-async function main({ only, json }: Options): Promise<void> {
-  const rows: Row[] = [];
-  for (const family of families) rows.push(...(await runFamily(family, new RegExp(only))));
-  if (rows.length === 0) throw new Error(`bench: no row matches ${only}`);
+async function main({ only, json, visits }: Options): Promise<void> {
+  const places = await findPlaces(only);
+  if (places.length === 0) throw new Error(`bench: no row matches ${only.source}`);
+  const rows = peersBehind(await measureAll(places, visits));
   console.log(formatTable(rows));
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(rows, null, 1)}\n`);
 }

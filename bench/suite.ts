@@ -20,6 +20,8 @@ export interface Row extends Timing {
   readonly unit: string;
   /** The row that a peer is compared with. */
   readonly peerOf?: string;
+  /** Of each visit, in nanoseconds, in their order. */
+  readonly medians: readonly number[];
   /** How many processors it needs at once, and had, where that is more than one. */
   readonly processors?: { readonly needed: number; readonly free: number };
 }
@@ -58,7 +60,7 @@ export class Suite {
     this.#add({ name: `${peerOf} (${by})`, unit, peerOf }, setUp);
   }
 
-  #add(title: Omit<Row, keyof Timing>, setUp: () => Job): void {
+  #add(title: Pick<Row, "name" | "unit" | "peerOf">, setUp: () => Job): void {
     this.names.push(title.name);
     if (title.name !== this.#only) return;
     const job = setUp();
@@ -68,7 +70,7 @@ export class Suite {
     job.end?.();
     const { threads: needed = 1 } = job;
     const processors = needed === 1 ? {} : { processors: { needed, free } };
-    this.measured = { ...title, ...timing, ...processors };
+    this.measured = { ...title, ...timing, medians: [timing.nsPerOp], ...processors };
   }
 }
 
