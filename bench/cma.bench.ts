@@ -26,6 +26,8 @@ import type { Family, Job, Suite } from "./suite.ts";
 const REGION_FRAMES = [16384, 262144, 1048576];
 const OCCUPANCIES = [50, 90, 97];
 const MAX_FRAMES = 64;
+const COUNT_BITS = 7; // hold MAX_FRAMES; a frame number has 25 bits
+const COUNT_MASK = (1 << COUNT_BITS) - 1;
 const MEMORY_BYTES = 128 * MiB;
 const BACKED_BYTES = 64 * MiB; // the region that has bytes, for what goes through views
 const USED_BITS = 7; // word of the region's payload
@@ -177,8 +179,7 @@ class SteadyJob implements Job {
   readonly #targetFrames: number;
   readonly #sizes: Uint16Array;
   readonly #random = new Random();
-  readonly #pfns: Uint32Array;
-  readonly #counts: Uint8Array;
+  readonly #runs: Uint32Array; // pfn << COUNT_BITS | count: a random run is one cache line
   #live = 0;
   #used = 0;
   #next = 0; // of the sizes
@@ -188,8 +189,7 @@ class SteadyJob implements Job {
     this.#region = region;
     this.#targetFrames = targetFrames;
     this.#sizes = sizes;
-    this.#pfns = new Uint32Array(region.frameCount);
-    this.#counts = new Uint8Array(region.frameCount);
+    this.#runs = new Uint32Array(region.frameCount);
     for (let i = 0; this.#used < targetFrames && i < 2 * region.frameCount; i++) this.#alloc();
     const isMixed = sizes[0] !== 1;
     this.run(region.frameCount === 16384 ? 100_000 : isMixed ? 60_000 : 300_000);
@@ -212,21 +212,18 @@ class SteadyJob implements Job {
     const count = this.#sizes[this.#next++ & SIZE_MASK] ?? 1;
     const pfn = this.#region.alloc(count, orderOf(count));
     if (pfn < 0) return false;
-    this.#pfns[this.#live] = pfn;
-    this.#counts[this.#live++] = count;
+    this.#runs[this.#live++] = (pfn << COUNT_BITS) | count;
     this.#used += count;
     return true;
   }
 
   #release(): void {
     const victim = this.#random.below(this.#live);
-    const pfn = this.#pfns[victim] ?? 0;
-    const count = this.#counts[victim] ?? 0;
-    const last = --this.#live;
-    this.#pfns[victim] = this.#pfns[last] ?? 0;
-    this.#counts[victim] = this.#counts[last] ?? 0;
+    const run = this.#runs[victim] ?? 0;
+    this.#runs[victim] = this.#runs[--this.#live] ?? 0;
+    const count = run & COUNT_MASK;
     this.#used -= count;
-    this.#region.release(pfn, count);
+    this.#region.release(run >>> COUNT_BITS, count);
   }
 
   end(): void {

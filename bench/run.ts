@@ -4,7 +4,7 @@
  * Another row's memory and call sites would change the numbers: a second instance of the core alone
  * costs up to a fifth. So nothing but the timings crosses from one process to the other.
  *
- *     visit 1: row, row, row, …    visit 2: row, row, row, …    ─► of each row the quickest (VI1)
+ *     visit 1: row, row, row, …   visit 2: row, row, row, …   … ─► until two agree (visits.ts)
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { formatTable } from "./report.ts";
 import type { FamilyResult, Row } from "./suite.ts";
-import { quickest, VISITS } from "./visits.ts";
+import { isSettled, quickest, VISITS } from "./visits.ts";
 
 const HELP = `Usage: npm run bench -- [options]
 
@@ -23,7 +23,7 @@ Times the library and prints one table, in nanoseconds per operation.
 
   --only PATTERN   only rows whose name matches this regular expression, as ^sg/scatter
   --json FILE      also writes the rows to FILE: [{ name, nsPerOp, unit, samples, ... }]
-  --visits N       how often each row is measured, minutes apart; the quickest counts (${VISITS})
+  --visits N       how often a row is measured at most, until two visits agree (${VISITS})
   --help           this text
 
 A row named (somebody) is the job of the row above it, done by somebody else in the same run;
@@ -106,15 +106,15 @@ async function findPlaces(only: RegExp): Promise<Place[]> {
   return places;
 }
 
-/** Measures every row `visits` times, one visit to all of them after the other. */
+/** Measures every row until it is settled, or `visits` times: all rows once, then again. */
 async function measureAll(places: readonly Place[], visits: number): Promise<Row[]> {
   const rows = new Map<string, Row>();
   for (let visit = 0; visit < visits; visit++) {
     for (const { family, name } of places) {
-      const { measured } = await start(family, [name]);
-      if (measured === null)
-        throw new Error(`bench: ${family} lists ${name} and does not measure it`);
       const before = rows.get(name);
+      if (before !== undefined && isSettled(before)) continue;
+      const { measured } = await start(family, [name]);
+      if (measured === null) throw new Error(`bench: ${family} lists ${name}, but has no such row`);
       rows.set(name, before === undefined ? measured : quickest(before, measured));
     }
   }
