@@ -83,3 +83,8 @@ export function requireInstance(
 function isOrAre(name: string): string {
   return name.endsWith("s") ? "are" : "is";
 }
+
+/** Whether `record` has a property of this name, which may be anything. */
+export function hasKey<T extends object>(record: T, key: unknown): key is keyof T {
+  return typeof key === "string" && Object.hasOwn(record, key);
+}

@@ -12,7 +12,7 @@
  */
 
 import { requireMethods, requireObject } from "./arguments.ts";
-import { DmaBufError, errno, fail } from "./errors.ts";
+import { DmaBufError, errno, fail, textOf } from "./errors.ts";
 
 /** Time for waits. */
 export interface Clock {
@@ -63,7 +63,7 @@ export function requireTimeout(options: WaitOptions, operation: string): number 
   if (clock !== undefined) requireMethods(clock, ["now", "after"], "the clock", operation);
   const timeout = timeoutMs ?? Number.POSITIVE_INFINITY;
   if (typeof timeout === "number" && timeout >= 0) return timeout;
-  const reason = `the timeout must be a number, 0 or more, and is ${String(timeoutMs)}`;
+  const reason = `the timeout must be a number, 0 or more, and is ${textOf(timeoutMs)}`;
   return fail("EINVAL", operation, reason);
 }
 

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { fail } from "./errors.ts";
+import { fail, textOf } from "./errors.ts";
 
 /**
  * Who writes: the device ("from-device"), the CPU ("to-device") or both. "none": nobody; an
@@ -36,7 +36,7 @@ export function refuseDirection(direction: unknown, operation: string): never {
 }
 
 function refuse(direction: unknown, allowed: readonly Direction[], operation: string): never {
-  const reason = `the direction must be one of ${allowed.join(", ")}, not ${String(direction)}`;
+  const reason = `the direction must be one of ${allowed.join(", ")}, not ${textOf(direction)}`;
   return fail("EINVAL", operation, reason);
 }
 

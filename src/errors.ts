@@ -153,6 +153,11 @@ export function requireInteger(
   );
 }
 
+/** For a message: a text as it is, anything else as nameOf() calls it. */
+export function textOf(value: unknown): string {
+  return typeof value === "string" ? value : nameOf(value);
+}
+
 /** What something is, for people; what no template takes, as a symbol, has a name too. */
 export function nameOf(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);

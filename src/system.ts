@@ -23,7 +23,7 @@ import type { DmaBuf } from "./dma-buf/dma-buf.ts";
 import type { FileTable } from "./dma-buf/holders.ts";
 import type { ExportInfo } from "./dma-buf/ops.ts";
 import { AcquireContext } from "./dma-buf/ww-mutex.ts";
-import { fail, nameOf, requireInteger } from "./errors.ts";
+import { fail, requireInteger, textOf } from "./errors.ts";
 import { Fence, signaledFence } from "./fence/fence.ts";
 import { FenceArray, type FenceArrayOptions } from "./fence/fence-array.ts";
 import { FenceChain } from "./fence/fence-chain.ts";
@@ -117,7 +117,7 @@ export class System extends SharedSystem {
 
   /** The heap of a name: `system`, `auto`, an area's, or one that was added. ENOENT lists them. */
   override heap(name: string): Heap {
-    this.requireOpen(`find heap ${name}`);
+    this.requireOpen(`find heap ${textOf(name)}`);
     return this.#heaps.find(name);
   }
 
@@ -131,7 +131,7 @@ export class System extends SharedSystem {
    * 128 heaps.
    */
   addHeap(info: HeapInfo): Heap {
-    this.requireOpen(`add heap ${info?.name}`);
+    this.requireOpen(`add heap ${textOf(info?.name)}`);
     return this.#heaps.add(info);
   }
 
@@ -140,7 +140,7 @@ export class System extends SharedSystem {
    * large one for that. EINVAL: a place is unknown; and as addHeap().
    */
   addEvictingHeap(options: EvictingHeapOptions): EvictingHeap {
-    this.requireOpen(`add heap ${options?.name}`);
+    this.requireOpen(`add heap ${textOf(options?.name)}`);
     const heap = new EvictingHeap(this.#heapContext, options);
     this.#heaps.add({ name: heap.name, alloc: (request) => heap.make(request) });
     return heap;
@@ -151,7 +151,7 @@ export class System extends SharedSystem {
    * quota; EEXIST: there is one of this name.
    */
   owner(name: string, options: OwnerOptions = {}): Owner {
-    this.requireOpen(`make owner ${name}`);
+    this.requireOpen(`make owner ${textOf(name)}`);
     return this.#accounts.addOwner(name, options);
   }
 
@@ -180,13 +180,13 @@ export class System extends SharedSystem {
    * unknown to it, and which; EINVAL, EEXIST.
    */
   loadModule<Name extends SymbolName>(info: ModuleInfo<Name>): Module<Name> {
-    this.requireOpen(`load module ${info?.name}`);
+    this.requireOpen(`load module ${textOf(info?.name)}`);
     return this.symbols.load(info);
   }
 
   /** The CMA region or carve-out of a name. ENOENT. */
   region(name: string): CmaRegion {
-    const shown = typeof name === "string" ? name : nameOf(name);
+    const shown = textOf(name);
     this.requireOpen(`find region ${shown}`);
     const names = this.#areas.map((area) => area.name).join(", ") || "none";
     return (

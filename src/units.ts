@@ -8,6 +8,8 @@
  * @module
  */
 
+import { fail, textOf } from "./errors.ts";
+
 /** 1024 bytes. */
 export const KiB = 1024;
 /** 1024 KiB in bytes. */
@@ -56,6 +58,7 @@ export function lastPfnOf(bits: number): number {
 
 /** "4 KiB", "1.5 MiB": a size for people. */
 export function formatBytes(bytes: number): string {
+  if (typeof bytes !== "number") fail("EINVAL", "show a size", `it is no number: ${textOf(bytes)}`);
   if (bytes >= GiB) return `${trimmed(bytes / GiB)} GiB`;
   if (bytes >= MiB) return `${trimmed(bytes / MiB)} MiB`;
   if (bytes >= KiB) return `${trimmed(bytes / KiB)} KiB`;
@@ -73,5 +76,5 @@ export function countOf(count: number, noun: string): string {
 
 /** A device address for people: hexadecimal. */
 export function formatAddress(address: number): string {
-  return typeof address === "number" ? `0x${address.toString(16)}` : String(address);
+  return typeof address === "number" ? `0x${address.toString(16)}` : textOf(address);
 }

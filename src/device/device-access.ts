@@ -13,7 +13,7 @@
 
 import { requireBytes } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, errno, fail, requireInteger } from "../errors.ts";
+import { checked, errno, fail, requireInteger, textOf } from "../errors.ts";
 import { type Access, accessBits } from "../iommu/access.ts";
 import type { RefusalReason } from "../iommu/iommu-fault.ts";
 import type { IommuGroup } from "../iommu/iommu-group.ts";
@@ -156,8 +156,8 @@ export class DeviceAccess {
   }
 
   #translate(address: number, lengthBytes: number, access: Access): Uint8Array<ArrayBufferLike>[] {
-    const where = `${lengthBytes} bytes at ${formatAddress(address)}`;
-    const operation = `${access} ${where} as ${this.name}`;
+    const where = `${textOf(lengthBytes)} bytes at ${formatAddress(address)}`;
+    const operation = `${textOf(access)} ${where} as ${this.name}`;
     requireInteger(address, "address", 0, Number.MAX_SAFE_INTEGER, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, this.core.u8.length, operation);
     const bits = accessBits(access);

@@ -24,6 +24,7 @@ import {
   isErrno,
   requireInteger,
   requireJoined,
+  textOf,
 } from "../errors.ts";
 import { type SgEntry, SgTable } from "../mm/sg-table.ts";
 import { withWords, wordsOf } from "../mm/word-list.ts";
@@ -59,7 +60,7 @@ export class DeviceDma extends DeviceAccess {
     direction: Direction,
     attrs: MapAttrs = noAttrs,
   ): DeviceMapping {
-    const operation = `map ${lengthBytes} bytes of frame ${pfn} for ${this.name}`;
+    const operation = `map ${textOf(lengthBytes)} bytes of frame ${textOf(pfn)} for ${this.name}`;
     requireInteger(pfn, "pfn", 0, NO_PFN, operation);
     requireInteger(offset, "offset", 0, NO_PFN, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, NO_PFN, operation);
@@ -129,7 +130,7 @@ export class DeviceDma extends DeviceAccess {
     attrs: MapAttrs = noAttrs,
   ): DeviceMapping {
     const where = formatAddress(physicalAddress);
-    const operation = `map ${lengthBytes} bytes of a resource at ${where} for ${this.name}`;
+    const operation = `map ${textOf(lengthBytes)} bytes of a resource at ${where} for ${this.name}`;
     requireInteger(physicalAddress, "physicalAddress", 0, ADDRESS_END - 1, operation);
     requireInteger(lengthBytes, "lengthBytes", 0, NO_PFN, operation);
     return this.#map("resource", direction, attrs, operation, (number, bits) =>
@@ -271,7 +272,7 @@ export class DeviceDma extends DeviceAccess {
    * ENOMEM; ESTALE. Compare dma_alloc_coherent().
    */
   allocCoherent(lengthBytes: number, attrs: MapAttrs = noAttrs): CoherentBuffer {
-    const operation = `allocate ${lengthBytes} coherent bytes for ${this.name}`;
+    const operation = `allocate ${textOf(lengthBytes)} coherent bytes for ${this.name}`;
     this.requireLive(operation);
     const bits = attrsNumber(attrs, operation);
     return new CoherentBuffer(this.core, this.handle, this.memory, lengthBytes, bits, operation);
@@ -282,7 +283,7 @@ export class DeviceDma extends DeviceAccess {
    * or mmap(), between syncs. EINVAL; ENOMEM. Compare dma_alloc_noncontiguous().
    */
   allocNoncontiguous(lengthBytes: number, direction: Direction): NoncontiguousBuffer {
-    const operation = `allocate ${lengthBytes} bytes for ${this.name}`;
+    const operation = `allocate ${textOf(lengthBytes)} bytes for ${this.name}`;
     this.requireLive(operation);
     const number = directionNumber(direction, operation);
     const target = { device: this.handle, memory: this.memory };

@@ -13,7 +13,7 @@
 
 import type { Core } from "../core/core.ts";
 import type { Direction } from "../direction.ts";
-import { checked, DmaBufError, fail, requireInteger } from "../errors.ts";
+import { checked, DmaBufError, fail, requireInteger, textOf } from "../errors.ts";
 import type { DriverMappings } from "../iommu/driver-mappings.ts";
 import { addressOf, offsetOf } from "../units.ts";
 import type { DeviceMemory } from "./device-memory.ts";
@@ -171,7 +171,11 @@ export class DeviceMapping {
   /** Segment `i` of `nents`; EINVAL outside, ESTALE once unmapped. */
   dma(i: number): DmaSegment {
     if (!(Number.isInteger(i) && i >= 0 && i < this.nents)) {
-      fail("EINVAL", `read segment ${i} of a mapping`, `the device sees ${this.nents} segments`);
+      fail(
+        "EINVAL",
+        `read segment ${textOf(i)} of a mapping`,
+        `the device sees ${this.nents} segments`,
+      );
     }
     const { address, length } = this.#segment(i);
     return { address, lengthBytes: length };
@@ -187,7 +191,13 @@ export class DeviceMapping {
    * segment.
    */
   at(offset: number): DmaSegment {
-    requireInteger(offset, "offset", 0, this.lengthBytes - 1, `find byte ${offset} of a mapping`);
+    requireInteger(
+      offset,
+      "offset",
+      0,
+      this.lengthBytes - 1,
+      `find byte ${textOf(offset)} of a mapping`,
+    );
     const result = this.#core.exports.dmaSegmentOf(this.handle, offset);
     const i = checked(result, `find byte ${offset} of a mapping`, (code) =>
       code === "ESTALE" ? "it was unmapped" : `it holds ${this.lengthBytes}`,

@@ -9,7 +9,7 @@
 
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger, textOf } from "../errors.ts";
 import { IommuGroup } from "../iommu/iommu-group.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import type { FramePool } from "../mm/frame-pool.ts";
@@ -233,7 +233,7 @@ export class Device {
    * IOMMU they must reach all of the memory, or 4 GiB; EBUSY: something is mapped for the device.
    */
   setDmaMask(bits: number): void {
-    const operation = `give device ${this.name} ${bits} address bits`;
+    const operation = `give device ${this.name} ${textOf(bits)} address bits`;
     requireInteger(bits, "the address bits", 0, 64, operation);
     const limitPfn = lastPfnOf(bits);
     checked(this.#core.exports.dmaDeviceSetLimit(this.#handle, limitPfn), operation, maskReason);
@@ -242,7 +242,7 @@ export class Device {
 
   /** The same for coherent memory, as dma_set_coherent_mask() does. EIO, EBUSY. */
   setCoherentDmaMask(bits: number): void {
-    const operation = `give device ${this.name} ${bits} coherent address bits`;
+    const operation = `give device ${this.name} ${textOf(bits)} coherent address bits`;
     requireInteger(bits, "the address bits", 0, 64, operation);
     const result = this.#core.exports.dmaDeviceSetCoherentBits(this.#handle, bits);
     checked(result, operation, maskReason);
@@ -328,8 +328,8 @@ function flagsOf({ coherent, simulatedCache, untrusted }: DeviceLimits): number 
 }
 
 function checkLimits(limits: DeviceLimits, name: string): DeviceLimits {
-  const operation = `add device ${name}`;
   if (typeof name !== "string" || name === "") fail("EINVAL", "add a device", "it needs a name");
+  const operation = `add device ${name}`;
   requireInteger(limits.dmaMaskBits, "dmaMaskBits", 24, 64, operation);
   requireInteger(limits.maxSegmentBytes, "maxSegmentBytes", FRAME_BYTES, 4 * GiB - 1, operation);
   requireInteger(limits.maxSegments, "maxSegments", 1, NO_PFN, operation);
@@ -366,6 +366,10 @@ export function describeLimits(limits: DeviceLimits): string {
   requireObject(limits, "the limits", "describe limits");
   const { iommu, dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes } = limits;
   const most = segmentsOf(limits);
+  const numbers = { dmaMaskBits, maxSegmentBytes, segmentBoundaryBytes, maxSegments: most };
+  for (const [name, value] of Object.entries(numbers))
+    if (typeof value !== "number")
+      fail("EINVAL", "describe limits", `${name} must be a number, and is ${textOf(value)}`);
   const isAny = most === NO_PFN;
   const count = isAny ? "any number of segments" : `${most} segment`;
   const segments = isAny || most === 1 ? count : `${count}s`;

@@ -16,7 +16,7 @@
 
 import type { Core } from "../core/core.ts";
 import { type Direction, directionNumber } from "../direction.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger, textOf } from "../errors.ts";
 import type { IommuGroup } from "../iommu/iommu-group.ts";
 import { addressOf, framesOf, lastPfnOf, offsetOf, pfnOf } from "../units.ts";
 import type { DeviceMemory } from "./device-memory.ts";
@@ -90,7 +90,8 @@ export class DmaIova {
     lengthBytes: number,
     direction: Direction,
   ): void {
-    const operation = `link ${lengthBytes} bytes of frame ${pfn} at ${offset}`;
+    const what = `${textOf(lengthBytes)} bytes of frame ${textOf(pfn)}`;
+    const operation = `link ${what} at ${textOf(offset)}`;
     this.#requireLive(operation);
     const prot = protOf(directionNumber(direction, operation), 0, this.#memory.isCoherent());
     requireInteger(offset, "offset", 0, this.lengthBytes - 1, operation);
@@ -135,7 +136,7 @@ export class DmaIova {
    * pieces. EINVAL: a byte of it is not linked.
    */
   sync(offset = 0, lengthBytes: number = this.lengthBytes - offset): void {
-    const operation = `sync ${lengthBytes} bytes at ${offset}`;
+    const operation = `sync ${textOf(lengthBytes)} bytes at ${textOf(offset)}`;
     this.#piecesOf(offset, lengthBytes, operation);
   }
 
@@ -144,7 +145,7 @@ export class DmaIova {
    * lazy invalidation too. EINVAL: a byte is not linked, or a piece would be cut.
    */
   unlink(offset: number, lengthBytes: number): void {
-    const operation = `unlink ${lengthBytes} bytes at ${offset}`;
+    const operation = `unlink ${textOf(lengthBytes)} bytes at ${textOf(offset)}`;
     for (const iovaPfn of this.#piecesOf(offset, lengthBytes, operation)) {
       const piece = this.#pieces.get(iovaPfn);
       if (piece === undefined) continue;

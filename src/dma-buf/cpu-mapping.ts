@@ -12,7 +12,7 @@
 
 import { nameOf } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import { SgTable } from "../mm/sg-table.ts";
 import { putFor } from "../stacks.ts";
 import { addressOf, FRAME_BYTES } from "../units.ts";
@@ -105,6 +105,10 @@ export function mmapArea(options: MmapOptions, sizeBytes: number, operation: str
 function wideInteger(value: number | bigint, name: string, operation: string): bigint {
   const isWhole = typeof value === "bigint" || Number.isInteger(value);
   if (!isWhole || value < 0 || value >= PAGES_END)
-    fail("EINVAL", operation, `${name} must be an integer from 0 on, and is ${String(value)}`);
+    fail(
+      "EINVAL",
+      operation,
+      `${textOf(name)} must be an integer from 0 on, and is ${textOf(value)}`,
+    );
   return BigInt(value);
 }

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { requireName } from "../files/name.ts";
 import type { DmaBufOps, ExportInfo } from "./ops.ts";
 import { Resv } from "./resv.ts";
@@ -38,7 +38,7 @@ export function checkExport(info: ExportInfo): void {
   if (exporterName !== undefined && typeof exporterName !== "string")
     fail("EINVAL", operation, "the exporter's name must be a string");
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0)
-    fail("EINVAL", operation, `sizeBytes must be a whole number, and is ${sizeBytes}`);
+    fail("EINVAL", operation, `sizeBytes must be a whole number, and is ${textOf(sizeBytes)}`);
   requireInteger(info.flags ?? 0, "flags", 0, 0xffffffff, operation);
   if (info.name !== undefined) requireName(info.name, operation);
   checkSurroundings(info, operation);

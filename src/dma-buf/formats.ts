@@ -16,7 +16,8 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { hasKey } from "../arguments.ts";
+import { fail, textOf } from "../errors.ts";
 
 /** What a format's pixels take. */
 export interface FormatInfo {
@@ -182,13 +183,13 @@ export const pixelFormats: Readonly<Record<PixelFormat, FormatInfo>> = {
 
 /** Whether a name is a format's. */
 export function isPixelFormat(name: string): name is PixelFormat {
-  return Object.hasOwn(pixelFormats, name);
+  return hasKey(pixelFormats, name);
 }
 
 /** The 32-bit code of a format: fourcc_code(). */
 export function fourccOf(format: PixelFormat): number {
-  const info = Object.hasOwn(pixelFormats, format) ? pixelFormats[format] : undefined;
-  if (info === undefined) fail("EINVAL", "number a format", `${format} is no known one`);
+  const info = isPixelFormat(format) ? pixelFormats[format] : undefined;
+  if (info === undefined) fail("EINVAL", "number a format", `${textOf(format)} is no known one`);
   const [a = 0, b = 0, c = 0, d = 0] = [...info.fourcc].map((character) => character.charCodeAt(0));
   return a + b * 2 ** 8 + c * 2 ** 16 + d * 2 ** 24;
 }

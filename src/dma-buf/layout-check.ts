@@ -5,6 +5,7 @@
  * @module
  */
 
+import { textOf } from "../errors.ts";
 import { isPixelFormat, type PixelLayout, pixelFormats } from "./formats.ts";
 
 const MAX_PIXELS = 65536;
@@ -17,7 +18,7 @@ export function layoutProblem(value: unknown, sizeBytes: number): string | null 
   if (!isCount(width, MAX_PIXELS) || !isCount(height, MAX_PIXELS))
     return `its picture must have 1 to ${MAX_PIXELS} pixels each way`;
   if (typeof format !== "string" || !isPixelFormat(format))
-    return `${String(format)} is no pixel format`;
+    return `${textOf(format)} is no pixel format`;
   if (typeof modifier !== "bigint" || modifier < 0n || modifier >= MODIFIER_END)
     return "its modifier must be a bigint of 64 bits";
   const count = pixelFormats[format].planeBytes.length;

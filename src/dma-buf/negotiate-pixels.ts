@@ -10,7 +10,7 @@
  */
 
 import type { PixelLimits } from "../device/pixel-limits.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import type { Conflict } from "./conflict.ts";
 import {
   hasLayout,
@@ -127,7 +127,7 @@ function wantedFormats(request: PixelRequest, hasViewers: boolean): readonly Pix
   if (formats === undefined || formats.length === 0)
     return fail("EINVAL", operation, "neither the request nor a device names a format");
   for (const format of formats)
-    if (!isPixelFormat(format)) fail("EINVAL", operation, `${String(format)} is no pixel format`);
+    if (!isPixelFormat(format)) fail("EINVAL", operation, `${textOf(format)} is no pixel format`);
   return formats;
 }
 

@@ -20,7 +20,7 @@
 import { requireFunction, requireInstance } from "../arguments.ts";
 import { type WaitDone, type WaitOptions, waitError } from "../clock.ts";
 import { Core } from "../core/core.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { Fence } from "../fence/fence.ts";
 import { isLater } from "../fence/order.ts";
 import { arrayOf } from "../fence/unwrap.ts";
@@ -208,12 +208,12 @@ export class Resv extends WwMutex {
 
   /** The same without a promise. */
   startWait(usage: ResvUsage, options: WaitOptions, done: WaitDone): void {
-    requireFunction(done, "done", `wait for ${usage} fences`);
+    requireFunction(done, "done", `wait for ${textOf(usage)} fences`);
     startWaitAll(this.fences(usage), options, done);
   }
 
   #requireArguments(fence: Fence, usage: ResvUsage, verb: string): number {
-    const operation = `${verb} fence ${fence instanceof Fence ? fence.name : String(fence)}`;
+    const operation = `${verb} fence ${fence instanceof Fence ? fence.name : textOf(fence)}`;
     if (!(fence instanceof Fence)) fail("EINVAL", operation, "it is not a fence");
     if (this.#core !== null && !fence.isOn(this.#core))
       fail("EINVAL", operation, "it is of another system");

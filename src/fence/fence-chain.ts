@@ -17,7 +17,7 @@
 
 import { requireInstance } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { Fence, type FenceOps } from "./fence.ts";
 
 /** A point of a timeline. Made by `system.fenceChain()`. */
@@ -106,7 +106,8 @@ export function* walkChain(head: Fence | null): Generator<Fence, void, undefined
  */
 export function findSeqno(head: Fence, seqno: number): Fence | null {
   if (seqno === 0) return head;
-  const operation = `find point ${seqno}`;
+  const operation = `find point ${textOf(seqno)}`;
+  if (typeof seqno !== "number") fail("EINVAL", operation, "a point is a number");
   if (!(head instanceof FenceChain)) fail("EINVAL", operation, "the fence is not a chain");
   if (head.seqno < seqno) fail("EINVAL", operation, `the chain ends at ${head.seqno}`);
   for (const node of walkChain(head)) {

@@ -20,6 +20,7 @@
  * @module
  */
 
+import { hasKey } from "../arguments.ts";
 import { requireTimeout, type WaitOptions, waitError } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import {
@@ -29,6 +30,7 @@ import {
   type ErrnoCode,
   errno,
   fail,
+  textOf,
   throwLater,
 } from "../errors.ts";
 import { startWait } from "./wait.ts";
@@ -241,8 +243,8 @@ export class Fence {
   }
 
   #numberOf(error: ErrnoCode, verb: string): number {
-    if (Object.hasOwn(errno, error)) return errno[error];
-    return fail("EINVAL", `${verb} ${this.name}`, `${String(error)} is no errno's name`);
+    if (hasKey(errno, error)) return errno[error];
+    return fail("EINVAL", `${verb} ${this.name}`, `${textOf(error)} is no errno's name`);
   }
 
   /**
@@ -252,7 +254,7 @@ export class Fence {
   signal(error: ErrnoCode | null = null, atMs: number = performance.now()): boolean {
     const callbacks = this.#callbacks;
     if (callbacks === null) return false;
-    if (!Number.isFinite(atMs)) fail("EINVAL", `signal ${this.name}`, `${atMs} is no time`);
+    if (!Number.isFinite(atMs)) fail("EINVAL", `signal ${this.name}`, `${textOf(atMs)} is no time`);
     if (error !== null) this.#outcome = -this.#numberOf(error, "signal");
     this.#timestampMs = atMs;
     this.#callbacks = null; // F1 holds from here on, even if a callback looks
@@ -281,7 +283,7 @@ export class Fence {
   /** Says by when the fence should be done. A hint: only its ops know what to do with it. */
   setDeadline(atMs: number): void {
     if (typeof atMs !== "number" || Number.isNaN(atMs))
-      fail("EINVAL", `set the deadline of ${this.name}`, `${String(atMs)} is no time`);
+      fail("EINVAL", `set the deadline of ${this.name}`, `${textOf(atMs)} is no time`);
     if (!this.isSignaled) this.#ops?.setDeadline?.(this, atMs);
   }
 

@@ -10,7 +10,7 @@
  */
 
 import { requireObject } from "../arguments.ts";
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import type { Fence } from "./fence.ts";
 
 /** A sequence number: a number below 2^53, or a bigint of up to 64 bits. */
@@ -20,7 +20,7 @@ export type Seqno = number | bigint;
 export function isSeqnoLater(a: Seqno, b: Seqno, bits: 32 | 64 = 32): boolean {
   for (const seqno of [a, b])
     if (!Number.isInteger(seqno) && typeof seqno !== "bigint")
-      fail("EINVAL", "order two numbers", `${String(seqno)} is no sequence number`);
+      fail("EINVAL", "order two numbers", `${textOf(seqno)} is no sequence number`);
   if (bits === 64) return a > b;
   if (typeof a === "number" && typeof b === "number") return ((a - b) | 0) > 0;
   return BigInt.asIntN(32, BigInt(a) - BigInt(b)) > 0n;

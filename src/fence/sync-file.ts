@@ -13,6 +13,7 @@
  * @module
  */
 
+import { requireText } from "../arguments.ts";
 import { fail } from "../errors.ts";
 import { cutName } from "../files/name.ts";
 import { O_RDONLY, ReferencedFile } from "../files/open-file.ts";
@@ -54,6 +55,7 @@ export class SyncFile extends ReferencedFile implements PollableFile {
     super(O_RDONLY);
     if (!(fence instanceof Fence)) fail("EINVAL", "create a sync file", "it needs a fence");
     this.fence = fence;
+    requireText(userName, "the name", "create a sync file");
     this.#userName = cutName(userName);
   }
 

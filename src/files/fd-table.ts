@@ -18,7 +18,7 @@
  */
 
 import { nameOf, requireInstance, requireObject } from "../arguments.ts";
-import { fail, reportError, requireInteger } from "../errors.ts";
+import { fail, reportError, requireInteger, textOf } from "../errors.ts";
 import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
 import { type DescriptorCount, descriptorCount, isReleased, requireMovable } from "./references.ts";
@@ -154,7 +154,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * `target` is beyond the limit; EINVAL: both are the same; ESTALE: the file was released.
    */
   dupTo(fd: number, target: number, options: FdOptions = {}): number {
-    const operation = `duplicate descriptor ${fd}`;
+    const operation = `duplicate descriptor ${textOf(fd)}`;
     requireObject(options, "the options", operation);
     const { closeOnExec = false } = options;
     const { file, count } = this.#slot(fd);
@@ -178,7 +178,7 @@ export class FdTable<File extends CountedFile = CountedFile> {
    * lowest free number, a reference of its own. EBADF; EMFILE: that table is full.
    */
   pass(fd: number, to: FdTable<File>, options: FdOptions = {}): number {
-    requireInstance(to, FdTable, "the table", `pass descriptor ${fd}`);
+    requireInstance(to, FdTable, "the table", `pass descriptor ${textOf(fd)}`);
     const { file, count } = this.#slot(fd);
     file.get();
     return to.#installOrPut(file, options, count);

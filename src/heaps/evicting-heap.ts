@@ -22,13 +22,13 @@
  * @module
  */
 
-import { nameOf, requireObject } from "../arguments.ts";
+import { requireObject } from "../arguments.ts";
 import { type AsyncOptions, withLock, withLockAsync } from "../dma-buf/buffer-lock.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { Layout } from "../dma-buf/negotiate.ts";
 import { negotiate } from "../dma-buf/negotiate.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { DmaBufError, fail } from "../errors.ts";
+import { DmaBufError, fail, textOf } from "../errors.ts";
 import type { CmaRegion } from "../mm/cma-region.ts";
 import { getForWait } from "../stacks.ts";
 import { addressOf } from "../units.ts";
@@ -85,10 +85,10 @@ export class EvictingHeap implements EvictingHost {
   constructor(context: HeapContext, options: EvictingHeapOptions) {
     requireObject(options, "the options", "add a heap");
     const { name, near, far } = options;
-    const operation = `add heap ${name}`;
+    const operation = `add heap ${textOf(name)}`;
     const area = (wanted: string): CmaRegion =>
       context.areas.find((one) => one.name === wanted) ??
-      fail("EINVAL", operation, `there is no carve-out or region ${wanted}`);
+      fail("EINVAL", operation, `there is no carve-out or region ${textOf(wanted)}`);
     if (near === far) fail("EINVAL", operation, "near and far are one place");
     this.name = name;
     this.#context = context;
@@ -202,7 +202,7 @@ export class EvictingHeap implements EvictingHost {
   #find(buf: DmaBuf, verb: string): EvictingBuffer {
     const ops = this.#all.get(buf);
     if (ops !== undefined) return ops;
-    const name = buf instanceof DmaBuf ? buf.name : nameOf(buf);
+    const name = buf instanceof DmaBuf ? buf.name : textOf(buf);
     return fail("EINVAL", `${verb} ${name}`, `it is not of ${this.name}`);
   }
 

@@ -16,7 +16,7 @@ import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { layoutProblem } from "../dma-buf/layout-check.ts";
 import type { PixelRequest } from "../dma-buf/negotiate-pixels.ts";
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import { O_ACCMODE, O_CLOEXEC, O_RDWR } from "../files/open-file.ts";
 import { FRAME_BYTES, formatBytes, framesOf, GiB } from "../units.ts";
 import type { Accounts } from "./accounts.ts";
@@ -101,13 +101,14 @@ export class Heap {
    * that Linux does not know, an owner of another system; EDQUOT: the owner's quota; ENOMEM (HP2).
    */
   alloc(sizeBytes: number | bigint, options: AllocOptions = {}): DmaBuf {
-    const operation = `allocate ${String(sizeBytes)} bytes from heap ${this.name}`;
+    const operation = `allocate ${textOf(sizeBytes)} bytes from heap ${this.name}`;
     requireObject(options, "the options", operation);
     const { name, owner, fdFlags = O_RDWR, heapFlags = 0, pixels, layout } = options;
     if (owner !== undefined) requireInstance(owner, Owner, "the owner", operation);
     if (!FD_FLAGS.has(fdFlags))
-      fail("EINVAL", operation, `fdFlags ${fdFlags} are not an access mode and O_CLOEXEC`);
-    if (heapFlags !== 0) fail("EINVAL", operation, `heapFlags must be 0, and are ${heapFlags}`);
+      fail("EINVAL", operation, `fdFlags ${textOf(fdFlags)} are not an access mode and O_CLOEXEC`);
+    if (heapFlags !== 0)
+      fail("EINVAL", operation, `heapFlags must be 0, and are ${textOf(heapFlags)}`);
     const rounded = roundedSize(sizeBytes, operation);
     if (rounded > MAX_BYTES)
       fail("ENOMEM", operation, `a buffer holds at most ${formatBytes(MAX_BYTES)}`);

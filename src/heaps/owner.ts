@@ -15,7 +15,7 @@
  */
 
 import { requireObject } from "../arguments.ts";
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import { countOf, formatBytes } from "../units.ts";
 
 /** What an owner is made with. */
@@ -37,7 +37,7 @@ export class Owner {
 
   /** @internal */
   constructor(name: string, options: OwnerOptions, onRemoved: () => void) {
-    const operation = `make owner ${name}`;
+    const operation = `make owner ${textOf(name)}`;
     requireObject(options, "the options", operation);
     const { quotaBytes = Infinity } = options;
     if (typeof name !== "string" || name === "") fail("EINVAL", "make an owner", "it needs a name");
@@ -129,5 +129,5 @@ export class Owner {
 
 function requireQuota(quotaBytes: number, operation: string): void {
   if (typeof quotaBytes === "number" && quotaBytes >= 0) return;
-  fail("EINVAL", operation, `quotaBytes must be 0 or more, and is ${String(quotaBytes)}`);
+  fail("EINVAL", operation, `quotaBytes must be 0 or more, and is ${textOf(quotaBytes)}`);
 }

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import type { Accounts } from "./accounts.ts";
 import { Heap, type HeapInfo } from "./heap.ts";
 
@@ -44,7 +44,9 @@ export class HeapRegistry {
   /** The heap of a name. ENOENT: the message lists the names. */
   find(name: string): Heap {
     const names = [...this.#heaps.keys()].join(", ");
-    return this.#heaps.get(name) ?? fail("ENOENT", `find heap ${name}`, `the heaps are ${names}`);
+    return (
+      this.#heaps.get(name) ?? fail("ENOENT", `find heap ${textOf(name)}`, `the heaps are ${names}`)
+    );
   }
 
   /** All heaps, in the order they were added. */

@@ -17,7 +17,7 @@
 import { requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { tableFlags, tableFormatWord } from "../core/table-format.ts";
-import { checked, type ErrnoCode, fail, requireInteger } from "../errors.ts";
+import { checked, type ErrnoCode, fail, requireInteger, textOf } from "../errors.ts";
 import { ADDRESS_END, addressOf, FRAME_BYTES, formatAddress, NO_PFN, pfnOf } from "../units.ts";
 import { DirtyBitmap } from "./dirty-bitmap.ts";
 import { Domain, type IotlbStats } from "./domain.ts";
@@ -121,7 +121,7 @@ export class BuiltInDomain extends Domain {
    * takes; ENOMEM. See BD2.
    */
   map(iova: number, paddr: number, sizeBytes: number, prot: number): void {
-    const operation = `map ${sizeBytes} bytes at ${formatAddress(iova)}`;
+    const operation = `map ${textOf(sizeBytes)} bytes at ${formatAddress(iova)}`;
     this.#requireLive(operation);
     requireInteger(prot, "prot", 0, PROT_MAX, operation);
     requireRange(iova, sizeBytes, "iova", operation, ADDRESS_END);
@@ -191,7 +191,7 @@ export class BuiltInDomain extends Domain {
     sizeBytes: number,
     call: (domain: number, iovaPfn: number, pageCount: number) => number,
   ): number {
-    const operation = `unmap ${sizeBytes} bytes at ${formatAddress(iova)}`;
+    const operation = `unmap ${textOf(sizeBytes)} bytes at ${formatAddress(iova)}`;
     this.#requireLive(operation);
     requireRange(iova, sizeBytes, "iova", operation);
     if (this.format === null || iova >= this.#end || sizeBytes === 0) return 0;
@@ -248,7 +248,7 @@ export class BuiltInDomain extends Domain {
     sizeBytes: number,
     options: { readonly noClear?: boolean | undefined } = {},
   ): DirtyBitmap {
-    const where = `${sizeBytes} bytes at ${formatAddress(iova)}`;
+    const where = `${textOf(sizeBytes)} bytes at ${formatAddress(iova)}`;
     const operation = `read the dirty pages of ${where}`;
     this.#requireLive(operation);
     requireObject(options, "the options", operation);

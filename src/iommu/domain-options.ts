@@ -62,11 +62,12 @@ export interface DomainFormat {
 /** The format of ARM_32_LPAE_S1: 32-bit device addresses, 40-bit physical ones, 4 KiB pages. */
 export const arm32Lpae: DomainOptions = { addressBits: 32, outputBits: 40 };
 
-const pageSizes: Readonly<Record<number, readonly number[]>> = {
-  [4 * KiB]: [4 * KiB, 2 * MiB, GiB],
-  [16 * KiB]: [16 * KiB, 32 * MiB],
-  [64 * KiB]: [64 * KiB, 512 * MiB],
-};
+/** By granule. */
+const pageSizes: ReadonlyMap<number, readonly number[]> = new Map([
+  [4 * KiB, [4 * KiB, 2 * MiB, GiB]],
+  [16 * KiB, [16 * KiB, 32 * MiB]],
+  [64 * KiB, [64 * KiB, 512 * MiB]],
+]);
 
 const ADDRESS_BITS = 44;
 
@@ -76,7 +77,7 @@ export function checkFormat(options: DomainOptions, iotlbEntriesMax: number): Do
   const { granuleBytes = 4 * KiB, stage = 1 } = options;
   const { addressBits = ADDRESS_BITS, outputBits = ADDRESS_BITS } = options;
   const { strictMap = false, dirtyTracking = false, iotlb = null } = options;
-  const sizes = pageSizes[granuleBytes];
+  const sizes = pageSizes.get(granuleBytes);
   if (sizes === undefined) fail("EINVAL", operation, "granuleBytes must be 4, 16 or 64 KiB");
   requireInteger(stage, "stage", 1, 2, operation);
   requireInteger(addressBits, "addressBits", 32, ADDRESS_BITS, operation);

@@ -14,7 +14,7 @@
 
 import { nameOf, requireFunction } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import { formatAddress } from "../units.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
 import type { IommuFault, IommuFaultHandler, IommuFaultResult } from "./iommu-fault.ts";
@@ -95,7 +95,7 @@ export abstract class Domain {
     sizeBytes: number,
     _options: { readonly noClear?: boolean | undefined } = {},
   ): DirtyBitmap {
-    const where = `${sizeBytes} bytes at ${formatAddress(iova)}`;
+    const where = `${textOf(sizeBytes)} bytes at ${formatAddress(iova)}`;
     return fail("EOPNOTSUPP", `read the dirty pages of ${where}`, "it has no dirty tracking");
   }
 

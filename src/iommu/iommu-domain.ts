@@ -17,9 +17,9 @@
  * @module
  */
 
-import { nameOf, requireObject } from "../arguments.ts";
+import { hasKey, nameOf, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { type ErrnoCode, errno, fail, reportError } from "../errors.ts";
+import { type ErrnoCode, errno, fail, reportError, textOf } from "../errors.ts";
 import { FRAME_BYTES, formatAddress } from "../units.ts";
 import type { Access } from "./access.ts";
 import { Domain, type DomainType } from "./domain.ts";
@@ -51,7 +51,7 @@ export class IommuDomain extends Domain {
    * fails with. Then nothing is mapped that was not before (ID1).
    */
   map(iova: number, paddr: number, sizeBytes: number, prot: number): void {
-    const operation = `map ${sizeBytes} bytes at ${at(iova)}`;
+    const operation = `map ${textOf(sizeBytes)} bytes at ${at(iova)}`;
     requireRange(iova, sizeBytes, "iova", operation);
     requireRange(paddr, sizeBytes, "paddr", operation);
     this.#mapRun(iova, paddr, sizeBytes, prot, operation);
@@ -102,7 +102,7 @@ export class IommuDomain extends Domain {
 
   /** As unmap(), but devices may go on using the pages until `gather.sync()`. */
   unmapFast(iova: number, sizeBytes: number, gather: IotlbGather): number {
-    const operation = `unmap ${sizeBytes} bytes at ${at(iova)}`;
+    const operation = `unmap ${textOf(sizeBytes)} bytes at ${at(iova)}`;
     requireRange(iova, sizeBytes, "iova", operation);
     if (this.#ops.unmapPages === undefined || this.#sizes.minBytes === null) return 0;
     if (this.type !== "paging") return 0; // ID3
@@ -113,7 +113,7 @@ export class IommuDomain extends Domain {
       const { pageBytes, pageCount } = this.#sizes.choose(from, from, sizeBytes - done);
       const bytes = this.#ops.unmapPages(from, pageBytes, pageCount, gather);
       if (!(Number.isSafeInteger(bytes) && bytes >= 0)) {
-        fail("EIO", operation, `the driver's unmapPages() returned ${String(bytes)}`);
+        fail("EIO", operation, `the driver's unmapPages() returned ${textOf(bytes)}`);
       }
       if (bytes === 0) break;
       done += bytes;
@@ -217,7 +217,7 @@ export class IommuDomain extends Domain {
         : Number.isSafeInteger(answer) && answer >= 0 && answer % FRAME_BYTES === 0;
     if (isSane) return answer as number | RefusalReason;
     const what = `translate ${at(iova)}`;
-    return fail("EIO", what, `the driver said ${String(answer)}, which is no page and no reason`);
+    return fail("EIO", what, `the driver said ${textOf(answer)}, which is no page and no reason`);
   }
 
   #syncMap(iova: number, sizeBytes: number): void {
@@ -272,7 +272,7 @@ function outcomeOf(
   if (mappedBytes === 0 && error === null) return { mappedBytes, error: "EIO" };
   const asked = pageBytes * pageCount;
   const isPossible = mappedBytes >= 0 && mappedBytes <= asked && mappedBytes % pageBytes === 0;
-  if (isPossible && (error === null || Object.hasOwn(errno, error))) return { mappedBytes, error };
+  if (isPossible && (error === null || hasKey(errno, error))) return { mappedBytes, error };
   const said = `the driver's mapPages() returned ${describe(result)}`;
   const should = `and should map ${asked} bytes, some pages of ${pageBytes}, or say why not`;
   return fail("EIO", operation, `${said}, ${should}`);
@@ -292,7 +292,7 @@ function partsOf(result: number | PartialMap): {
 function describe(result: unknown): string {
   if (typeof result !== "object" || result === null) return String(result);
   if (!("mappedBytes" in result && "error" in result)) return nameOf(result);
-  return `{ mappedBytes: ${String(result.mappedBytes)}, error: ${String(result.error)} }`;
+  return `{ mappedBytes: ${textOf(result.mappedBytes)}, error: ${textOf(result.error)} }`;
 }
 
 function at(iova: number): string {

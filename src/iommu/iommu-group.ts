@@ -17,10 +17,10 @@
  * @module
  */
 
-import { requireObject } from "../arguments.ts";
+import { requireObject, requireText } from "../arguments.ts";
 import type { Clock } from "../clock.ts";
 import type { Core } from "../core/core.ts";
-import { checked, fail } from "../errors.ts";
+import { checked, fail, textOf } from "../errors.ts";
 import { FRAME_BYTES, pfnOf } from "../units.ts";
 import { type Access, accessBits } from "./access.ts";
 import { BuiltInDomain } from "./built-in-domain.ts";
@@ -105,16 +105,16 @@ export class IommuGroup {
   constructor(core: Core, options: IommuGroupOptions = {}) {
     requireObject(options, "the options", "make a group");
     const { name = "iommu group", invalidation = "strict", reserved = [] } = options;
-    if (invalidation !== "strict" && invalidation !== "lazy") {
-      fail("EINVAL", `make group ${name}`, "its invalidation must be strict or lazy");
-    }
+    const operation = `make group ${textOf(name)}`;
+    requireText(name, "the name", operation);
+    if (invalidation !== "strict" && invalidation !== "lazy")
+      fail("EINVAL", operation, "its invalidation must be strict or lazy");
     this.#core = core;
     this.name = name;
     this.invalidation = invalidation;
     this.#clock = options.clock ?? hostTimers;
     this.reserved = mergeReserved(reserved);
     const isLazy = invalidation === "lazy";
-    const operation = `make group ${name}`;
     const domain = checkDefault(options, operation);
     domain?.becomeDefault(core, isLazy, operation);
     try {

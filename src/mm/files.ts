@@ -12,7 +12,7 @@
  */
 
 import { requireMethods, requireObject, requireViews } from "../arguments.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 
 /** What is read from: Node's `FileHandle` is one. */
 export interface FileSource {
@@ -92,7 +92,7 @@ async function moveAll(
     part[0] = (part[0] as Uint8Array<ArrayBufferLike>).subarray(into);
     const moved = await move(part, position === undefined ? undefined : position + done);
     if (!(Number.isInteger(moved) && moved >= 0 && moved <= bytesOf(part)))
-      fail("EIO", operation, `the file says that ${String(moved)} bytes were moved`); // FS1
+      fail("EIO", operation, `the file says that ${textOf(moved)} bytes were moved`); // FS1
     if (moved === 0) break; // the file ended
     done += moved;
     into += moved;

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { requireObject } from "../arguments.ts";
+import { hasKey, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
 import { checked, fail, nameOf, requireInteger } from "../errors.ts";
 import { countOf, FRAME_BYTES, formatBytes, lastPfnOf, NO_PFN, orderOf, pfnOf } from "../units.ts";
@@ -123,5 +123,5 @@ export class FramePool {
 }
 
 function isFrameType(type: unknown): type is FrameType {
-  return typeof type === "string" && Object.hasOwn(typeNumbers, type);
+  return hasKey(typeNumbers, type);
 }

@@ -12,9 +12,9 @@
  * @module
  */
 
-import { requireBytes, requireInstance, requireObject } from "../arguments.ts";
+import { hasKey, requireBytes, requireInstance, requireObject } from "../arguments.ts";
 import { Core } from "../core/core.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import {
   isReadable,
   isWritable,
@@ -176,7 +176,9 @@ export class Memfd extends ReferencedFile {
     const operation = `seek in ${this.description}`;
     this.requireLive("seek in");
     const bases = { set: 0, current: this.#position, end: this.sizeBytes };
-    const base = bases[whence] ?? fail("EINVAL", operation, `${whence} is no place to start from`);
+    if (!hasKey(bases, whence))
+      fail("EINVAL", operation, `${textOf(whence)} is no place to start from`);
+    const base = bases[whence];
     requireInteger(offset, "offset", -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, operation);
     requireInteger(base + offset, "the position", 0, Number.MAX_SAFE_INTEGER, operation);
     this.#position = base + offset;

@@ -11,7 +11,7 @@
 
 import { requireInstance, requireList } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, fail, requireInteger, textOf } from "../errors.ts";
 import { addressOf, FRAME_BYTES, framesOf } from "../units.ts";
 import {
   type FileSink,
@@ -115,7 +115,7 @@ export class SgTable {
   /** Entry `i` of `origNents`; EINVAL outside. */
   cpu(i: number): SgEntry {
     if (!(Number.isInteger(i) && i >= 0 && i < this.origNents)) {
-      fail("EINVAL", `read entry ${i} of an sg table`, `it has ${this.origNents} entries`);
+      fail("EINVAL", `read entry ${textOf(i)} of an sg table`, `it has ${this.origNents} entries`);
     }
     const at = this.#field(ENTRIES_AT) + i * this.#core.exports.ENTRY_BYTES.value;
     return {
@@ -133,7 +133,7 @@ export class SgTable {
 
   /** How many leading entries hold `lengthBytes` bytes; EINVAL when the table is shorter. */
   nentsForLen(lengthBytes: number): number {
-    const operation = `count the entries of ${lengthBytes} bytes`;
+    const operation = `count the entries of ${textOf(lengthBytes)} bytes`;
     requireInteger(lengthBytes, "lengthBytes", 0, 2 ** 32 - 1, operation);
     const result = this.#core.exports.sgNentsForLen(this.handle, lengthBytes);
     return checked(

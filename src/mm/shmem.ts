@@ -14,7 +14,7 @@
  */
 
 import type { Core } from "../core/core.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { addressOf, FRAME_BYTES, framesOf, pfnOf } from "../units.ts";
 import { allocFrames, freeFrames } from "./frame-list.ts";
 
@@ -106,7 +106,7 @@ export class Shmem {
   addSeals(seals: number): void {
     const operation = `seal ${this.name}`;
     if (!Number.isInteger(seals) || seals < 0 || seals > ALL_SEALS)
-      fail("EINVAL", operation, `${seals} are not seals`);
+      fail("EINVAL", operation, `${textOf(seals)} are not seals`);
     if (this.#isSealed(F_SEAL_SEAL)) fail("EPERM", operation, "it is sealed against seals");
     if ((seals & F_SEAL_WRITE) !== 0 && !this.#isSealed(F_SEAL_WRITE)) {
       if (this.#writableCount > 0) fail("EBUSY", operation, "it is mapped for writing");

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { hasKey } from "../arguments.ts";
+import { fail, textOf } from "../errors.ts";
 import type { SymbolName } from "./module.ts";
 
 /** How a symbol is exported. */
@@ -70,7 +71,7 @@ const marks: Readonly<Record<SymbolName, SymbolMark>> = {
 
 /** Whether the framework has a symbol of this name. */
 export function isSymbolName(name: string): name is SymbolName {
-  return Object.hasOwn(marks, name);
+  return hasKey(marks, name);
 }
 
 /** All symbols, in the order of the kernel's files. */
@@ -78,6 +79,6 @@ export const symbolNames: readonly SymbolName[] = Object.keys(marks).filter(isSy
 
 /** How a symbol is exported. ENOENT: the framework has none of this name. */
 export function markOf(name: SymbolName): SymbolMark {
-  if (!isSymbolName(name)) fail("ENOENT", "look up a symbol", `there is no ${String(name)}`);
+  if (!isSymbolName(name)) fail("ENOENT", "look up a symbol", `there is no ${textOf(name)}`);
   return marks[name];
 }

@@ -17,7 +17,7 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import { bindSymbols, type FrameworkHost, type FrameworkSymbols } from "./framework-symbols.ts";
 import { isGplCompatible, Module, type ModuleInfo, type SymbolName } from "./module.ts";
 import { isSymbolName, markOf, symbolNames } from "./symbol-marks.ts";
@@ -34,7 +34,11 @@ export class SymbolTable {
   /** EINVAL: the policy. */
   constructor(host: FrameworkHost, policy: SymbolPolicy) {
     if (policy !== "gpl-only" && policy !== "any")
-      fail("EINVAL", "open a system", `symbolPolicy must be gpl-only or any, and is ${policy}`);
+      fail(
+        "EINVAL",
+        "open a system",
+        `symbolPolicy must be gpl-only or any, and is ${textOf(policy)}`,
+      );
     this.#host = host;
     this.policy = policy;
   }

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import type { FdTable } from "../files/fd-table.ts";
 import { O_APPEND, O_DIRECT, O_NOATIME, O_NONBLOCK, type OpenFile } from "../files/open-file.ts";
 import {
@@ -54,7 +54,7 @@ export function fcntl(
     case F_ADD_SEALS:
       return addSeals(file, argument);
     default:
-      return fail("EINVAL", "fcntl", `there is no command ${command}`);
+      return fail("EINVAL", "fcntl", `there is no command ${textOf(command)}`);
   }
 }
 

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { isReadable, isWritable, type OpenFile } from "../files/open-file.ts";
 import { FRAME_BYTES } from "../units.ts";
 import { MAP_PRIVATE, PROT_WRITE } from "./constants.ts";
@@ -32,7 +32,7 @@ export function decodeMap(
   offset: number | bigint,
   file: () => OpenFile,
 ): MapCall {
-  const operation = `map ${lengthBytes} bytes`;
+  const operation = `map ${textOf(lengthBytes)} bytes`;
   requireInteger(prot, "prot", 0, WORD_MAX, operation);
   requireInteger(flags, "the flags", 0, WORD_MAX, operation);
   const at = registerOf(offset);

@@ -5,7 +5,7 @@
  */
 
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
-import { fail } from "../errors.ts";
+import { fail, textOf } from "../errors.ts";
 import { SwSync } from "../fence/sw-sync.ts";
 import { SyncFile } from "../fence/sync-file.ts";
 import type { OpenFile } from "../files/open-file.ts";
@@ -49,7 +49,7 @@ function reopen(process: Process, file: OpenFile, path: string, fileFlags: numbe
 
 /** The names in a folder, sorted. ENOENT: only /dev/dma_heap is known. */
 export function listDirectory({ system }: Process, path: string): string[] {
-  if (path !== HEAPS) fail("ENOENT", `list ${path}`, `only ${HEAPS} is a folder`);
+  if (path !== HEAPS) fail("ENOENT", `list ${textOf(path)}`, `only ${HEAPS} is a folder`);
   return system.heaps.map(({ name }) => name).sort();
 }
 

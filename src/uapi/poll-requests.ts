@@ -39,7 +39,7 @@ export function pollRequestsAsync(
   requireObjects(requests, "the requests", "poll");
   requireObject(options, "the options", "poll");
   const found = requests.map(({ fd }) => files.find(fd));
-  const isBad = requests.some(({ fd }, i) => fd >= 0 && found[i] === null); // PR1
+  const isBad = requests.some(({ fd }, i) => !isLeftOut(fd) && found[i] === null); // PR1
   const limited = isBad ? { ...options, timeoutMs: 0 } : options;
   return new Promise((resolve, reject) => {
     startPoll(entriesOf(requests, found), limited, (left, ready) => {
@@ -47,6 +47,11 @@ export function pollRequestsAsync(
       else reject(waitError(left, "poll", limited));
     });
   });
+}
+
+/** PR1. */
+function isLeftOut(fd: number): boolean {
+  return typeof fd === "number" && fd < 0;
 }
 
 type Found = readonly (OpenFile | null)[];
@@ -68,6 +73,6 @@ function answer(
   const rest = [...ready];
   return requests.map(({ fd }, i) => {
     if (found[i] !== null) return rest.shift() ?? 0;
-    return fd < 0 ? 0 : POLLNVAL;
+    return isLeftOut(fd) ? 0 : POLLNVAL;
   });
 }

@@ -17,7 +17,7 @@ import { requireInstance, requireObject, requireText } from "../arguments.ts";
 import type { WaitOptions } from "../clock.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import { getDmaBuf } from "../dma-buf/get-dma-buf.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { type FdOptions, FdTable } from "../files/fd-table.ts";
 import { isReadable, isWritable, O_CLOEXEC, O_RDWR, type OpenFile } from "../files/open-file.ts";
 import { memfdCreate } from "../mm/memfd.ts";
@@ -140,7 +140,8 @@ export class Process {
 
   /** dup3(): `target` refers to the file of `fd` from now on. EBADF, EINVAL. */
   dup3(fd: number, target: number, flags = 0): number {
-    if (flags !== 0 && flags !== O_CLOEXEC) fail("EINVAL", "dup3", `${flags} is not O_CLOEXEC`);
+    if (flags !== 0 && flags !== O_CLOEXEC)
+      fail("EINVAL", "dup3", `${textOf(flags)} is not O_CLOEXEC`);
     return this.files.dupTo(fd, target, { closeOnExec: flags !== 0 });
   }
 
@@ -201,7 +202,7 @@ export class Process {
       "lseek",
     );
     if (!Number.isInteger(whence) || whence < 0 || whence > SEEK_MAX)
-      fail("EINVAL", "lseek", `${whence} is no place to start from`);
+      fail("EINVAL", "lseek", `${textOf(whence)} is no place to start from`);
     return seek === undefined ? this.#lacks(fd, "ESPIPE", "position") : seek(offset, whence);
   }
 
@@ -259,7 +260,8 @@ export class Process {
   /** EBADF; ENODEV: the file has no storage; EOPNOTSUPP: a memfd or a timeline. */
   fallocate(fd: number, _mode: number, offset: number, lengthBytes: number): void {
     const { allocate } = this.#operations(fd);
-    if (offset < 0 || lengthBytes <= 0) fail("EINVAL", "fallocate", "the range is empty");
+    requireInteger(offset, "the offset", 0, Number.MAX_SAFE_INTEGER, "fallocate");
+    requireInteger(lengthBytes, "the length", 1, Number.MAX_SAFE_INTEGER, "fallocate");
     this.#requireWritable(fd);
     if (allocate === undefined) this.#lacks(fd, "ENODEV", "storage");
     else allocate();
@@ -328,6 +330,7 @@ export class Process {
 
   /** What /proc/self/fd/<n> points to. ENOENT: another path, or the descriptor is not open. */
   readlink(path: string): string {
+    requireText(path, "the path", "read a link");
     const fd = /^\/proc\/self\/fd\/(\d+)$/.exec(path)?.[1];
     const file = fd === undefined ? null : this.files.find(Number(fd));
     if (file === null) return fail("ENOENT", `read the link ${path}`, "there is none");
@@ -356,7 +359,7 @@ export class Process {
    * number there. EBADF; EMFILE: it has no room.
    */
   sendFd(fd: number, to: Process, options: Pick<FdOptions, "closeOnExec"> = {}): number {
-    requireInstance(to, Process, "the receiver", `send descriptor ${fd}`);
+    requireInstance(to, Process, "the receiver", `send descriptor ${textOf(fd)}`);
     return this.files.pass(fd, to.files, options);
   }
 

@@ -16,8 +16,8 @@
  * @module
  */
 
-import { nameOf, requireBytes, requireObject, requireText } from "../arguments.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { hasKey, nameOf, requireBytes, requireObject, requireText } from "../arguments.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 
 /** The type of a field: an integer of 32 or 64 bits, or 32 characters that end with a NUL. */
 export type FieldType = "u32" | "s32" | "u64" | "char32";
@@ -59,8 +59,8 @@ export class Struct<F extends FieldTypes> {
     let offset = 0;
     for (const field of this.#fields) {
       const type = this.#types[field];
-      if (!Object.hasOwn(fieldBytes, type))
-        fail("EINVAL", `lay out struct ${name}`, `${String(field)} is of no type: ${String(type)}`);
+      if (!hasKey(fieldBytes, type))
+        fail("EINVAL", `lay out struct ${name}`, `${String(field)} is of no type: ${textOf(type)}`);
       if (offset % fieldAlignment[type] !== 0)
         fail("EINVAL", `lay out struct ${name}`, `${String(field)} is not aligned`);
       offsets[field] = offset;
@@ -86,9 +86,9 @@ export class Struct<F extends FieldTypes> {
 
   /** EINVAL: no bytes, no such field, or no place. */
   #requirePlace(bytes: Uint8Array, field: keyof F, at: number, verb: string): void {
-    const operation = `${verb} ${String(field)} of struct ${this.name}`;
+    const operation = `${verb} ${textOf(field)} of struct ${this.name}`;
     requireBytes(bytes, "the bytes", operation);
-    if (!Object.hasOwn(this.offsets, field)) fail("EINVAL", operation, "it has no such field");
+    if (!hasKey(this.offsets, field)) fail("EINVAL", operation, "it has no such field");
     requireInteger(at, "at", 0, Number.MAX_SAFE_INTEGER, operation);
   }
 

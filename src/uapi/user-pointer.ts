@@ -30,7 +30,8 @@ export class UserPointer {
   constructor(argument: UserArgument, memory: Uint8Array) {
     const isInline = argument instanceof Uint8Array;
     this.#bytes = isInline ? argument : memory;
-    const address = isInline ? 0 : Number(argument ?? 0);
+    const isAddress = typeof argument === "number" || typeof argument === "bigint";
+    const address = isAddress ? Number(argument) : 0;
     this.#at = isInline || address >= FRAME_BYTES ? address : this.#bytes.length; // UP1
   }
 

@@ -17,7 +17,7 @@ import type { WaitOptions } from "../clock.ts";
 import type { Core } from "../core/core.ts";
 import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { checked, errno, fail, isErrno } from "../errors.ts";
+import { checked, errno, fail, isErrno, textOf } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { WaitQueue } from "../files/poll.ts";
 import { fenceOf, letGo, nowMs, releaseGiven, requireFence } from "./pool-fences.ts";
@@ -85,9 +85,9 @@ export class FrameConsumer {
     const { name, access = "read", policy = "every" } = options;
     if (typeof name !== "string" || name === "") fail("EINVAL", operation, "it needs a name");
     if (access !== "read" && access !== "read-write")
-      fail("EINVAL", operation, `access must be "read" or "read-write", not ${String(access)}`);
+      fail("EINVAL", operation, `access must be "read" or "read-write", not ${textOf(access)}`);
     if (policy !== "every" && policy !== "latest")
-      fail("EINVAL", operation, `policy must be "every" or "latest", not ${String(policy)}`);
+      fail("EINVAL", operation, `policy must be "every" or "latest", not ${textOf(policy)}`);
     if (pool.table.consumers().some((other) => other.name === name))
       fail("EEXIST", operation, `there is a consumer called ${name}`);
     const { exports } = pool.core;

@@ -17,7 +17,7 @@
 import type { Core } from "../core/core.ts";
 import { type Direction, directions } from "../direction.ts";
 import { type Conflict, ConflictError, describeConflicts } from "../dma-buf/conflict.ts";
-import { codeOf, DmaBufError, type ErrnoCode, errno } from "../errors.ts";
+import { codeOf, DmaBufError, type ErrnoCode, errno, textOf } from "../errors.ts";
 import { readText } from "../mm/text-table.ts";
 
 /** What one thread asks of another. */
@@ -65,10 +65,14 @@ interface ErrorText {
   readonly conflicts?: readonly Conflict[] | undefined;
 }
 
+function thrownText(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : textOf(error);
+}
+
 /** What is told of an error, whoever threw it. */
 export function describeError(error: unknown): ErrorText {
   if (!(error instanceof DmaBufError))
-    return { code: "EIO", reason: `its exporter failed: ${String(error)}` };
+    return { code: "EIO", reason: `its exporter failed: ${thrownText(error)}` };
   const prefix = `Cannot ${error.operation}: `;
   const { code, message } = error;
   const reason = message.startsWith(prefix) ? message.slice(prefix.length) : message;

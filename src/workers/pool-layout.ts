@@ -16,7 +16,7 @@ import {
   type PixelLayout,
   pixelFormats,
 } from "../dma-buf/formats.ts";
-import { fail, requireInteger } from "../errors.ts";
+import { fail, requireInteger, textOf } from "../errors.ts";
 import { FRAME_BYTES } from "../units.ts";
 
 /** A picture, and what its users ask of its planes. */
@@ -48,10 +48,10 @@ export function planesOf(layout: PoolLayout, operation: string): PixelLayout {
     requireInteger(value, name, 1, FRAME_BYTES, operation);
   if (typeof format !== "string" || !isPixelFormat(format)) {
     const names = Object.keys(pixelFormats).join(", ");
-    return fail("EINVAL", operation, `${String(format)} is no pixel format; those are ${names}`);
+    return fail("EINVAL", operation, `${textOf(format)} is no pixel format; those are ${names}`);
   }
   if (!hasLayout(modifier))
-    fail("EINVAL", operation, `nobody knows how the modifier ${String(modifier)} orders bytes`);
+    fail("EINVAL", operation, `nobody knows how the modifier ${textOf(modifier)} orders bytes`);
   return layOut(format, modifier, width, height, {
     strideAlignBytes,
     offsetAlignBytes,

@@ -24,7 +24,7 @@ import type { CpuMapping } from "../dma-buf/cpu-mapping.ts";
 import type { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { TimeLimit } from "../dma-buf/time-limit.ts";
-import { checked, errno, fail, requireInteger } from "../errors.ts";
+import { checked, errno, fail, requireInteger, textOf } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { WaitQueue } from "../files/poll.ts";
 import type { Heap } from "../heaps/heap.ts";
@@ -107,7 +107,7 @@ export class Pool implements ConsumedPool, WriterSide {
   static make(system: PoolSystem, options: PoolOptions): Pool {
     requireObject(options, "the options", "make a frame pool");
     const { name, count, heap = "system" } = options;
-    const operation = `make frame pool ${String(name)}`;
+    const operation = `make frame pool ${textOf(name)}`;
     const { core } = system;
     if (typeof name !== "string" || name === "")
       fail("EINVAL", "make a frame pool", "it needs a name");

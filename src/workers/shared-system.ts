@@ -17,7 +17,7 @@ import type { Core } from "../core/core.ts";
 import type { BufferRegistry } from "../dma-buf/buffer-registry.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { ExportInfo } from "../dma-buf/ops.ts";
-import { checked, fail, requireInteger } from "../errors.ts";
+import { checked, fail, requireInteger, textOf } from "../errors.ts";
 import type { Fence } from "../fence/fence.ts";
 import { ImportedFence, importFence, importReason } from "../fence/imported-fence.ts";
 import type { Heap } from "../heaps/heap.ts";
@@ -97,7 +97,7 @@ export abstract class SharedSystem {
    * EINVAL: there is no such thread, or it is this one; ESRCH: nobody has joined as that thread.
    */
   reap(thread: number): number {
-    const operation = `reap thread ${thread}`;
+    const operation = `reap thread ${textOf(thread)}`;
     this.requireOpen(operation);
     requireInteger(thread, "thread", 0, 63, operation);
     return checked(this.core.exports.threadReap(thread), operation, (code) =>
@@ -138,7 +138,7 @@ export abstract class SharedSystem {
    * ones are EWOULDBLOCK, but for those that give back. See docs/threads.md.
    */
   import(token: number): DmaBuf {
-    const operation = `import buffer ${String(token)}`;
+    const operation = `import buffer ${textOf(token)}`;
     this.requireOpen(operation);
     requireToken(token, operation);
     const { exports, tokens } = this.core;
@@ -155,7 +155,7 @@ export abstract class SharedSystem {
 
   /** The fence that another thread shares as `fence.token`. EBADF, ESTALE (SS1). */
   importFence(token: number): Fence {
-    const operation = `import fence ${String(token)}`;
+    const operation = `import fence ${textOf(token)}`;
     this.requireOpen(operation);
     requireToken(token, operation);
     return importFence(this.core, token);
@@ -180,7 +180,7 @@ export abstract class SharedSystem {
    * the same number. EBADF, ESTALE (SS1).
    */
   importPool(token: number): Pool {
-    const operation = `import frame pool ${String(token)}`;
+    const operation = `import frame pool ${textOf(token)}`;
     this.requireOpen(operation);
     requireToken(token, operation);
     const { exports, tokens } = this.core;

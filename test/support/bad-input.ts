@@ -25,6 +25,9 @@ export const badValues: readonly (readonly [name: string, value: unknown])[] = [
   ["function", () => "nothing"],
   ["Date", new Date(0)],
   ["foreign bytes", new Uint8Array(8)],
+  ["symbol", Symbol("nothing")],
+  ["object without a prototype", Object.create(null)],
+  ["object that cannot be a text", { toString: 1, valueOf: 1 }],
 ];
 
 /** Arguments of a call, and which of them is bad. */

@@ -35,7 +35,6 @@ const questions = new Set([
   "buf.canAttach()",
   "symbols.visibleTo()",
   "isGplCompatible()",
-  "formatBytes()",
   "hasLayout()",
   "isDmaMappingError()",
   "dirty.has()",
