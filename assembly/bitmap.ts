@@ -154,13 +154,15 @@ export function bitmapFree(at: usize, first: u32, count: u32): void {
   raiseAround(bitmap, wordIndex, word, bit);
 }
 
-/** Marks one bit free, whatever it was. */
-@inline export function bitmapFreeBit(at: usize, bit: u32): void {
+/** Marks one bit free. False: it was free. */
+@inline export function bitmapFreeBit(at: usize, bit: u32): bool {
   const bitmap = Bitmap.at(at);
   assert(isInside(bitmap, bit, 1)); // M2
   const position = bit + bitmap.shift;
+  if (((load<u64>(bitmap.wordAt(position >> 6)) >> position) & 1) != 0) return false;
   const word = wordFree(bitmap, position >> 6, (<u64>1) << position);
   raiseAround(bitmap, position >> 6, word, position & 63);
+  return true;
 }
 
 /**

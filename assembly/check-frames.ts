@@ -15,10 +15,12 @@ import {
   isListable,
   pageblockType,
 } from "./page";
+import { pinSum } from "./pin";
 import { Thread } from "./thread";
 
 const B: u32 = 6600;
 const L: u32 = 7600;
+const N: u32 = 7800;
 const P: u32 = 8000;
 const Q: u32 = 8100;
 const T: u32 = 8400;
@@ -76,6 +78,7 @@ export function checkFrames(isDeep: bool): u32 {
   if (error != 0) return error;
   if (!holdsZeros(NOTHING)) return L + 7;
   if (reserved != h.reservedFrames) return L + 4;
+  if (pinSum() != h.pinCount) return N + 12;
   if (!isQuarantineLinked()) return Q + 1;
   return free == h.freeFrames ? 0 : B + 3;
 }

@@ -9,7 +9,7 @@
 //
 // Cost: bitmap.ts, plus one store per four frames.
 //
-// Compare cma_alloc() and cma_release() in the kernel's mm/cma.c.
+// Compare cma_alloc() in the kernel's mm/cma.c.
 
 import { bitmapLargestFree } from "./bitmap-count";
 import {
@@ -17,13 +17,11 @@ import {
   bitmapAllocBit,
   bitmapFindFrom,
   bitmapFree,
-  bitmapFreeBit,
   bitmapInit,
-  bitmapIsTaken,
   bitmapTake,
 } from "./bitmap";
 import { NONE } from "./bits";
-import { EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, ESTALE } from "./errno";
+import { EAGAIN, EBUSY, EINVAL, ENOMEM, ENOSPC, ESTALE } from "./errno";
 import { faultHits } from "./fault";
 import { rangeInsert, rangeTake } from "./free-list";
 import {
@@ -54,13 +52,11 @@ import {
   STATE_MASK,
   pageblocksMark,
   wordsChange,
-  wordsFree,
   wordsMatch,
-  wordsRelease,
   wordsTake,
 } from "./page";
 import { must } from "./panic";
-import { poisonFill, poisonVerify } from "./quarantine";
+import { poisonVerify } from "./quarantine";
 import {
   Region,
   RegionSlot,
@@ -188,7 +184,7 @@ export function cmaAlloc(handle: u32, frameCount: u32, alignOrder: u32): i32 {
  * The payload of a region that is not the one named last, and is from now on; NOTHING_AT if there
  * is no such region.
  */
-function regionFindSlow(handle: u32): usize {
+export function regionFindSlow(handle: u32): usize {
   const payload = objectFind(handle, KIND_REGION);
   if (payload == 0) return NOTHING_AT;
   warmKeep(KIND_REGION, handle, payload);
@@ -310,66 +306,6 @@ function runEvacuate(payload: usize, pfn: u32, frames: u32): i32 {
     regionEmptied(payload, pfn + i, false);
   }
   return 0;
-}
-
-/**
- * Releases [pfn, pfn + frameCount), all of it handed out by this region; a part of an allocation
- * may go. 0, or EINVAL (outside), ENOENT (not handed out: also a second release), EBUSY (pinned),
- * ESTALE.
- */
-export function cmaRelease(handle: u32, pfn: u32, frameCount: u32): i32 {
-  const warm = Warm.of(KIND_REGION);
-  const payload = handle == warm.handle ? warm.at : regionFindSlow(handle);
-  if (payload == NOTHING_AT) return ESTALE;
-  const region = Region.at(payload);
-  if (((frameCount - 1) | region.orderPerBit | header().freeFlags) != 0) {
-    return releaseRun(payload, pfn, frameCount);
-  }
-  const offset = pfn - region.basePfn;
-  if (offset >= region.frameCount) return EINVAL;
-  lockHard(payload);
-  lockHard(FRAMES_LOCK_AT); // pins are counted under it
-  const frame = Frame.at(pfn);
-  if (!frame.isHeldAs(CMA)) return releaseFails(payload, pfn, 1);
-  if (CHECKS) must(bitmapIsTaken(region.bitmapAt, offset, 1), C1, pfn);
-  wordsFree(pfn, 1);
-  unlock(FRAMES_LOCK_AT);
-  bitmapFreeBit(region.bitmapAt, offset);
-  region.usedBits -= 1;
-  regionFreed(region, pfn + 1);
-  unlock(payload);
-  return 0;
-}
-
-/** cmaRelease() for any run. */
-function releaseRun(payload: usize, pfn: u32, frameCount: u32): i32 {
-  const region = Region.at(payload);
-  const offset = pfn - region.basePfn;
-  if (offset >= region.frameCount || frameCount - 1 >= region.frameCount - offset) return EINVAL;
-  const orderPerBit = region.orderPerBit;
-  const bit = offset >> orderPerBit;
-  const bits = ((frameCount - 1) >> orderPerBit) + 1;
-  const first = region.basePfn + (bit << orderPerBit);
-  const frames = bits << orderPerBit;
-  lockHard(payload);
-  lockHard(FRAMES_LOCK_AT); // pins are counted under it
-  if (!wordsRelease(first, frames, CMA)) return releaseFails(payload, first, frames);
-  if (CHECKS) must(bitmapIsTaken(region.bitmapAt, bit, bits), C1, pfn);
-  if (header().freeFlags != 0) poisonFill(first, frames);
-  unlock(FRAMES_LOCK_AT);
-  bitmapFree(region.bitmapAt, bit, bits);
-  region.usedBits -= bits;
-  regionFreed(region, first + frames);
-  unlock(payload);
-  return 0;
-}
-
-/** Ends a release of frames that cannot be released, with the locks of frames and region. */
-function releaseFails(payload: usize, pfn: u32, frames: u32): i32 {
-  const isHeld = wordsMatch(pfn, frames, STATE_MASK, CMA);
-  unlock(FRAMES_LOCK_AT);
-  unlock(payload);
-  return isHeld ? EBUSY : ENOENT;
 }
 
 /**

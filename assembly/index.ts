@@ -50,8 +50,8 @@ export {
   cmaDeclare,
   cmaLargestFree,
   cmaRegionAt,
-  cmaRelease,
 } from "./cma";
+export { cmaRelease } from "./cma-release";
 export {
   sgCopy,
   sgNentsForLen,

@@ -89,6 +89,7 @@ export class Header {
   reservedFrames: u32; // frames that nobody can get: this map, and frames without bytes
   faultNth: u32; // fault.ts: allocations until one fails, 1 for the next
   faultTimes: u32; // how many fail then; 0 = none
+  pinCount: u64; // pin.ts, N12; under framesLock
 }
 
 /** Offsets inside the header for what is an array or needs a cache line of its own. */

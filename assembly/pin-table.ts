@@ -13,13 +13,13 @@
 
 import { NONE } from "./bits";
 import { EAGAIN, EINVAL, EOVERFLOW, ESTALE } from "./errno";
-import { FRAMES_LOCK_AT } from "./layout";
+import { FRAMES_LOCK_AT, header } from "./layout";
 import { lock, lockRare, unlockRare } from "./lock";
 import { KIND_PIN, KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
-import { Frame, PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsAdd, wordsChange } from "./page";
+import { Frame, PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsChange } from "./page";
 import { SgEntry } from "./sg-entries";
 import { SgTable } from "./sg";
-import { lostError, pinError } from "./pin";
+import { lostError, pinError, pinsPut, pinsTake } from "./pin";
 
 const MOVING: u32 = 1;
 const PINNED: u32 = 2;
@@ -113,8 +113,14 @@ function pinsMove(pin: Pin, table: SgTable, isLeaving: bool): void {
   pin.next = NONE;
   pin.isLeaving = <u32>isLeaving;
   pin.state = MOVING;
-  if (table.pin == 0) pinsAdd(table, isLeaving ? 0 - PIN : PIN);
-  else pinsCount(pin, table);
+  if (table.pin == 0) {
+    pinsAdd(table, isLeaving);
+    return;
+  }
+  const pages = pagesOf(table);
+  if (!isLeaving) header().pinCount += pages; // N12
+  pinsCount(pin, table);
+  if (isLeaving) header().pinCount -= pages;
 }
 
 /** Counts frame by frame, those that have not been counted yet (N11). */
@@ -149,10 +155,18 @@ export function pinsFinish(payload: usize): void {
   pin.state = pin.isLeaving != 0 ? 0 : PINNED;
 }
 
-function pinsAdd(table: SgTable, delta: u32): void {
+/** Frames of all entries: one that two entries share counts twice, as its pins do. */
+function pagesOf(table: SgTable): u32 {
+  let pages: u32 = 0;
+  for (let i: u32 = 0; i < table.origNents; i++) pages += SgEntry.at(table.entriesAt, i).pageCount;
+  return pages;
+}
+
+function pinsAdd(table: SgTable, isLeaving: bool): void {
   for (let i: u32 = 0; i < table.origNents; i++) {
     const entry = SgEntry.at(table.entriesAt, i);
-    wordsAdd(entry.pfn, entry.pageCount, delta);
+    if (isLeaving) pinsTake(entry.pfn, entry.pageCount);
+    else pinsPut(entry.pfn, entry.pageCount);
   }
 }
 

@@ -3,6 +3,9 @@
 // N1  A range is pinned and unpinned as a whole; a frame counts the pins of all ranges that cover
 //     it.
 // N2  Only frames that are handed out are pinned (page.ts, P3), and a count never wraps.
+// N12 pinCount is the number of all pins on frames that are not MOVABLE: while it is 0, nobody
+//     needs to look at a frame's word to know that it is not pinned. sweep.ts counts again when a
+//     thread has died.
 //
 // The count is the upper part of the frame's word, so that freeing checks state and pins in one
 // comparison, and four frames are counted by one addition. Counts change under framesLock.
@@ -36,9 +39,9 @@ export function pinRange(pfn: u32, count: u32): i32 {
   if (!lock(FRAMES_LOCK_AT)) return EAGAIN;
   let error = pinError(pfn, count, PINS_MAX, EOVERFLOW);
   if (error == 0) {
-    wordsAdd(pfn, count, PIN);
+    pinsPut(pfn, count);
     error = lostError(pfn, count);
-    if (error != 0) wordsAdd(pfn, count, 0 - PIN);
+    if (error != 0) pinsTake(pfn, count);
   }
   unlock(FRAMES_LOCK_AT);
   return error;
@@ -52,9 +55,32 @@ export function unpinRange(pfn: u32, count: u32): i32 {
   if (!isFrameRange(pfn, count)) return EINVAL;
   lockHard(FRAMES_LOCK_AT);
   const error = pinError(pfn, count, 0, EINVAL);
-  if (error == 0) wordsAdd(pfn, count, 0 - PIN);
+  if (error == 0) pinsTake(pfn, count);
   unlock(FRAMES_LOCK_AT);
   return error;
+}
+
+/** What pinCount must be (N12). Cost: O(frames). */
+export function pinSum(): u64 {
+  const frameCount = header().frameCount;
+  let sum: u64 = 0;
+  for (let pfn: u32 = 0; pfn < frameCount; pfn++) {
+    const frame = Frame.at(pfn);
+    if (frame.state != MOVABLE) sum += frame.pins;
+  }
+  return sum;
+}
+
+/** Counts one more pin on each frame of a range, of which none is MOVABLE (N12). */
+export function pinsPut(pfn: u32, count: u32): void {
+  header().pinCount += count;
+  wordsAdd(pfn, count, PIN);
+}
+
+/** Takes one pin off each frame of a range (N12). */
+export function pinsTake(pfn: u32, count: u32): void {
+  wordsAdd(pfn, count, 0 - PIN);
+  header().pinCount -= count;
 }
 
 /**

@@ -11,7 +11,8 @@
 //
 // Compare drivers/dma-buf/heaps/system_heap.c and cma_heap.c in the kernel.
 
-import { cmaAlloc, cmaRelease } from "./cma";
+import { cmaAlloc } from "./cma";
+import { cmaRelease } from "./cma-release";
 import { EBUSY, EINVAL, ENOMEM, ESTALE } from "./errno";
 import { FRAMES_LOCK_AT, FRAME_SHIFT, frameAt, header } from "./layout";
 import { lockRare, unlockRare } from "./lock";

@@ -43,6 +43,7 @@ import { pgtCheck } from "./pgtable";
 import { treeStamp } from "./pgtable-tree";
 import { PageTable } from "./pgtable-format";
 import { Pool } from "./pool-table";
+import { pinSum } from "./pin";
 import { Pin } from "./pin-table";
 import { poisonFill } from "./quarantine";
 import { Region, bitmapBase, bitmapFrames, regionFreed, regionPayload } from "./region";
@@ -61,6 +62,7 @@ export function sweep(dead: u32): u32 {
   }
   pinsRecount(dead);
   const freed = framesSweep(dead, areSound);
+  header().pinCount = pinSum();
   unlockRare(FRAMES_LOCK_AT);
   nodesSweep(dead);
   unlockRare(SLAB_LOCK_AT);

@@ -44,6 +44,7 @@ const coreOrder = [
   "migrate",
   "contig",
   "cma",
+  "cma-release",
   "sg-entries sg-pack sg sg-grow sg-split",
   "pin-table",
   "storage",

@@ -86,6 +86,25 @@ describe.each(eachCore)("cma on the $name core", (build) => {
     expectSound(core);
   });
 
+  test.each([1, 10])(
+    "a release is judged alike while something else is pinned (N12): %i frames",
+    (n) => {
+      const core = withRegion(build);
+      const { exports, region } = core;
+      const [pfn, other] = [exports.cmaAlloc(region, n, 0), exports.cmaAlloc(region, 1, 0)];
+      for (const isPinned of [true, false]) {
+        if (isPinned) expect(exports.pinRange(other, 1)).toBe(0);
+        expect(exports.cmaRelease(region, pfn, n)).toBe(0);
+        expect(exports.cmaRelease(region, pfn, n)).toBe(ENOENT);
+        expect(exports.cmaRelease(region, other, 1)).toBe(isPinned ? EBUSY : 0);
+        expectSound(core);
+        if (isPinned) expect(exports.unpinRange(other, 1)).toBe(0);
+        if (isPinned) expect(exports.cmaAlloc(region, n, 0)).toBe(pfn);
+      }
+      expect(exports.frameCountIn(CMA)).toBe(0);
+    },
+  );
+
   test("a stale or forged region handle is ESTALE", () => {
     const core = withRegion(build);
     const { region } = core;
