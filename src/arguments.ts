@@ -8,8 +8,6 @@
 
 import { fail, nameOf } from "./errors.ts";
 
-export { nameOf };
-
 /** Throws EINVAL unless `value` is an object: options, a file, a callback's receiver. */
 export function requireObject(value: unknown, name: string, operation: string): void {
   if (typeof value === "object" ? value !== null : typeof value === "function") return;

@@ -4,8 +4,7 @@
  * @module
  */
 
-import { nameOf } from "../arguments.ts";
-import { fail } from "../errors.ts";
+import { fail, nameOf } from "../errors.ts";
 import { withMemoryKind } from "./memory-kind.ts";
 import { coreModuleBase64 } from "./module.generated.ts";
 

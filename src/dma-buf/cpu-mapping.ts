@@ -10,9 +10,8 @@
  * @module
  */
 
-import { nameOf } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { fail, textOf } from "../errors.ts";
+import { fail, nameOf, textOf } from "../errors.ts";
 import { SgTable } from "../mm/sg-table.ts";
 import { putFor } from "../stacks.ts";
 import { addressOf, FRAME_BYTES } from "../units.ts";

@@ -17,8 +17,8 @@
  * @module
  */
 
-import { nameOf, requireInstance, requireObject } from "../arguments.ts";
-import { fail, reportError, requireInteger, textOf } from "../errors.ts";
+import { requireInstance, requireObject } from "../arguments.ts";
+import { fail, nameOf, reportError, requireInteger, textOf } from "../errors.ts";
 import { putFor } from "../stacks.ts";
 import type { CountedFile } from "./open-file.ts";
 import { type DescriptorCount, descriptorCount, isReleased, requireMovable } from "./references.ts";

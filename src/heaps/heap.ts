@@ -11,12 +11,12 @@
  * @module
  */
 
-import { nameOf, requireInstance, requireObject } from "../arguments.ts";
+import { requireInstance, requireObject } from "../arguments.ts";
 import { DmaBuf } from "../dma-buf/dma-buf.ts";
 import type { PixelLayout } from "../dma-buf/formats.ts";
 import { layoutProblem } from "../dma-buf/layout-check.ts";
 import type { PixelRequest } from "../dma-buf/negotiate-pixels.ts";
-import { fail, textOf } from "../errors.ts";
+import { fail, nameOf, textOf } from "../errors.ts";
 import { O_ACCMODE, O_CLOEXEC, O_RDWR } from "../files/open-file.ts";
 import { FRAME_BYTES, formatBytes, framesOf, GiB } from "../units.ts";
 import type { Accounts } from "./accounts.ts";

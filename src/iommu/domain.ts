@@ -12,9 +12,9 @@
  * @module
  */
 
-import { nameOf, requireFunction } from "../arguments.ts";
+import { requireFunction } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { fail, textOf } from "../errors.ts";
+import { fail, nameOf, textOf } from "../errors.ts";
 import { formatAddress } from "../units.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
 import type { IommuFault, IommuFaultHandler, IommuFaultResult } from "./iommu-fault.ts";

@@ -17,9 +17,9 @@
  * @module
  */
 
-import { hasKey, nameOf, requireObject } from "../arguments.ts";
+import { hasKey, requireObject } from "../arguments.ts";
 import type { Core } from "../core/core.ts";
-import { type ErrnoCode, errno, fail, reportError, textOf } from "../errors.ts";
+import { type ErrnoCode, errno, fail, nameOf, reportError, textOf } from "../errors.ts";
 import { FRAME_BYTES, formatAddress } from "../units.ts";
 import type { Access } from "./access.ts";
 import { Domain, type DomainType } from "./domain.ts";

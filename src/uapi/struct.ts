@@ -16,8 +16,8 @@
  * @module
  */
 
-import { hasKey, nameOf, requireBytes, requireObject, requireText } from "../arguments.ts";
-import { fail, requireInteger, textOf } from "../errors.ts";
+import { hasKey, requireBytes, requireObject, requireText } from "../arguments.ts";
+import { fail, nameOf, requireInteger, textOf } from "../errors.ts";
 
 /** The type of a field: an integer of 32 or 64 bits, or 32 characters that end with a NUL. */
 export type FieldType = "u32" | "s32" | "u64" | "char32";
