@@ -13,7 +13,7 @@
 // which maps the pages of a hole too: to what follows the entry before it.
 
 import { NONE } from "./bits";
-import { SgEntry } from "./sg-entries";
+import { SgEntry, entriesPages } from "./sg-entries";
 
 export const NO_BOUNDARY: u32 = NONE;
 
@@ -25,11 +25,8 @@ export const NO_BOUNDARY: u32 = NONE;
 
 /** Device pages that a list needs, holes included. */
 export function pagesOf(entriesAt: usize, count: u32, boundaryPageMask: u32): u32 {
+  if (boundaryPageMask == NO_BOUNDARY) return entriesPages(entriesAt, count);
   let done: u32 = 0;
-  if (boundaryPageMask == NO_BOUNDARY) {
-    for (let i: u32 = 0; i < count; i++) done += SgEntry.at(entriesAt, i).pageCount;
-    return done;
-  }
   for (let i: u32 = 0; i < count; i++) {
     const pages = SgEntry.at(entriesAt, i).pageCount;
     done += holePages(done, pages, boundaryPageMask) + pages;

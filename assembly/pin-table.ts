@@ -17,7 +17,7 @@ import { FRAMES_LOCK_AT, header } from "./layout";
 import { lock, lockRare, unlockRare } from "./lock";
 import { KIND_PIN, KIND_TABLE, objectAlloc, objectFind, objectFree, recordOf } from "./object";
 import { Frame, PIN, PINS_MASK, PINS_MAX, PIN_SHIFT, wordsChange } from "./page";
-import { SgEntry } from "./sg-entries";
+import { SgEntry, entriesPages } from "./sg-entries";
 import { SgTable } from "./sg";
 import { lostError, pinError, pinsPut, pinsTake } from "./pin";
 
@@ -117,7 +117,7 @@ function pinsMove(pin: Pin, table: SgTable, isLeaving: bool): void {
     pinsAdd(table, isLeaving);
     return;
   }
-  const pages = pagesOf(table);
+  const pages = entriesPages(table.entriesAt, table.origNents);
   if (!isLeaving) header().pinCount += pages; // N12
   pinsCount(pin, table);
   if (isLeaving) header().pinCount -= pages;
@@ -153,13 +153,6 @@ export function pinsFinish(payload: usize): void {
   if (pin.state != MOVING || tableAt == 0 || SgTable.at(tableAt).pin == 0) return;
   pinsCount(pin, SgTable.at(tableAt));
   pin.state = pin.isLeaving != 0 ? 0 : PINNED;
-}
-
-/** Frames of all entries: one that two entries share counts twice, as its pins do. */
-function pagesOf(table: SgTable): u32 {
-  let pages: u32 = 0;
-  for (let i: u32 = 0; i < table.origNents; i++) pages += SgEntry.at(table.entriesAt, i).pageCount;
-  return pages;
 }
 
 function pinsAdd(table: SgTable, isLeaving: bool): void {

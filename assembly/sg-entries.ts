@@ -105,6 +105,13 @@ class ListNode {
   truth: u32; // S13
 }
 
+/** Pages of `count` entries; a page that two of them share counts twice. */
+export function entriesPages(entriesAt: usize, count: u32): u32 {
+  let pages: u32 = 0;
+  for (let i: u32 = 0; i < count; i++) pages += SgEntry.at(entriesAt, i).pageCount;
+  return pages;
+}
+
 /** The entry that holds byte `offset` of a list: offset < the list's length. */
 export function entriesBisect(at: usize, count: u32, offset: u32): u32 {
   let low: u32 = 0;
