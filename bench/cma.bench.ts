@@ -26,7 +26,7 @@ import type { Family, Job, Suite } from "./suite.ts";
 const REGION_FRAMES = [16384, 262144, 1048576];
 const OCCUPANCIES = [50, 90, 97];
 const MAX_FRAMES = 64;
-const COUNT_BITS = 7; // hold MAX_FRAMES; a frame number has 25 bits
+const COUNT_BITS = 7; // hold MAX_FRAMES, and leave 25 for a frame number
 const COUNT_MASK = (1 << COUNT_BITS) - 1;
 const MEMORY_BYTES = 128 * MiB;
 const BACKED_BYTES = 64 * MiB; // the region that has bytes, for what goes through views

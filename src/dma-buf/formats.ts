@@ -188,9 +188,10 @@ export function isPixelFormat(name: string): name is PixelFormat {
 
 /** The 32-bit code of a format: fourcc_code(). */
 export function fourccOf(format: PixelFormat): number {
-  const info = isPixelFormat(format) ? pixelFormats[format] : undefined;
-  if (info === undefined) fail("EINVAL", "number a format", `${textOf(format)} is no known one`);
-  const [a = 0, b = 0, c = 0, d = 0] = [...info.fourcc].map((character) => character.charCodeAt(0));
+  if (!isPixelFormat(format))
+    fail("EINVAL", "number a format", `${textOf(format)} is no known one`);
+  const { fourcc } = pixelFormats[format];
+  const [a = 0, b = 0, c = 0, d = 0] = [...fourcc].map((character) => character.charCodeAt(0));
   return a + b * 2 ** 8 + c * 2 ** 16 + d * 2 ** 24;
 }
 
